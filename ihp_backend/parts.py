@@ -1,0 +1,157 @@
+"""Part schemas: which body parts and garments there are, and what people call them.
+
+Ids are those of the published data sets. Left and right are the person's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+IGNORE = 255
+"""Label id of pixels that count neither for training nor for evaluation."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One class of a schema.
+
+    Attributes:
+        name: Canonical lower-case name, such as ``left-arm``.
+        colour: Display colour, ``#rrggbb``.
+        aliases: Other names that annotators use for it.
+        twin: Name of the part that a mirror image turns it into; ``None`` if that is itself.
+    """
+
+    name: str
+    colour: str
+    aliases: tuple[str, ...] = ()
+    twin: str | None = None
+
+
+def normalise(label: str) -> str:
+    """Strips what must not matter in a label's name: case, hyphens, underscores, spaces."""
+    return "".join(c for c in label.casefold() if c not in "-_ \t\n")
+
+
+@dataclass(frozen=True)
+class Schema:
+    """An ordered set of parts; a part's id is its place, and id 0 is the background."""
+
+    name: str
+    title: str
+    parts: tuple[Part, ...]
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(part.name for part in self.parts)
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        ids = {normalise(part.name): i for i, part in enumerate(self.parts)}
+        for i, part in enumerate(self.parts):
+            for alias in part.aliases:
+                ids.setdefault(normalise(alias), i)
+        return ids
+
+    def find(self, label: str) -> int | None:
+        """Returns the id of the part that a label names, by name or alias, or ``None``."""
+        return self._ids.get(normalise(label))
+
+    @cached_property
+    def mirrored(self) -> tuple[int, ...]:
+        """For each id, the id that it becomes when the photo is mirrored."""
+        return tuple(i if p.twin is None else self.names.index(p.twin) for i, p in enumerate(self.parts))
+
+    @cached_property
+    def colours(self) -> tuple[tuple[int, int, int], ...]:
+        """RGB, 0-255, of each part."""
+        return tuple(
+            (int(p.colour[1:3], 16), int(p.colour[3:5], 16), int(p.colour[5:7], 16)) for p in self.parts
+        )
+
+
+def _pair(what: str, colours: Sequence[str], *aliases: str) -> tuple[Part, Part]:
+    left, right = f"left-{what}", f"right-{what}"
+    return (
+        Part(left, colours[0], tuple(f"left {a}" for a in aliases), right),
+        Part(right, colours[1], tuple(f"right {a}" for a in aliases), left),
+    )
+
+
+def _lip(name: str, title: str, tenth: Part) -> Schema:
+    return Schema(
+        name,
+        title,
+        (
+            Part("background", "#202020"),
+            Part("hat", "#8c564b", ("cap", "helmet", "beanie")),
+            Part("hair", "#e6ab02"),
+            Part("glove", "#17becf", ("gloves",)),
+            Part("sunglasses", "#3a0ca3", ("glasses", "eyeglasses")),
+            Part("upper-clothes", "#e41a1c", ("top", "shirt", "t-shirt", "blouse", "sweater", "upper clothing")),
+            Part("dress", "#f781bf"),
+            Part("coat", "#984ea3", ("jacket", "blazer", "cardigan")),
+            Part("socks", "#b5e48c", ("sock", "stockings")),
+            Part("pants", "#1f4fd8", ("trousers", "jeans", "shorts", "leggings")),
+            tenth,
+            Part("scarf", "#bcbd22", ("shawl",)),
+            Part("skirt", "#d62ad0"),
+            Part("face", "#ffb48f", ("head skin",)),
+            *_pair("arm", ("#00b4d8", "#2a9d3a"), "hand and arm"),
+            *_pair("leg", ("#90e0ef", "#a7e04a")),
+            *_pair("shoe", ("#ff7f0e", "#7f5539"), "boot", "sandal"),
+        ),
+    )
+
+
+LIP = _lip("lip", "LIP (20 classes)", Part("jumpsuits", "#5c6b73", ("jumpsuit", "romper", "overalls")))
+CIHP = _lip("cihp", "CIHP (20 classes, several people)", Part("torso-skin", "#c9ada7", ("torso", "neck")))
+
+PASCAL_PERSON_PART = Schema(
+    "pascal-person-part",
+    "PASCAL-Person-Part (7 classes)",
+    (
+        Part("background", "#202020"),
+        Part("head", "#e6ab02"),
+        Part("torso", "#e41a1c", ("upper body", "trunk")),
+        Part("upper-arms", "#00b4d8", ("upper arm",)),
+        Part("lower-arms", "#2a9d3a", ("lower arm", "forearms", "forearm")),
+        Part("upper-legs", "#1f4fd8", ("upper leg", "thighs", "thigh")),
+        Part("lower-legs", "#ff7f0e", ("lower leg", "calves", "calf")),
+    ),
+)
+
+HELEN = Schema(
+    "helen",
+    "Helen (11 classes)",
+    (
+        Part("background", "#202020"),
+        Part("face-skin", "#ffb48f", ("face", "skin")),
+        *_pair("brow", ("#984ea3", "#d62ad0"), "eyebrow"),
+        *_pair("eye", ("#00b4d8", "#1f4fd8")),
+        Part("nose", "#2a9d3a"),
+        Part("upper-lip", "#e41a1c"),
+        Part("inner-mouth", "#7f5539", ("mouth", "teeth")),
+        Part("lower-lip", "#ff7f0e"),
+        Part("hair", "#e6ab02"),
+    ),
+)
+
+SCHEMAS = {schema.name: schema for schema in (LIP, CIHP, PASCAL_PERSON_PART, HELEN)}
+
+
+def get_schema(name: str) -> Schema:
+    """Returns the schema of that name.
+
+    Raises:
+        ValueError: If there is none; the message lists those there are.
+    """
+    try:
+        return SCHEMAS[name]
+    except KeyError:
+        raise ValueError(f"unknown part schema {name!r}; expected one of {', '.join(SCHEMAS)}") from None
