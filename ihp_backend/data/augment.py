@@ -1,0 +1,87 @@
+"""What a photo may look like in training: other crops, turns, sizes, mirror images, light and colours."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ihp_backend.data.sample import Sample
+from ihp_backend.geometry import Box, box_of
+from ihp_backend.parts import IGNORE, Schema
+
+
+def mirror(sample: Sample, schema: Schema) -> Sample:
+    """Mirrors a sample and swaps what is left and right."""
+    swap = np.arange(256, dtype=np.uint8)
+    swap[: len(schema)] = schema.mirrored
+    return Sample(
+        sample.name,
+        np.ascontiguousarray(sample.image[:, ::-1]),
+        np.ascontiguousarray(swap[sample.labels[:, ::-1]]),
+    )
+
+
+def random_view(sample: Sample, height: int, width: int, rng: np.random.Generator) -> Sample:
+    """Looks at a sample as the predictor may: mostly the person, sometimes the whole photo or a detail.
+
+    One affine map does it all: crop, turn, resize. Pixels outside the photo are black and ignored.
+    """
+    rows, columns = sample.labels.shape
+    person = box_of((sample.labels > 0) & (sample.labels != IGNORE)) or Box(0, 0, columns, rows)
+    what = rng.random()
+    if what < 0.15:  # the whole photo
+        box = Box(0, 0, columns, rows)
+        scale = min(height / box.height, width / box.width) * math.exp(rng.uniform(-0.35, 0.1))
+        centre = np.array([columns / 2, rows / 2])
+    else:
+        box = person.grown(0.06, rows, columns)
+        fit = min(height / box.height, width / box.width)
+        centre = np.array([(box.left + box.right) / 2, (box.top + box.bottom) / 2])
+        if what < 0.35:  # a detail: around some pixel of the person
+            ys, xs = np.nonzero(sample.labels[person.slices])
+            pick = int(rng.integers(len(ys))) if len(ys) else 0
+            target = np.array([xs[pick] + person.left, ys[pick] + person.top]) if len(ys) else centre
+            zoom = math.exp(rng.uniform(math.log(1.4), math.log(3.0)))
+            scale = fit * zoom
+            centre = centre + (target - centre) * min(1.0, zoom - 1)
+        else:
+            scale = fit * math.exp(rng.uniform(-0.3, 0.25))
+            slack = 0.08 * np.array([box.width, box.height])
+            centre = centre + rng.uniform(-slack, slack)
+    angle = math.radians(float(np.clip(rng.normal(0, 6), -20, 20)))
+    stretch = math.exp(rng.uniform(-0.08, 0.08))
+    cos, sin = math.cos(angle) * scale, math.sin(angle) * scale
+    linear = np.array([[cos * stretch, -sin * stretch], [sin / stretch, cos / stretch]])
+    # Half-pixel rule: cv2 maps indices, not continuous coordinates.
+    shift = np.array([width / 2, height / 2]) - linear @ centre + linear @ [0.5, 0.5] - 0.5
+    affine = np.column_stack((linear, shift))
+    image = sample.image
+    if scale < 0.6:  # keep fine patterns from turning into noise
+        image = cv2.GaussianBlur(image, (0, 0), 0.4 / scale)
+    return Sample(
+        sample.name,
+        cv2.warpAffine(image, affine, (width, height), flags=cv2.INTER_LINEAR, borderValue=(0, 0, 0)),  # type: ignore[arg-type]
+        cv2.warpAffine(sample.labels, affine, (width, height), flags=cv2.INTER_NEAREST, borderValue=(IGNORE,)),  # type: ignore[arg-type]
+    )
+
+
+def random_colours(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Changes light, contrast, saturation and tint, now and then greyscale, noise, blur or JPEG artefacts."""
+    x = image.astype(np.float32)
+    grey = x @ np.array([0.299, 0.587, 0.114], np.float32)
+    saturation = 0.0 if rng.random() < 0.05 else rng.uniform(0.6, 1.4)
+    x = grey[..., None] + (x - grey[..., None]) * np.float32(saturation)
+    x *= np.array(rng.uniform(0.92, 1.08, 3), np.float32) * np.float32(math.exp(rng.uniform(-0.35, 0.35)))
+    x = (x - grey.mean()) * np.float32(rng.uniform(0.75, 1.3)) + grey.mean()
+    if rng.random() < 0.15:
+        x += rng.normal(0, rng.uniform(2, 10), x.shape).astype(np.float32)
+    out = np.clip(x, 0, 255).astype(np.uint8)
+    if rng.random() < 0.15:
+        out = cv2.GaussianBlur(out, (0, 0), rng.uniform(0.5, 1.5))  # type: ignore[assignment]
+    if rng.random() < 0.15:
+        _, code = cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 80))])
+        out = cv2.imdecode(code, cv2.IMREAD_COLOR)  # type: ignore[assignment]
+    return out

@@ -1,0 +1,79 @@
+"""A folder data set: ``images/``, ``labels/``, ``classes.json``, ``splits/*.txt``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ihp_backend.data.sample import DataError, Sample, read_sample
+from ihp_backend.parts import SCHEMAS, Part, Schema
+
+_ENDINGS = (".jpg", ".jpeg", ".png")
+
+
+class FolderDataSet:
+    """Photos and label images of one split of a folder.
+
+    ``classes.json`` holds ``classes`` (id, name, colour as RGB) and ``flip_pairs`` (ids that a mirror swaps).
+    """
+
+    def __init__(self, root: Path | str, split: str | Path | None = None) -> None:
+        """Opens the folder.
+
+        Args:
+            root: The folder.
+            split: A name in ``splits/`` without ending, or the path of a file of names; ``None`` takes all.
+
+        Raises:
+            DataError: If something is missing, empty or malformed.
+        """
+        self.root = Path(root)
+        if not (self.root / "images").is_dir() or not (self.root / "labels").is_dir():
+            raise DataError(f"{self.root} is not a folder data set: it needs the folders images/ and labels/")
+        self.schema = _read_schema(self.root / "classes.json")
+        self._images = {p.stem: p for p in sorted((self.root / "images").iterdir()) if p.suffix.lower() in _ENDINGS}
+        self.names: list[str] = list(self._images) if split is None else self._read_split(split)
+        if not self.names:
+            raise DataError(f"{self.root}: no photos in {'images/' if split is None else f'split {split}'}")
+        if missing := [n for n in self.names if n not in self._images]:
+            raise DataError(
+                f"{self.root}: {len(missing)} photos of split {split} are not in images/, the first is {missing[0]!r}"
+            )
+
+    def _read_split(self, split: str | Path) -> list[str]:
+        path = Path(split) if Path(split).is_file() else self.root / "splits" / f"{split}.txt"
+        if not path.is_file():
+            there = sorted(p.stem for p in (self.root / "splits").glob("*.txt"))
+            raise DataError(f"no split {str(split)!r}: {path} is missing; there are: {', '.join(there) or 'none'}")
+        return path.read_text().split()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Reads a sample; raises DataError if its files are missing, unreadable or do not agree."""
+        name = self.names[index]
+        return read_sample(name, self._images[name], self.root / "labels" / f"{name}.png", self.schema)
+
+
+def _read_schema(path: Path) -> Schema:
+    """Reads classes.json; a known schema of the same names is returned as it is, with its aliases."""
+    if not path.is_file():
+        raise DataError(f"{path} is missing; expected the ids, names, colours and flip pairs of the classes")
+    try:
+        fields = json.loads(path.read_text())
+        classes = sorted(fields["classes"], key=lambda c: int(c["id"]))
+        names = tuple(str(c["name"]) for c in classes)
+        if [int(c["id"]) for c in classes] != list(range(len(classes))) or not classes:
+            raise DataError(f"{path}: the class ids are {[c['id'] for c in classes]}; expected 0, 1, 2 ... in full")
+        twins = {}
+        for left, right in fields.get("flip_pairs", []):
+            twins[int(left)], twins[int(right)] = names[int(right)], names[int(left)]
+        colours = ["#{:02x}{:02x}{:02x}".format(*c.get("colour", (128, 128, 128))) for c in classes]
+    except (KeyError, TypeError, IndexError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} is malformed ({error!r}); expected classes: [id, name, colour], flip_pairs") from error
+    for schema in SCHEMAS.values():
+        if schema.names == names:
+            return schema
+    parts = tuple(Part(n, c, (), twins.get(i)) for i, (n, c) in enumerate(zip(names, colours, strict=True)))
+    return Schema(path.parent.name, f"classes of {path.parent.name}", parts)

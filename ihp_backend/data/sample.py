@@ -1,0 +1,80 @@
+"""One annotated photo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ihp_backend.parts import IGNORE, Schema
+
+
+class DataError(ValueError):
+    """A data set does not hold what its layout promises."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A photo and its labels.
+
+    Attributes:
+        name: Name in the data set, without folder and ending.
+        image: (H, W, 3) uint8 RGB.
+        labels: (H, W) uint8 ids of the schema; 255 is ignored.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+
+
+class DataSet(Protocol):
+    """What training and evaluation need of a data set: a schema, names, and a sample by its place."""
+
+    schema: Schema
+    names: Sequence[str]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+def read_sample(name: str, image_path: Path, label_path: Path, schema: Schema) -> Sample:
+    """Reads and checks one photo with its label image.
+
+    Raises:
+        DataError: If a file is missing or unreadable, the sizes differ, or an id is not in the schema.
+    """
+    for path in (image_path, label_path):
+        if not path.is_file():
+            raise DataError(f"sample {name!r}: {path} is missing")
+    image = cv2.imread(str(image_path), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise DataError(f"sample {name!r}: {image_path} is not a readable image")
+    try:
+        with Image.open(label_path) as file:
+            labels = np.array(file)
+    except OSError as error:
+        raise DataError(f"sample {name!r}: {label_path} is not a readable image ({error})") from error
+    if labels.ndim != 2:
+        raise DataError(
+            f"sample {name!r}: {label_path} has shape {labels.shape}; expected one channel of part ids"
+        )
+    if labels.shape != image.shape[:2]:
+        raise DataError(
+            f"sample {name!r}: the image is {image.shape[1]}x{image.shape[0]}, "
+            f"its labels are {labels.shape[1]}x{labels.shape[0]}; they must agree"
+        )
+    ids = np.unique(labels)
+    if unknown := [int(i) for i in ids if i >= len(schema) and i != IGNORE]:
+        raise DataError(
+            f"sample {name!r}: {label_path} has the ids {unknown}; "
+            f"schema {schema.name} has 0 to {len(schema) - 1}, and {IGNORE} for pixels to ignore"
+        )
+    return Sample(name, image.astype(np.uint8, copy=False), labels.astype(np.uint8))

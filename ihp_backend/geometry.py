@@ -1,0 +1,126 @@
+"""Where a pixel is: percent and pixels, crops and resizes, and their exact inverses.
+
+The half-pixel rule: coordinates are continuous, pixel ``i`` covers ``[i, i + 1)`` and its centre is ``i + 0.5``.
+Resizing a length ``n`` to ``m`` multiplies coordinates by ``m / n``; ``cv2.resize`` follows the same rule.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle of whole pixels, ends excluded."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns, to index an array of shape (H, W, ...)."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def union(self, other: Box) -> Box:
+        """Returns the smallest box that holds both."""
+        return Box(
+            min(self.left, other.left),
+            min(self.top, other.top),
+            max(self.right, other.right),
+            max(self.bottom, other.bottom),
+        )
+
+    def grown(self, share: float, height: int, width: int) -> Box:
+        """Returns the box grown at every side by a share of its longer side, cut at the image's edges."""
+        margin = math.ceil(share * max(self.width, self.height))
+        return Box(
+            max(self.left - margin, 0),
+            max(self.top - margin, 0),
+            min(self.right + margin, width),
+            min(self.bottom + margin, height),
+        )
+
+
+def box_of(mask: NDArray[np.bool_]) -> Box | None:
+    """Returns the bounding box of a mask of shape (H, W), or ``None`` if it is empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return None
+    return Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+
+
+def percent_to_pixels(x: float, y: float, height: int, width: int) -> tuple[float, float]:
+    """Converts Label Studio's percent of the image to continuous pixels (x, y)."""
+    return x * width / 100, y * height / 100
+
+
+def pixels_to_percent(x: float, y: float, height: int, width: int) -> tuple[float, float]:
+    """Converts continuous pixels to Label Studio's percent of the image (x, y)."""
+    return x * 100 / width, y * 100 / height
+
+
+def working_size(height: int, width: int, *, area: int, multiple: int = 16) -> tuple[int, int]:
+    """Returns the (height, width) at which the network looks at a crop.
+
+    The area is about ``area`` pixels whatever the shape, both sides are multiples of ``multiple``, and the
+    aspect changes by no more than that rounding asks for. No side gets longer than 4 times the square's.
+    """
+    scale = math.sqrt(area / (height * width))
+    longest = 4 * math.sqrt(area)
+
+    def rounded(side: float) -> int:
+        return max(multiple, round(min(side, longest) / multiple) * multiple)
+
+    return rounded(height * scale), rounded(width * scale)
+
+
+@dataclass(frozen=True)
+class View:
+    """A crop of an image, resized to the network's working size."""
+
+    box: Box
+    height: int
+    width: int
+
+    def crop(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Cuts the view out of an image (H, W, 3) and resizes it to (height, width, 3)."""
+        part = image[self.box.slices]
+        shrinks = self.height * self.width < part.shape[0] * part.shape[1]
+        resized = cv2.resize(
+            part, (self.width, self.height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        )
+        return resized  # type: ignore[return-value]
+
+    def into(self, x: float, y: float) -> tuple[float, float]:
+        """Converts continuous image coordinates to the view's."""
+        return (
+            (x - self.box.left) * self.width / self.box.width,
+            (y - self.box.top) * self.height / self.box.height,
+        )
+
+    def out_of(self, x: float, y: float) -> tuple[float, float]:
+        """Converts continuous coordinates of the view to the image's; the inverse of ``into``."""
+        return (
+            x * self.box.width / self.width + self.box.left,
+            y * self.box.height / self.height + self.box.top,
+        )
+
+    def enlarge(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Resizes values over the view, of any shape (h, w) or (h, w, C), to the pixels of its box."""
+        size = (self.box.width, self.box.height)
+        return cv2.resize(values, size, interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]

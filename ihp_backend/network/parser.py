@@ -1,0 +1,120 @@
+"""The human parser: an image, the clicks and what is known so far go in, logits of every part come out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from ihp_backend.localization import MapKind
+from ihp_backend.network.backbone import MobileNetV2
+from ihp_backend.network.decoder import ClickDecoder
+from ihp_backend.parts import get_schema
+
+_SILENT = -30.0
+"""Logit of a spare channel that nobody uses."""
+
+
+@dataclass(frozen=True)
+class ParserConfig:
+    """Everything that a parser's constructor needs; stored beside the weights.
+
+    Attributes:
+        schema: Name of the part schema.
+        spares: Channels for parts that the schema does not know: the clicks alone define them.
+        maps: Shape of a click's blob.
+        map_size: Its size in working pixels, see ``localization_maps``.
+        early_fusion: Localization maps are concatenated with RGB as the input, as in the paper.
+        late_fusion: The decoder sees the maps, too, at the strides 4, 8 and 16.
+        previous: The decoder sees the previous round's probabilities.
+        prototypes: The decoder sees how similar each place is to the clicked ones.
+        width: Channels of the decoder at stride 4.
+        area: Working size in pixels, height times width, that the weights were trained for.
+    """
+
+    schema: str = "lip"
+    spares: int = 4
+    maps: MapKind = "gaussian"
+    map_size: float = 10.0
+    early_fusion: bool = True
+    late_fusion: bool = True
+    previous: bool = True
+    prototypes: bool = True
+    width: int = 64
+    area: int = 512 * 256
+
+    @property
+    def channels(self) -> int:
+        return len(get_schema(self.schema)) + self.spares
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields for a JSON file."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Self:
+        """Reads the fields of a JSON file.
+
+        Raises:
+            ValueError: If a field is unknown; the message lists the known ones.
+        """
+        known = set(cls.__dataclass_fields__)
+        if unknown := set(fields) - known:
+            raise ValueError(
+                f"unknown parser option {', '.join(sorted(unknown))}; expected: {', '.join(sorted(known))}"
+            )
+        return cls(**fields)
+
+
+class Parsing(NamedTuple):
+    """What the parser says: logits (N, K, H/2, W/2) and the embedding of the prototypes, if there is one."""
+
+    logits: Tensor
+    embedding: Tensor | None
+
+
+class HumanParser(nn.Module):
+    """Parses a person into named parts, guided by clicks.
+
+    Channels: those of the schema in its order, then the spare ones.
+    """
+
+    def __init__(self, config: ParserConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or ParserConfig()
+        channels = self.config.channels
+        self.backbone = MobileNetV2(channels if self.config.early_fusion else 0)
+        self.decoder = ClickDecoder(
+            channels,
+            MobileNetV2.channels,
+            width=self.config.width,
+            fuses_clicks=self.config.late_fusion,
+            uses_previous=self.config.previous,
+            uses_prototypes=self.config.prototypes,
+        )
+
+    def forward(self, image: Tensor, maps: Tensor, previous: Tensor) -> Parsing:
+        """Runs the network.
+
+        Args:
+            image: (N, 3, H, W) RGB in [-1, 1]; H and W multiples of 16.
+            maps: (N, K, H, W) localization maps in [-1, 1].
+            previous: (N, K, H/2, W/2) probabilities of the last round or accepted masks; zeros if none.
+
+        Returns:
+            Logits at half the size, and the embedding. Spare channels without click or previous mask are silent.
+        """
+        parsing = Parsing(
+            *self.decoder(
+                self.backbone(torch.cat((image, maps), 1) if self.config.early_fusion else image), maps, previous
+            )
+        )
+        return parsing._replace(logits=parsing.logits.masked_fill(self._unused(maps, previous), _SILENT))
+
+    def _unused(self, maps: Tensor, previous: Tensor) -> Tensor:
+        spares = slice(self.config.channels - self.config.spares, None)
+        unused = torch.zeros(maps.shape[:2], dtype=torch.bool, device=maps.device)
+        unused[:, spares] = (maps[:, spares].amax((2, 3)) <= 0) & (previous[:, spares].amax((2, 3)) <= 0)
+        return unused[:, :, None, None]

@@ -1,0 +1,105 @@
+"""Losses: how wrong the logits are, and how well the features under the clicks tell the parts apart.
+
+Base losses: cross-entropy, or normalised focal (Sofiiuk et al., 2021), and Lovasz-softmax (Berman et al., CVPR
+2018). The semantic-perceiving loss is named in "Clicking Matters" (2021) but not defined in its abstract: the two
+readings here are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ihp_backend.localization import Point
+from ihp_backend.parts import IGNORE
+
+TEMPERATURE = 10.0
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of logits (N, K, h, w) against labels (N, h, w) int64, 255 ignored; zero if all are."""
+    counted = (labels != IGNORE).sum().clamp(min=1)
+    return F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum") / counted
+
+
+def normalised_focal(logits: Tensor, labels: Tensor, gamma: float = 2.0) -> Tensor:
+    """Focal loss whose weights sum to the number of pixels of each image; the normaliser carries no gradient."""
+    entropy = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
+    valid = (labels != IGNORE).float()
+    weight = (1 - torch.exp(-entropy)).clamp(min=0) ** gamma * valid
+    total = weight.sum((1, 2), keepdim=True).detach().clamp(min=1e-6)
+    weight = weight * (valid.sum((1, 2), keepdim=True) / total)
+    return (weight * entropy).sum() / valid.sum().clamp(min=1)
+
+
+def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
+    """Lovasz extension of the Jaccard loss, mean over the classes present in each image.
+
+    Args:
+        logits: (N, K, h, w).
+        labels: (N, h, w) int64; 255 is ignored.
+    """
+    probabilities = logits.softmax(1)
+    rows, truths = [], []
+    for image, truth in zip(probabilities.flatten(2), labels.flatten(1), strict=True):
+        counts = torch.bincount(truth[truth != IGNORE], minlength=logits.shape[1])
+        present = torch.nonzero(counts[: logits.shape[1]])[:, 0]
+        valid = truth != IGNORE
+        foreground = (truth[None] == present[:, None]).float()
+        rows.append((foreground - image[present]).abs() * valid)  # an ignored pixel has no error
+        truths.append(foreground)
+    errors, foreground = torch.cat(rows), torch.cat(truths)
+    if not len(errors):
+        return logits.sum() * 0
+    errors, order = errors.sort(dim=1, descending=True)
+    foreground = foreground.gather(1, order)
+    total = foreground.sum(1, keepdim=True)
+    jaccard = 1 - (total - foreground.cumsum(1)) / (total + (1 - foreground).cumsum(1))
+    gradient = torch.diff(jaccard, dim=1, prepend=torch.zeros_like(total))
+    return (errors * gradient).sum(1).mean()
+
+
+def sp_pairs(embedding: Tensor, points: Sequence[Sequence[Point]], stride: int) -> Tensor:
+    """Semantic-perceiving loss, reading 1: clicked pixels of one part look alike, of two parts do not.
+
+    Binary cross-entropy of sigmoid(t cos(f_i, f_j)) against "same part" over all pairs of positive clicks of an image.
+
+    Args:
+        embedding: (N, D, h, w).
+        points: For each image its clicks, in pixels of the input.
+        stride: Input pixels for each pixel of the embedding.
+    """
+    losses = []
+    for features, clicks in zip(F.normalize(embedding, dim=1), points, strict=True):
+        clicks = [p for p in clicks if p.is_positive]
+        if len(clicks) < 2:
+            continue
+        rows = torch.tensor([int(p.y) // stride for p in clicks], device=embedding.device)
+        columns = torch.tensor([int(p.x) // stride for p in clicks], device=embedding.device)
+        parts = torch.tensor([p.channel for p in clicks], device=embedding.device)
+        rows, columns = rows.clamp(0, features.shape[1] - 1), columns.clamp(0, features.shape[2] - 1)
+        vectors = features[:, rows, columns]
+        i, j = torch.triu_indices(len(clicks), len(clicks), 1, device=embedding.device)
+        cosine = (vectors.T @ vectors)[i, j]
+        same = (parts[i] == parts[j]).float()
+        losses.append(F.binary_cross_entropy_with_logits(TEMPERATURE * cosine, same))
+    return torch.stack(losses).mean() if losses else embedding.sum() * 0
+
+
+def sp_prototypes(similarity: Tensor, clicked: Tensor, labels: Tensor) -> Tensor:
+    """Semantic-perceiving loss, reading 2: every pixel is nearest to the prototype of its own part.
+
+    Cross-entropy over t cos(f_x, m_c), on pixels of clicked parts, among the clicked parts.
+
+    Args:
+        similarity: (N, K, h, w) cosine to each part's prototype.
+        clicked: (N, K) bool, which parts have a positive click.
+        labels: (N, h, w) int64; 255 is ignored.
+    """
+    logits = (TEMPERATURE * similarity).masked_fill(~clicked[:, :, None, None], -1e4)
+    known = labels.clamp(max=similarity.shape[1] - 1)
+    counts = clicked.gather(1, known.flatten(1)).view_as(labels) & (labels != IGNORE)
+    return cross_entropy(logits, labels.masked_fill(~counts, IGNORE))

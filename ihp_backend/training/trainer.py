@@ -1,0 +1,335 @@
+"""The training loop: simulated clicks, a few rounds of errors, one step. Reads from top to bottom."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from ihp_backend.data.sample import DataSet
+from ihp_backend.localization import Point, localization_maps
+from ihp_backend.network.decoder import prototype_similarity
+from ihp_backend.network.parser import HumanParser, ParserConfig
+from ihp_backend.simulation.sampling import SamplingConfig, error_clicks
+from ihp_backend.training import losses
+from ihp_backend.training.batches import Batch, Batches, at_half_size
+
+log = logging.getLogger(__name__)
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; what was good is kept."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that defines a training run, beside the data.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch: Photos in a step.
+        rate: Peak learning rate of the decoder (AdamW).
+        backbone_rate: Peak learning rate of the backbone.
+        weight_decay: Decoupled weight decay.
+        warmup: Steps of linear warm-up; a cosine to zero follows.
+        average: Decay of the running average of the weights, which is what is kept.
+        base_loss: ``ce`` or ``focal``, half of the loss; the other half is Lovasz-softmax.
+        sp_loss: ``none``, ``pairs`` (reading 1) or ``prototypes`` (reading 2).
+        sp_weight: Its weight.
+        drop_previous: Probability that the previous round's probabilities are not shown.
+        small_share: This first share of the steps sees photos at half the area: twice as many for the same time.
+        validate_every: Steps between validations.
+        seed: Makes the run repeatable.
+        parser: The network.
+        sampling: The simulated clicks.
+    """
+
+    steps: int = 3800
+    batch: int = 8
+    rate: float = 1.5e-3
+    backbone_rate: float = 3e-4
+    weight_decay: float = 1e-2
+    warmup: int = 200
+    average: float = 0.998
+    base_loss: str = "ce"
+    sp_loss: str = "prototypes"
+    sp_weight: float = 0.1
+    drop_previous: float = 0.3
+    small_share: float = 0.7
+    validate_every: int = 500
+    seed: int = 1
+    parser: ParserConfig = field(default_factory=ParserConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> TrainConfig:
+        """Reads the fields of a JSON file.
+
+        Raises:
+            ValueError: If a field is unknown or has a value that cannot be.
+        """
+        fields = dict(fields)
+        parser = ParserConfig.from_dict(fields.pop("parser", {}))
+        try:
+            config = cls(parser=parser, sampling=SamplingConfig(**fields.pop("sampling", {})), **fields)
+        except TypeError as error:
+            raise ValueError(f"unknown training option ({error}); known: {', '.join(asdict(cls()))}") from error
+        for name, choices in (("base_loss", ("ce", "focal")), ("sp_loss", ("none", "pairs", "prototypes"))):
+            if getattr(config, name) not in choices:
+                raise ValueError(f"{name} is {getattr(config, name)!r}; expected one of {', '.join(choices)}")
+        if config.sp_loss != "none" and not parser.prototypes:
+            raise ValueError("sp_loss needs parser.prototypes; set it, or sp_loss to 'none'")
+        return config
+
+
+class Trainer:
+    """Trains a parser in a folder: config.json, log.csv, last.pt (to resume), best.safetensors, best.json."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: DataSet,
+        out: Path,
+        *,
+        validate: Callable[[HumanParser], dict[str, float]] | None = None,
+        start: Path | None = None,
+        device: str = "cpu",
+    ) -> None:
+        """Prepares the run, or picks it up where it stopped.
+
+        Args:
+            config: The run.
+            data: Photos to train on.
+            out: Folder of the run.
+            validate: Measures a parser; its ``score`` picks the best checkpoint, the rest is logged.
+            start: Weights of the backbone or of a whole parser to start from.
+            device: Where to train.
+
+        Raises:
+            TrainingError: If the folder holds another run.
+        """
+        self.config, self.out, self.validate, self.device = config, out, validate, torch.device(device)
+        torch.manual_seed(config.seed)
+        self.parser = HumanParser(config.parser)
+        if start is not None:
+            load_start(self.parser, start)
+        self.parser.to(self.device, memory_format=torch.channels_last)
+        self.averaged = AveragedModel(
+            self.parser, multi_avg_fn=get_ema_multi_avg_fn(config.average), use_buffers=True
+        )
+        self.optimiser = torch.optim.AdamW(
+            _groups(self.parser, config), lr=config.rate, weight_decay=config.weight_decay
+        )
+        self.batches = Batches(
+            data, config.parser, config.sampling, size=config.batch, seed=config.seed, area=self._area
+        )
+        self.step = 0
+        self.best = -math.inf
+        out.mkdir(parents=True, exist_ok=True)
+        written = json.dumps(asdict(config), indent=1)
+        known = out / "config.json"
+        if known.exists() and known.read_text() != written:
+            raise TrainingError(f"{known} belongs to a run with other options; take another --out, or remove it")
+        known.write_text(written)
+        if (out / "last.pt").exists():
+            self._resume()
+
+    def run(self) -> None:
+        """Trains to the last step.
+
+        Raises:
+            TrainingError: If the loss is not finite; last.pt holds the last good state.
+        """
+        config = self.config
+        bar = tqdm(total=config.steps, initial=self.step, desc="train", unit="step", mininterval=5)
+        parts: dict[str, float] = {}
+        since = time.monotonic()
+        for batch in self.batches.run(self.step, config.steps):
+            self._set_rates()
+            loss, new = self._losses(batch)
+            if not math.isfinite(loss.item()):
+                raise TrainingError(
+                    f"the loss is {loss.item()} at step {self.step}, photos {', '.join(batch.names)}; "
+                    f"the last good state is in {self.out / 'last.pt'}"
+                )
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(self.parser.parameters(), 5.0)
+            self.optimiser.step()
+            self.averaged.update_parameters(self.parser)
+            self.step += 1
+            bar.update()
+            parts = {k: v if k not in parts else 0.98 * parts[k] + 0.02 * v for k, v in new.items()}
+            if self.step % 50 == 0 or self.step == config.steps:
+                bar.set_postfix({k: f"{v:.3f}" for k, v in parts.items()})
+                self._log({**parts, "seconds": time.monotonic() - since})
+                since = time.monotonic()
+            if self.step % 250 == 0:
+                self._save_state()
+            if self.step % config.validate_every == 0 or self.step == config.steps:
+                self._validate()
+        bar.close()
+
+    def _losses(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """One training step's loss: rounds of error clicks without gradient, then the pass that is trained on."""
+        config = self.config
+        images, labels = batch.images.to(self.device), batch.labels.to(self.device)
+        previous = batch.accepted.to(self.device)
+        rounds = int(batch.rng.integers(config.sampling.error_rounds + 1))
+        for _ in range(rounds):
+            self.parser.eval()
+            with torch.no_grad(), self._autocast():
+                said = self.parser(images, self._maps(batch, images), previous).logits.float()
+            self._click_errors(batch, said)
+            shown = torch.from_numpy(batch.rng.random(len(images)) >= config.drop_previous).to(self.device)
+            previous = torch.where(shown[:, None, None, None], said.softmax(1), batch.accepted.to(self.device))
+        self.parser.train()
+        maps = self._maps(batch, images)
+        small = at_half_size(labels, batch.rng)
+        with self._autocast():
+            parsing = self.parser(images, maps, previous)
+        logits = parsing.logits.float()
+        base = losses.cross_entropy if config.base_loss == "ce" else losses.normalised_focal
+        found = {config.base_loss: base(logits, small)}
+        found["lovasz"] = losses.lovasz_softmax(logits[:, :, ::2, ::2], small[:, ::2, ::2])
+        total = 0.5 * found[config.base_loss] + 0.5 * found["lovasz"]
+        if parsing.embedding is not None and config.sp_loss != "none":
+            if config.sp_loss == "pairs":
+                found["sp"] = losses.sp_pairs(parsing.embedding.float(), batch.points, 4)
+            else:
+                similarity = prototype_similarity(parsing.embedding.float(), maps)
+                clicked = maps.amax((2, 3)) > 0
+                found["sp"] = losses.sp_prototypes(similarity, clicked, small[:, ::2, ::2])
+            total = total + config.sp_weight * found["sp"]
+        return total, {k: v.item() for k, v in found.items()}
+
+    def _maps(self, batch: Batch, images: Tensor) -> Tensor:
+        parser = self.config.parser
+        height, width = images.shape[-2:]
+        maps = [
+            localization_maps(p, parser.channels, height, width, kind=parser.maps, size=parser.map_size)
+            for p in batch.points
+        ]
+        tensor = torch.from_numpy(np.stack(maps)).to(self.device)
+        return tensor.contiguous(memory_format=torch.channels_last)
+
+    def _click_errors(self, batch: Batch, logits: Tensor) -> None:
+        """Adds clicks where the network is wrong, up to half a click a part."""
+        said = logits.argmax(1).to(torch.uint8).cpu().numpy()
+        truths = batch.labels[:, ::2, ::2].to(torch.uint8).numpy()
+        for i, (predicted, truth) in enumerate(zip(said, truths, strict=True)):
+            if not batch.points[i] and batch.rng.random() < 0.7:
+                continue  # most photos without clicks stay so
+            count = 1 + int(batch.rng.integers(max(1, len(np.unique(truth)) // 2)))
+            batch.points[i] += error_clicks(
+                predicted, truth, count, batch.rng, self.config.sampling, scale=2.0
+            )
+
+    def _area(self, step: int) -> float:
+        return self.config.parser.area * (0.5 if step < self.config.small_share * self.config.steps else 1.0)
+
+    def _autocast(self) -> torch.autocast:
+        """Mixed precision where it is faster: on a GPU, and on a CPU with bf16 units in passes without gradient."""
+        fast = self.device.type == "cuda" or (not torch.is_grad_enabled() and _cpu_has_bf16())
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=fast)
+
+    def _set_rates(self) -> None:
+        config = self.config
+        warm = min(1.0, (self.step + 1) / config.warmup)
+        share = warm * (0.5 + 0.5 * math.cos(math.pi * self.step / config.steps))
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["peak"] * share
+
+    def _validate(self) -> None:
+        if self.validate is None:
+            return
+        averaged = self.averaged.module.eval()
+        found = self.validate(averaged)
+        self._log(found)
+        log.info("step %d: %s", self.step, ", ".join(f"{k} {v:.4f}" for k, v in found.items()))
+        if found["score"] > self.best:
+            self.best = found["score"]
+            save_parser(averaged, self.out / "best.safetensors")
+            (self.out / "best.json").write_text(json.dumps({"step": self.step, **found}, indent=1))
+        self._save_state()
+
+    def _log(self, values: dict[str, float]) -> None:
+        with (self.out / "log.csv").open("a", newline="") as file:
+            csv.writer(file).writerows((self.step, k, f"{v:.6g}") for k, v in values.items())
+
+    def _save_state(self) -> None:
+        state = {
+            "step": self.step,
+            "best": self.best,
+            "parser": self.parser.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+        part = self.out / "last.pt.part"
+        torch.save(state, part)
+        part.replace(self.out / "last.pt")
+
+    def _resume(self) -> None:
+        state = torch.load(self.out / "last.pt", map_location=self.device, weights_only=True)
+        self.parser.load_state_dict(state["parser"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.best = state["step"], state["best"]
+        log.info("resuming at step %d", self.step)
+
+
+def _cpu_has_bf16() -> bool:
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def load_start(parser: HumanParser, path: Path) -> None:
+    """Loads weights to start from: a backbone's, or a whole parser's.
+
+    Raises:
+        TrainingError: If they fit neither.
+    """
+    weights = load_file(path)
+    try:
+        if "stem.weight" in weights:
+            parser.backbone.load_image_weights(weights)
+        else:
+            parser.load_state_dict(weights)
+    except RuntimeError as error:
+        raise TrainingError(f"{path} does not fit this network: {error}") from error
+
+
+def save_parser(parser: HumanParser, path: Path) -> None:
+    """Writes a parser's weights to a temporary name and renames it: never half a file."""
+    from safetensors.torch import save_file
+
+    part = path.with_name(path.name + ".part")
+    save_file({k: v.contiguous().cpu() for k, v in parser.state_dict().items()}, part)
+    part.replace(path)
+
+
+def _groups(parser: HumanParser, config: TrainConfig) -> list[dict[str, Any]]:
+    """Backbone and decoder at their own rates; no decay on biases and norms."""
+    groups = []
+    for module, rate in ((parser.backbone, config.backbone_rate), (parser.decoder, config.rate)):
+        decayed = [p for p in module.parameters() if p.ndim > 1]
+        plain = [p for p in module.parameters() if p.ndim <= 1]
+        groups += [
+            {"params": decayed, "peak": rate, "lr": rate},
+            {"params": plain, "peak": rate, "lr": rate, "weight_decay": 0.0},
+        ]
+    return groups
+
+
