@@ -68,7 +68,7 @@ class ParserConfig:
         return cls(**fields)
 
 
-class Parsing(NamedTuple):
+class ParserOutput(NamedTuple):
     """What the parser says: logits (N, K, H/2, W/2) and the embedding of the prototypes, if there is one."""
 
     logits: Tensor
@@ -95,7 +95,7 @@ class HumanParser(nn.Module):
             uses_prototypes=self.config.prototypes,
         )
 
-    def forward(self, image: Tensor, maps: Tensor, previous: Tensor) -> Parsing:
+    def forward(self, image: Tensor, maps: Tensor, previous: Tensor) -> ParserOutput:
         """Runs the network.
 
         Args:
@@ -106,15 +106,15 @@ class HumanParser(nn.Module):
         Returns:
             Logits at half the size, and the embedding. Spare channels without click or previous mask are silent.
         """
-        parsing = Parsing(
+        output = ParserOutput(
             *self.decoder(
                 self.backbone(torch.cat((image, maps), 1) if self.config.early_fusion else image), maps, previous
             )
         )
-        return parsing._replace(logits=parsing.logits.masked_fill(self._unused(maps, previous), _SILENT))
+        return output._replace(logits=output.logits.masked_fill(self._unused(maps, previous), _SILENT))
 
     def _unused(self, maps: Tensor, previous: Tensor) -> Tensor:
         spares = slice(self.config.channels - self.config.spares, None)
         unused = torch.zeros(maps.shape[:2], dtype=torch.bool, device=maps.device)
-        unused[:, spares] = (maps[:, spares].amax((2, 3)) <= 0) & (previous[:, spares].amax((2, 3)) <= 0)
+        unused[:, spares] = (maps[:, spares].amax((2, 3)) <= 0) & (previous[:, spares].amax((2, 3)) < 0.5)
         return unused[:, :, None, None]

@@ -200,17 +200,17 @@ class Trainer:
         maps = self._maps(batch, images)
         small = at_half_size(labels, batch.rng)
         with self._autocast():
-            parsing = self.parser(images, maps, previous)
-        logits = parsing.logits.float()
+            output = self.parser(images, maps, previous)
+        logits = output.logits.float()
         base = losses.cross_entropy if config.base_loss == "ce" else losses.normalised_focal
         found = {config.base_loss: base(logits, small)}
         found["lovasz"] = losses.lovasz_softmax(logits[:, :, ::2, ::2], small[:, ::2, ::2])
         total = 0.5 * found[config.base_loss] + 0.5 * found["lovasz"]
-        if parsing.embedding is not None and config.sp_loss != "none":
+        if output.embedding is not None and config.sp_loss != "none":
             if config.sp_loss == "pairs":
-                found["sp"] = losses.sp_pairs(parsing.embedding.float(), batch.points, 4)
+                found["sp"] = losses.sp_pairs(output.embedding.float(), batch.points, 4)
             else:
-                similarity = prototype_similarity(parsing.embedding.float(), maps)
+                similarity = prototype_similarity(output.embedding.float(), maps)
                 clicked = maps.amax((2, 3)) > 0
                 found["sp"] = losses.sp_prototypes(similarity, clicked, small[:, ::2, ::2])
             total = total + config.sp_weight * found["sp"]

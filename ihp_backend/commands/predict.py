@@ -1,0 +1,108 @@
+"""``ihp predict``: one photo, some clicks, masks in files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import cv2
+import numpy as np
+
+from ihp_backend.clicks import Click
+from ihp_backend.inference.overlay import draw_overlay, label_colour
+from ihp_backend.inference.predictor import Predictor
+from ihp_backend.label_studio.images import ImageError, decode_image
+from ihp_backend.label_studio.rle import encode
+from ihp_backend.network.weights import WeightsError
+from ihp_backend.parts import normalise
+
+_MAX_PIXELS = 200_000_000
+
+
+@click.command()
+@click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--click",
+    "clicks",
+    multiple=True,
+    metavar="PART,X,Y",
+    help="A click: part and pixel, such as face,210,88. -PART,X,Y is a negative one. Repeat for more.",
+)
+@click.option("--weights", default="lip", show_default=True, help="Name in model_weights/, or a folder.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
+@click.option("--all", "every", is_flag=True, help="Answer every part that is seen, not only the clicked ones.")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
+def predict(image: Path, clicks: tuple[str, ...], weights: str, device: str, every: bool, out: Path) -> None:
+    """Cuts the clicked parts out of a photo; without clicks, every part that is seen.
+
+    Writes PART.png (0 and 255) for each part, overlay.png to look at, and regions.json: for each part its score,
+    area, box, and the region as Label Studio imports it.
+
+    \b
+    ihp predict photo.jpg --out masks
+    ihp predict photo.jpg --click face,210,88 --click left-arm,160,300 --out masks
+
+    A part that the schema does not know works, too: its clicks alone define it.
+    """
+    try:
+        rgb = decode_image(image.read_bytes(), max_pixels=_MAX_PIXELS)
+        predictor = Predictor.load(weights, device=device)
+        height, width = rgb.shape[:2]
+        points = [_read_click(text, predictor, height, width) for text in clicks]
+    except (ImageError, WeightsError) as error:
+        raise click.ClickException(str(error)) from error
+    labels = {name: (name,) for name in predictor.schema.names}
+    labels |= {c.part: () for c in points if c.part not in labels}
+    wanted = None if every or not points else list(dict.fromkeys(c.part for c in points))
+    prediction = predictor.predict(rgb, points, labels=labels, wanted=wanted)
+
+    out.mkdir(parents=True, exist_ok=True)
+    regions = []
+    for label, mask in prediction.masks.items():
+        cv2.imwrite(str(out / f"{label}.png"), mask.astype(np.uint8) * 255)
+        rows, columns = np.nonzero(mask)
+        region = {
+            "from_name": "brush",
+            "to_name": "image",
+            "type": "brushlabels",
+            "original_width": width,
+            "original_height": height,
+            "image_rotation": 0,
+            "score": prediction.scores[label],
+            "value": {"format": "rle", "rle": encode(mask), "brushlabels": [label]},
+        }
+        box = [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
+        regions.append(
+            {
+                "label": label,
+                "score": round(prediction.scores[label], 4),
+                "area_px": int(mask.sum()),
+                "box_px": box,
+                "label_studio": region,
+            }
+        )
+        click.echo(f"{label:14s} score {prediction.scores[label]:.2f}  {int(mask.sum()):8d} px")
+    (out / "regions.json").write_text(
+        json.dumps({"image": image.name, "model_version": predictor.version, "regions": regions})
+    )
+    colours = {label: label_colour(label, predictor.schema) for label in labels}
+    overlay = draw_overlay(rgb, prediction.masks, colours, points)
+    cv2.imwrite(str(out / "overlay.png"), overlay[..., ::-1])
+    click.echo(f"wrote {len(regions)} masks, regions.json and overlay.png to {out}")
+
+
+def _read_click(text: str, predictor: Predictor, height: int, width: int) -> Click:
+    positive = not text.startswith("-")
+    name, _, place = text.removeprefix("-").partition(",")
+    try:
+        x, y = (float(number) for number in place.split(","))
+    except ValueError:
+        raise click.UsageError(f"--click {text!r}: expected PART,X,Y in pixels, such as face,210,88") from None
+    if not (0 <= x <= width and 0 <= y <= height):  # NaN fails, too
+        raise click.UsageError(f"--click {text!r} is outside the photo, which is {width}x{height} pixels")
+    known = {normalise(n): n for n in predictor.schema.names}
+    part = predictor.schema.find(name)
+    if not normalise(name) or any(c in name for c in "/\\\0"):
+        raise click.UsageError(f"--click {text!r}: expected a part's name; the schema has {', '.join(known.values())}")
+    return Click(x, y, name if part is None else predictor.schema.names[part], positive)

@@ -1,0 +1,167 @@
+"""The evaluation protocol: a simulated annotator drives the predictor, photo by photo, click by click."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ihp_backend.clicks import Click
+from ihp_backend.data.sample import DataSet
+from ihp_backend.evaluation.metrics import confusion, mean_iou
+from ihp_backend.inference.predictor import Predictor
+from ihp_backend.simulation.annotator import SimulatedAnnotator, User
+
+BUDGETS = (0.0, *(1 + 0.25 * i for i in range(17)))
+"""Mean clicks per class at which the whole data set is measured: 0, then 1 to 5 in quarters."""
+TARGETS = (0.75, 0.80, 0.85, 0.90)
+
+
+@dataclass(frozen=True)
+class ProtocolConfig:
+    """How to evaluate.
+
+    Attributes:
+        user: ``center`` or ``sloppy``.
+        max_clicks: Clicks per class at which a photo is given up.
+        seed: Of the sloppy user.
+        previous: Whether each round sees the probabilities of the one before.
+    """
+
+    user: User = "center"
+    max_clicks: float = 20.0
+    seed: int = 0
+    previous: bool = True
+
+
+@dataclass
+class PhotoResult:
+    """What happened on one photo.
+
+    Attributes:
+        name: The photo.
+        classes: Parts present, background not counted.
+        clicks: All clicks in their order.
+        ious: Mean IoU of the photo after 0 clicks, after the first round, then after each further click.
+        reached: For each target, clicks per class until it was crossed; ``None`` if it never was.
+        first_round: How many clicks the first round had.
+    """
+
+    name: str
+    classes: int
+    clicks: list[Click]
+    ious: list[float]
+    reached: dict[float, float | None]
+    first_round: int
+
+
+@dataclass
+class Evaluation:
+    """Everything measured over a data set.
+
+    Attributes:
+        confusions: Confusion matrix of the whole data set at each budget of ``BUDGETS``.
+        presence_only: The same without clicks, absent classes masked.
+        photos: One result a photo.
+        lowered: Share of correction clicks after which the clicked class's IoU on the photo was lower.
+        seconds_per_click: Time of each parse.
+    """
+
+    confusions: dict[float, NDArray[np.int64]]
+    presence_only: NDArray[np.int64]
+    photos: list[PhotoResult] = field(default_factory=list)
+    corrections: int = 0
+    lowered: int = 0
+    seconds_per_click: list[float] = field(default_factory=list)
+
+
+def evaluate(predictor: Predictor, data: DataSet, config: ProtocolConfig, *, quiet: bool = False) -> Evaluation:
+    """Runs the protocol.
+
+    Round 0 is one click for each part present; then one click at a time into the largest error. A photo ends when no
+    error is left to click, or at the limit. At each budget the photo counts with the parse it had after that many
+    clicks per class, rounded to whole clicks.
+
+    Args:
+        predictor: The predictor, as it serves annotators.
+        data: Photos with labels of the predictor's schema.
+        config: How.
+        quiet: No progress bar.
+
+    Raises:
+        ValueError: If the schemas differ.
+    """
+    if data.schema.names != predictor.schema.names:
+        raise ValueError(
+            f"the data has the classes of {data.schema.name!r}, the weights those of {predictor.schema.name!r}"
+        )
+    count = len(data.schema)
+    budgets = [b for b in BUDGETS if b <= config.max_clicks]
+    result = Evaluation({b: np.zeros((count, count), np.int64) for b in budgets}, np.zeros((count, count), np.int64))
+    for index in tqdm(range(len(data)), desc="evaluate", unit="photo", disable=quiet):
+        _photo(predictor, data, index, config, result)
+    return result
+
+
+def _photo(predictor: Predictor, data: DataSet, index: int, config: ProtocolConfig, result: Evaluation) -> None:
+    sample = data[index]
+    annotator = SimulatedAnnotator(sample.labels, data.schema, user=config.user, seed=config.seed + index)
+    present = annotator.classes
+    count = len(data.schema)
+
+    parse = predictor.parse(sample.image, image_key=sample.name)
+    automatic = parse.label_map()
+    result.presence_only += confusion(sample.labels, parse.label_map(allowed=[0, *present]), count)
+    result.confusions[0.0] += (matrix := confusion(sample.labels, automatic, count))
+    clicks: list[Click] = []
+    ious = [mean_iou(matrix)]
+    reached: dict[float, float | None] = dict.fromkeys(TARGETS)
+    photo = PhotoResult(sample.name, len(present), clicks, ious, reached, 0)
+    result.photos.append(photo)
+    _note_targets(photo, 0.0)
+    due = {b: max(1, round(b * len(present))) for b in result.confusions if b > 0}
+    limit = max(1, round(config.max_clicks * len(present)))
+    new = annotator.first_clicks()
+    photo.first_round = len(new)
+    while new and len(clicks) + len(new) <= limit:
+        clicks += new
+        started = time.perf_counter()
+        parse = predictor.parse(
+            sample.image,
+            clicks,
+            image_key=sample.name,
+            previous=parse if config.previous and len(clicks) > photo.first_round else None,
+        )
+        result.seconds_per_click.append(time.perf_counter() - started)
+        before, predicted = matrix, parse.label_map()
+        matrix = confusion(sample.labels, predicted, count)
+        if len(clicks) > photo.first_round:
+            part = data.schema.names.index(clicks[-1].part)
+            result.corrections += 1
+            result.lowered += _iou(matrix, part) < _iou(before, part)
+        ious.append(mean_iou(matrix))
+        _note_targets(photo, len(clicks) / len(present))
+        done = len(clicks)
+        for budget in [b for b, clicks_due in due.items() if clicks_due <= done]:
+            result.confusions[budget] += matrix
+            del due[budget]
+        if not due and all(value is not None for value in reached.values()):
+            return
+        click = annotator.next_click(predicted)
+        new = [click] if click else []
+    for budget in due:
+        result.confusions[budget] += matrix
+
+
+def _iou(matrix: NDArray[np.int64], part: int) -> float:
+    hit = matrix[part, part]
+    return float(hit / max(1, matrix[part].sum() + matrix[:, part].sum() - hit))
+
+
+def _note_targets(photo: PhotoResult, clicks_per_class: float) -> None:
+    for target, when in photo.reached.items():
+        if when is None and photo.ious[-1] >= target:
+            photo.reached[target] = clicks_per_class

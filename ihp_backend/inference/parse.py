@@ -1,0 +1,142 @@
+"""What the network said about one photo, and how to read it: masks, label map, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ihp_backend.clicks import Click
+from ihp_backend.geometry import View
+from ihp_backend.inference.channels import Channels
+
+
+@dataclass(frozen=True)
+class Parse:
+    """The parse of a view of a photo.
+
+    Attributes:
+        height: Height of the photo in pixels.
+        width: Its width.
+        view: The crop that the network saw.
+        logits: (K, h, w) float32, one cell for 2x2 pixels of the view.
+        channels: Which channel speaks for which label.
+        clicks: The clicks that led to it, in image pixels, oldest first.
+    """
+
+    height: int
+    width: int
+    view: View
+    logits: NDArray[np.float32]
+    channels: Channels
+    clicks: tuple[Click, ...]
+
+    @cached_property
+    def probabilities(self) -> NDArray[np.float32]:
+        """(K, h, w), summing to 1 over K."""
+        e = np.exp(self.logits - self.logits.max(0))
+        return e / e.sum(0)
+
+    @cached_property
+    def _winner(self) -> NDArray[np.intp]:
+        return self.logits.argmax(0)
+
+    def figure(self) -> NDArray[np.bool_]:
+        """(h, w): where there is a person rather than background."""
+        return self._winner != 0
+
+    def likeliest(self, x: float, y: float, among: Sequence[int]) -> int:
+        """Returns the channel, of these, that is most probable at a place (x, y) of the photo."""
+        u, v = self.view.into(x, y)
+        _, h, w = self.logits.shape
+        row, column = min(max(int(v // 2), 0), h - 1), min(max(int(u // 2), 0), w - 1)
+        return max(among, key=lambda c: float(self.logits[c, row, column]))
+
+    def lead(self, own: Sequence[int]) -> NDArray[np.float32]:
+        """(h, w): by how much the best of these channels leads the best other one.
+
+        Interpolated, the leads of different labels are never positive at the same place: masks do not overlap.
+        """
+        rest = np.setdiff1d(np.arange(len(self.logits)), own)
+        return self.logits[list(own)].max(0) - self.logits[rest].max(0)
+
+    def is_seen(self, label: str) -> bool:
+        """Whether a label wins anywhere, in more than a speck."""
+        own = self.channels.of(label)
+        return bool(own) and int(np.isin(self._winner, own).sum()) >= 4
+
+    def mask(self, label: str) -> NDArray[np.bool_]:
+        """The mask of a label at the photo's size, (H, W).
+
+        Positive clicks of the label are inside, negative ones and other labels' positive ones outside; of clicks on
+        one pixel the newest counts.
+        """
+        mask = np.zeros((self.height, self.width), bool)
+        own = self.channels.of(label)
+        if own:
+            mask[self.view.box.slices] = self.view.enlarge(self.lead(own)) > 0
+        for radius in (max(1, round(0.004 * max(self.view.box.width, self.view.box.height))), 0):
+            for click in self.clicks:
+                if click.is_positive:
+                    _stamp(mask, click, radius, click.part == label)
+                elif click.part == label:
+                    _stamp(mask, click, radius, False)
+        return mask
+
+    def label_map(self, allowed: Sequence[int] | None = None) -> NDArray[np.uint8]:
+        """The most probable channel of each pixel of the photo, (H, W); 0 outside the view.
+
+        Args:
+            allowed: Only these channels may win.
+        """
+        logits = self.logits
+        if allowed is not None:
+            logits = np.full_like(self.logits, -np.inf)
+            logits[list(allowed)] = self.logits[list(allowed)]
+        seen = [int(c) for c in np.unique(logits.argmax(0))]
+        leads = np.stack([self.view.enlarge(logits[c]) for c in seen])
+        out = np.zeros((self.height, self.width), np.uint8)
+        out[self.view.box.slices] = np.array(seen, np.uint8)[leads.argmax(0)]
+        for click in self.clicks:
+            channel = self.channels.at(click.part, click.x, click.y)
+            if click.is_positive and channel is not None and (allowed is None or channel in allowed):
+                out[click.pixel(self.height, self.width)] = channel
+        return out
+
+    def score(self, label: str) -> float:
+        """Expected IoU of a label's mask if the probabilities are right: 0 to 1."""
+        own = self.channels.of(label)
+        if not own:
+            return 0.0
+        probable = self.probabilities[list(own)].sum(0)
+        inside = np.isin(self._winner, own)
+        union = float(inside.sum() + probable[~inside].sum())
+        return float(probable[inside].sum()) / union if union > 0 else 0.0
+
+    def resample(self, view: View, out: NDArray[np.float32]) -> None:
+        """Writes the probabilities as another view of the same photo sees them; ``out`` is (K, h', w')."""
+        if view == self.view:
+            out[:] = self.probabilities
+            return
+        (x0, y0), (x1, y1) = self.view.into(*view.out_of(0, 0)), self.view.into(*view.out_of(2, 2))
+        step_x, step_y = (x1 - x0) / 2, (y1 - y0) / 2
+        # Cell i of a view has its centre at 2i + 1 of its pixels.
+        affine = np.array(
+            [[step_x, 0, (x0 + step_x - 1) / 2], [0, step_y, (y0 + step_y - 1) / 2]], np.float64
+        )
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        for channel, plane in enumerate(self.probabilities):
+            cv2.warpAffine(plane, affine, out.shape[:0:-1], dst=out[channel], flags=flags)
+
+
+def _stamp(mask: NDArray[np.bool_], click: Click, radius: int, value: bool) -> None:
+    row, column = click.pixel(*mask.shape)
+    rows = slice(max(row - radius, 0), row + radius + 1)
+    columns = slice(max(column - radius, 0), column + radius + 1)
+    mask[rows, columns] = value
+
+

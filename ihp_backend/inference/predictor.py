@@ -1,0 +1,251 @@
+"""Image, clicks and accepted masks become masks of parts. Stateless: any replica can answer.
+
+The steps: find the person (a coarse look at the whole photo, remembered for each image), crop to them, draw the
+localization maps, run the network, correct what contradicts a click, and paste the masks back at full size.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ihp_backend.clicks import Click
+from ihp_backend.geometry import Box, View, working_size
+from ihp_backend.inference.channels import Channels
+from ihp_backend.inference.focus import person_box
+from ihp_backend.inference.obedience import obey
+from ihp_backend.inference.parse import Parse
+from ihp_backend.localization import Point, localization_maps
+from ihp_backend.network.parser import HumanParser
+from ihp_backend.network.weights import WeightsError, find_weights, load_parser
+from ihp_backend.parts import Schema, get_schema
+
+log = logging.getLogger(__name__)
+
+_COARSE_SHARE = 0.5
+"""The coarse look at the whole photo takes this share of the working area."""
+_REMEMBERED = 256
+"""Photos whose coarse parse is kept; each takes about 100 KB."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Masks by label.
+
+    Attributes:
+        masks: (H, W) bool for each answered label.
+        scores: Expected IoU of each mask, 0 to 1, by the network's own probabilities.
+    """
+
+    masks: dict[str, NDArray[np.bool_]]
+    scores: dict[str, float]
+
+    @property
+    def score(self) -> float:
+        """Mean of the scores; 0 without masks."""
+        return float(np.mean(list(self.scores.values()))) if self.scores else 0.0
+
+
+class Predictor:
+    """Serves one set of weights; may be shared by threads."""
+
+    def __init__(self, parser: HumanParser, *, version: str = "unversioned", device: str = "cpu") -> None:
+        """Takes a network.
+
+        Args:
+            parser: The network.
+            version: What predictions call it.
+            device: A torch device.
+        """
+        self.device = torch.device(device)
+        self.parser = parser.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.version = version
+        self.config = parser.config
+        self.schema: Schema = get_schema(parser.config.schema)
+        self._coarse: OrderedDict[str, Parse] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(cls, weights: str | Path, *, device: str = "auto", threads: int | None = None) -> Self:
+        """Loads weights by name (in model_weights/) or folder.
+
+        Args:
+            weights: Name or folder.
+            device: A torch device, or ``auto``: a GPU if there is one.
+            threads: CPU threads of a forward pass; ``None`` leaves torch's choice.
+
+        Raises:
+            WeightsError: If the weights are missing or damaged, or the device is not there.
+        """
+        if threads:
+            torch.set_num_threads(threads)
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        elif device.startswith("cuda") and not torch.cuda.is_available():
+            raise WeightsError(f"device {device!r} asked for, but torch sees no GPU; use 'auto' or 'cpu'")
+        folder = find_weights(weights)
+        parser, info = load_parser(folder)
+        return cls(parser, version=str(info.get("version", folder.name)), device=device)
+
+    def predict(
+        self,
+        image: NDArray[np.uint8],
+        clicks: Sequence[Click] = (),
+        *,
+        labels: Mapping[str, tuple[str, ...]] | None = None,
+        wanted: Sequence[str] | None = None,
+        accepted: Mapping[str, NDArray[np.bool_]] | None = None,
+        image_key: str | None = None,
+    ) -> Prediction:
+        """Answers with masks.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            clicks: All clicks that are open, of any label.
+            labels: Every label of the project and the schema's parts it stands for (none: the clicks alone define
+                it; several: their union). Default: the schema's own names.
+            wanted: Labels to answer; ``None`` answers every label that is seen, the background excepted.
+            accepted: Masks (H, W) that the annotator has accepted. Other labels' masks guide and are not touched.
+            image_key: Names the image for the memory of its coarse parse; ``None`` remembers nothing.
+
+        Raises:
+            ValueError: If a click, wanted or accepted label is not among the labels, or the image has another shape.
+        """
+        labels = labels if labels is not None else {name: (name,) for name in self.schema.names}
+        accepted = accepted or {}
+        parse = self.parse(image, clicks, labels=labels, accepted=accepted, image_key=image_key)
+        if wanted is None:
+            background = self.schema.names[:1]
+            wanted = [label for label, parts in labels.items() if parts != background and label not in accepted]
+            wanted = [label for label in wanted if parse.is_seen(label)]
+        masks, scores = {}, {}
+        for label in wanted:
+            mask = parse.mask(label)
+            for other, taken in accepted.items():
+                if other != label:
+                    mask &= ~taken
+            if mask.any() or label in {c.part for c in clicks}:
+                masks[label], scores[label] = mask, parse.score(label)
+        return Prediction(masks, scores)
+
+    def parse(
+        self,
+        image: NDArray[np.uint8],
+        clicks: Sequence[Click] = (),
+        *,
+        labels: Mapping[str, tuple[str, ...]] | None = None,
+        accepted: Mapping[str, NDArray[np.bool_]] | None = None,
+        image_key: str | None = None,
+        previous: Parse | None = None,
+    ) -> Parse:
+        """Parses the photo; see ``predict``. ``previous`` is the parse before the newest click, if it is at hand."""
+        labels = labels if labels is not None else {name: (name,) for name in self.schema.names}
+        accepted = accepted or {}
+        self._check(image, clicks, labels, accepted)
+        height, width = image.shape[:2]
+        coarse = self._look(image, image_key)
+        channels = Channels(self.schema, self.config.spares, labels, clicks, accepted, coarse)
+        box = person_box(coarse, clicks, accepted, height, width)
+        view = View(box, *working_size(box.height, box.width, area=self.config.area))
+        known = np.zeros((self.config.channels, view.height // 2, view.width // 2), np.float32)
+        if previous is not None:
+            previous.resample(view, known)
+        for label, mask in accepted.items():
+            small = cv2.resize(
+                mask[box.slices].astype(np.float32), known.shape[:0:-1], interpolation=cv2.INTER_AREA
+            )
+            rows, columns = np.nonzero(mask)
+            if not rows.size:
+                continue
+            channel = channels.at(label, float(columns.mean()), float(rows.mean()))
+            if channel is not None:
+                known[:, small > 0.5] = 0
+                known[channel] = np.maximum(known[channel], small)
+        points = []
+        for click in clicks:
+            channel = channels.at(click.part, click.x, click.y)
+            if channel is not None:
+                points.append(Point(*view.into(click.x, click.y), channel, click.is_positive))
+        return self._run(image, view, points, known, channels, clicks)
+
+    def warm(self, image: NDArray[np.uint8], image_key: str) -> None:
+        """Does ahead what the first click on an image would have to wait for."""
+        self._look(image, image_key)
+
+    def _look(self, image: NDArray[np.uint8], key: str | None) -> Parse:
+        """A coarse parse of the whole photo, without clicks."""
+        with self._lock:
+            if key is not None and key in self._coarse:
+                self._coarse.move_to_end(key)
+                return self._coarse[key]
+        height, width = image.shape[:2]
+        view = View(
+            Box(0, 0, width, height), *working_size(height, width, area=round(_COARSE_SHARE * self.config.area))
+        )
+        known = np.zeros((self.config.channels, view.height // 2, view.width // 2), np.float32)
+        channels = Channels(self.schema, self.config.spares, {name: (name,) for name in self.schema.names})
+        coarse = self._run(image, view, [], known, channels, ())
+        if key is not None:
+            with self._lock:
+                self._coarse[key] = coarse
+                while len(self._coarse) > _REMEMBERED:
+                    self._coarse.popitem(last=False)
+        return coarse
+
+    def _run(
+        self,
+        image: NDArray[np.uint8],
+        view: View,
+        points: Sequence[Point],
+        known: NDArray[np.float32],
+        channels: Channels,
+        clicks: Sequence[Click],
+    ) -> Parse:
+        config = self.config
+        rgb = cv2.dnn.blobFromImage(view.crop(image), 1 / 127.5, mean=(127.5, 127.5, 127.5))
+        maps = localization_maps(
+            points, config.channels, view.height, view.width, kind=config.maps, size=config.map_size
+        )
+        with torch.inference_mode():
+            output = self.parser(self._tensor(rgb), self._tensor(maps[None]), self._tensor(known[None]))
+        return Parse(
+            height=image.shape[0],
+            width=image.shape[1],
+            view=view,
+            logits=obey(
+                output.logits[0].float().cpu().numpy(),
+                None if output.embedding is None else output.embedding[0].float().cpu().numpy(),
+                points,
+            ),
+            channels=channels,
+            clicks=tuple(clicks),
+        )
+
+    def _tensor(self, array: NDArray[np.float32]) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device).contiguous(memory_format=torch.channels_last)
+
+    def _check(
+        self,
+        image: NDArray[np.uint8],
+        clicks: Sequence[Click],
+        labels: Mapping[str, tuple[str, ...]],
+        accepted: Mapping[str, NDArray[np.bool_]],
+    ) -> None:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+            raise ValueError(f"the image is {image.dtype} of shape {image.shape}; expected uint8 (H, W, 3)")
+        for label in (*(c.part for c in clicks), *accepted):
+            if label not in labels:
+                raise ValueError(f"label {label!r} is not among the labels: {', '.join(labels)}")
+        for label, mask in accepted.items():
+            if mask.shape != image.shape[:2]:
+                raise ValueError(f"the mask of {label!r} has shape {mask.shape}, the image {image.shape[:2]}")

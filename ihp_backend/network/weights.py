@@ -1,0 +1,71 @@
+"""Weights on disk: a folder with model.safetensors (no pickle) and info.json, which rebuilds the network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors
+from safetensors.torch import load_file, save_file
+
+from ihp_backend.network.parser import HumanParser, ParserConfig
+
+SHIPPED = Path(__file__).parents[2] / "model_weights"
+
+
+class WeightsError(ValueError):
+    """A folder of weights is missing or not what it should be."""
+
+
+def find_weights(weights: str | Path) -> Path:
+    """Returns the folder of weights given by name (in model_weights/) or by path.
+
+    Raises:
+        WeightsError: If there is none; the message lists the names there are.
+    """
+    for folder in (Path(weights), SHIPPED / weights):
+        if (folder / "info.json").is_file():
+            return folder
+    names = sorted(path.parent.name for path in SHIPPED.glob("*/info.json"))
+    raise WeightsError(
+        f"no weights {str(weights)!r}: expected a folder with model.safetensors and info.json, "
+        f"or one of these names: {', '.join(names) or 'none'} (in {SHIPPED})"
+    )
+
+
+def load_parser(folder: Path) -> tuple[HumanParser, dict[str, Any]]:
+    """Builds the network that a folder describes and loads its weights.
+
+    Returns:
+        The parser, in evaluation mode, and the content of info.json.
+
+    Raises:
+        WeightsError: If a file is missing, damaged, or does not fit the network.
+    """
+    try:
+        info = json.loads((folder / "info.json").read_text())
+        parser = HumanParser(ParserConfig.from_dict(info["architecture"]))
+        parser.load_state_dict(load_file(folder / "model.safetensors"))
+    except FileNotFoundError as error:
+        raise WeightsError(f"weights {folder}: {error.filename} is missing") from error
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
+        raise WeightsError(f"weights {folder} cannot be read: {error}") from error
+    return parser.eval(), info
+
+
+def save_parser(parser: HumanParser, folder: Path, info: dict[str, Any]) -> None:
+    """Writes model.safetensors and info.json, each to a temporary name first, so that no half file is ever seen.
+
+    Args:
+        parser: The network.
+        folder: Where; made if missing.
+        info: What to keep beside the architecture, such as training data, licence and metrics.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model = folder / "model.safetensors.part"
+    save_file({name: value.contiguous().cpu() for name, value in parser.state_dict().items()}, model)
+    model.replace(folder / "model.safetensors")
+    text = folder / "info.json.part"
+    text.write_text(json.dumps({"architecture": parser.config.to_dict(), **info}, indent=1) + "\n")
+    text.replace(folder / "info.json")
