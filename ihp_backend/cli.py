@@ -1,0 +1,51 @@
+"""The ``ihp`` command. It only finds the subcommands; each is imported when it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+from ihp_backend import __version__
+
+COMMANDS = {
+    "serve": ("ihp_backend.commands.serve:serve", "Answer Label Studio's clicks over HTTP."),
+}
+"""For each subcommand: where its click command is, and its line in ``ihp --help``."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a subcommand when it runs, and none of them for its own help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Returns the subcommands' names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports a subcommand, or returns ``None`` if there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the list of subcommands from the table."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(__version__, prog_name="ihp")
+def main() -> None:
+    """Interactive human parsing for Label Studio: click a body part, get its mask.
+
+    To try it with a Label Studio of its own: `make run`. To serve an existing Label Studio: `ihp serve`,
+    then connect http://THIS-HOST:9090 under the project's Settings > Model, with interactive preannotations
+    on.
+
+    Options that all commands share are environment variables named IHP_*. `ihp COMMAND --help` explains a
+    command.
+    """

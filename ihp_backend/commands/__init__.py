@@ -1,0 +1,1 @@
+"""The subcommands of `ihp`, each imported only when it runs."""
