@@ -1,0 +1,142 @@
+"""Every IHP_* option, typed. The only reader of the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self, get_type_hints
+from urllib.parse import urlsplit
+
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
+
+
+class SettingsError(ValueError):
+    """An IHP_* variable has a value that cannot be."""
+
+
+def _option(default: Any, doc: str, **limits: float) -> Any:
+    metadata = {"doc": doc, **limits}
+    return field(default=default, metadata=metadata, repr="token" not in doc and "assword" not in doc)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The deployment's options; each is read from the variable IHP_ and its name in capitals.
+
+    Secrets may come from a file instead: IHP_LABEL_STUDIO_TOKEN_FILE, IHP_BASIC_AUTH_PASSWORD_FILE.
+    """
+
+    host: str = _option("127.0.0.1", "Address to listen on.")
+    port: int = _option(9090, "Port to listen on; 0 takes a free one.", least=0, most=65535)
+    threads: int = _option(8, "Requests answered at the same time.", least=1, most=256)
+    torch_threads: int = _option(0, "CPU threads of one forward pass; 0 leaves torch's choice.", least=0)
+    queue_limit: int = _option(64, "Requests waiting or running before new ones get 503.", least=1)
+    max_body_mb: int = _option(64, "Largest request, in MB; every request carries the draft's masks.", least=1)
+    data_dir: Path = _option(Path(".ihp"), "Where connections, versions and caches are kept.")
+    weights: str = _option("lip", "Weights to serve: a name in model_weights/, or a folder.")
+    device: str = _option("auto", "auto, cpu, cuda or cuda:N.")
+    label_studio_url: str = _option("", "Label Studio's address; default: what it says of itself.")
+    label_studio_token: str = _option("", "An access token of Label Studio, legacy or personal.")
+    basic_auth_user: str = _option("", "User that Label Studio must give; empty: none is asked for.")
+    basic_auth_password: str = _option("", "Password of that user.")
+    allow_anonymous: bool = _option(False, "Listen beyond loopback without user and password.")
+    allowed_hosts: tuple[str, ...] = _option((), "Hosts, beside Label Studio's, whose images may be fetched.")
+    allow_private_addresses: bool = _option(False, "Fetch images from private addresses, too.")
+    local_files_root: Path | None = _option(None, "Folder that /data/local-files/ stands for, to read it directly.")
+    max_image_bytes: int = _option(100_000_000, "Largest image file, in bytes.", least=1)
+    max_image_pixels: int = _option(100_000_000, "Largest image, in pixels.", least=1)
+    fetch_timeout_s: float = _option(20.0, "Longest download of an image, in seconds.", least=0.01)
+    image_cache_mb: int = _option(512, "Memory for decoded images, in MB.", least=0)
+    log_level: str = _option("INFO", "DEBUG, INFO, WARNING or ERROR.")
+
+    def __post_init__(self) -> None:
+        """Checks what a type cannot say."""
+        for option in fields(self):
+            value = getattr(self, option.name)
+            least, most = option.metadata.get("least"), option.metadata.get("most")
+            if (least is not None and not value >= least) or (most is not None and not value <= most):
+                bounds = f"at least {least}" if most is None else f"{least} to {most}"
+                raise SettingsError(f"{variable(option.name)} is {value}; expected {bounds}")
+        if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+            raise SettingsError(f"IHP_LOG_LEVEL is {self.log_level!r}; expected DEBUG, INFO, WARNING or ERROR")
+        if self.device not in ("auto", "cpu", "cuda") and not (
+            self.device.startswith("cuda:") and self.device[5:].isdecimal()
+        ):
+            raise SettingsError(f"IHP_DEVICE is {self.device!r}; expected auto, cpu, cuda or cuda:N")
+        if self.label_studio_url:
+            parts = urlsplit(self.label_studio_url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise SettingsError(
+                    f"IHP_LABEL_STUDIO_URL is {self.label_studio_url!r}; expected such as http://127.0.0.1:8080"
+                )
+        if bool(self.basic_auth_user) != bool(self.basic_auth_password):
+            raise SettingsError("IHP_BASIC_AUTH_USER and IHP_BASIC_AUTH_PASSWORD go together; one of them is not set")
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Reads the IHP_* variables.
+
+        Args:
+            environ: The environment; default: that of the process.
+
+        Raises:
+            SettingsError: If a variable is unknown or has a value that cannot be; the message says which and what
+                was expected.
+        """
+        environ = os.environ if environ is None else environ
+        types = get_type_hints(cls)
+        known = {variable(option.name): option.name for option in fields(cls)}
+        values: dict[str, Any] = {}
+        for name, text in environ.items():
+            if not name.startswith("IHP_"):
+                continue
+            if name in known:
+                values[known[name]] = _read(name, text, types[known[name]])
+            elif name.removesuffix("_FILE") in known:
+                values[known[name.removesuffix("_FILE")]] = _read_file(name, text)
+            else:
+                raise SettingsError(f"unknown variable {name}; known are {', '.join(known)}")
+        return cls(**values)
+
+    @classmethod
+    def table(cls) -> str:
+        """Returns all options as a Markdown table."""
+        lines = ["| variable | default | what it does |", "| --- | --- | --- |"]
+        for option in fields(cls):
+            default = option.default if option.default not in (MISSING, None, "", ()) else ""
+            lines.append(f"| `{variable(option.name)}` | {default} | {option.metadata['doc']} |")
+        return "\n".join(lines)
+
+
+def variable(name: str) -> str:
+    """Returns the environment variable of an option."""
+    return f"IHP_{name.upper()}"
+
+
+def _read(name: str, text: str, kind: Any) -> Any:
+    if kind is bool:
+        if text.lower() not in _TRUE + _FALSE:
+            raise SettingsError(f"{name} is {text!r}; expected true or false")
+        return text.lower() in _TRUE
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            what = "a whole number" if kind is int else "a number"
+            raise SettingsError(f"{name} is {text!r}; expected {what}") from None
+    if kind == tuple[str, ...]:
+        return tuple(host.strip().lower() for host in text.split(",") if host.strip())
+    if kind == Path | None or kind is Path:
+        return Path(text).expanduser() if text or kind is Path else None
+    return text
+
+
+def _read_file(name: str, path: str) -> str:
+    if not name.endswith(("_TOKEN_FILE", "_PASSWORD_FILE")):
+        raise SettingsError(f"unknown variable {name}; only tokens and passwords are read from files")
+    try:
+        return Path(path).read_text().strip()
+    except OSError as error:
+        raise SettingsError(f"{name}: {path} cannot be read: {error.strerror}") from error

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ihp_backend.settings import Settings, SettingsError
+
+
+def test_defaults_without_variables() -> None:
+    settings = Settings.from_environment({"PATH": "/bin"})
+    assert settings == Settings()
+    assert (settings.host, settings.port) == ("127.0.0.1", 9090)
+
+
+def test_every_kind_of_value_is_read() -> None:
+    settings = Settings.from_environment(
+        {
+            "IHP_PORT": "0",
+            "IHP_FETCH_TIMEOUT_S": "2.5",
+            "IHP_ALLOW_ANONYMOUS": "Yes",
+            "IHP_ALLOWED_HOSTS": "a.example, B.example,",
+            "IHP_DATA_DIR": "/tmp/x",
+            "IHP_LOCAL_FILES_ROOT": "/data",
+        }
+    )
+    assert settings.port == 0
+    assert settings.fetch_timeout_s == 2.5
+    assert settings.allow_anonymous is True
+    assert settings.allowed_hosts == ("a.example", "b.example")
+    assert settings.data_dir == Path("/tmp/x")
+    assert settings.local_files_root == Path("/data")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("IHP_PORT", "http", "a whole number"),
+        ("IHP_PORT", "70000", "0 to 65535"),
+        ("IHP_THREADS", "0", "1 to 256"),
+        ("IHP_FETCH_TIMEOUT_S", "nan", "at least"),
+        ("IHP_ALLOW_ANONYMOUS", "maybe", "true or false"),
+        ("IHP_DEVICE", "gpu", "auto, cpu, cuda"),
+        ("IHP_LOG_LEVEL", "loud", "DEBUG"),
+        ("IHP_LABEL_STUDIO_URL", "localhost:8080", "http://"),
+        ("IHP_BASIC_AUTH_USER", "me", "IHP_BASIC_AUTH_PASSWORD"),
+        ("IHP_PROT", "1", "IHP_PORT"),
+        ("IHP_PORT_FILE", "/tmp/port", "only tokens and passwords"),
+        ("IHP_LABEL_STUDIO_TOKEN_FILE", "/nowhere/token", "cannot be read"),
+    ],
+)
+def test_an_error_names_the_variable_and_what_was_expected(name: str, value: str, expected: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        Settings.from_environment({name: value})
+    assert name in str(error.value)
+    assert expected in str(error.value)
+
+
+def test_secrets_come_from_files_and_stay_out_of_the_repr(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("s3cret\n")
+    settings = Settings.from_environment({"IHP_LABEL_STUDIO_TOKEN_FILE": str(tmp_path / "token")})
+    assert settings.label_studio_token == "s3cret"
+    assert "s3cret" not in repr(settings)
+    with_password = Settings(basic_auth_user="u", basic_auth_password="pa55")
+    assert "pa55" not in repr(with_password)
+
+
+def test_the_table_has_every_option() -> None:
+    assert Settings.table().count("`IHP_") == len(Settings.__dataclass_fields__)
