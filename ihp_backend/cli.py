@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 
 import click
@@ -10,6 +11,9 @@ from ihp_backend import __version__
 
 COMMANDS = {
     "serve": ("ihp_backend.commands.serve:serve", "Answer Label Studio's clicks over HTTP."),
+    "predict": ("ihp_backend.commands.predict:predict", "Cut the clicked parts out of one photo."),
+    "evaluate": ("ihp_backend.commands.evaluate:evaluate", "Measure how many clicks the weights need."),
+    "train": ("ihp_backend.commands.train:train", "Train weights with simulated clicks."),
 }
 """For each subcommand: where its click command is, and its line in ``ihp --help``."""
 
@@ -25,6 +29,9 @@ class LazyGroup(click.Group):
         """Imports a subcommand, or returns ``None`` if there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
+        # Beside another busy process, torch's threads that spin while they wait make it twenty times slower.
+        # This must be said before torch is imported.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command

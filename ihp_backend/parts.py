@@ -89,40 +89,40 @@ def _lip(name: str, title: str, tenth: Part) -> Schema:
         title,
         (
             Part("background", "#202020"),
-            Part("hat", "#8c564b", ("cap", "helmet", "beanie")),
+            Part("hat", "#775500", ("cap", "helmet", "beanie")),
             Part("hair", "#e6ab02"),
-            Part("glove", "#17becf", ("gloves",)),
-            Part("sunglasses", "#3a0ca3", ("glasses", "eyeglasses")),
+            Part("glove", "#007766", ("gloves",)),
+            Part("sunglasses", "#cc00ff", ("glasses", "eyeglasses")),
             Part("upper-clothes", "#e41a1c", ("top", "shirt", "t-shirt", "blouse", "sweater", "upper clothing")),
-            Part("dress", "#f781bf"),
-            Part("coat", "#984ea3", ("jacket", "blazer", "cardigan")),
-            Part("socks", "#b5e48c", ("sock", "stockings")),
+            Part("dress", "#ff00aa"),
+            Part("coat", "#aa6699", ("jacket", "blazer", "cardigan")),
+            Part("socks", "#aacc88", ("sock", "stockings")),
             Part("pants", "#1f4fd8", ("trousers", "jeans", "shorts", "leggings")),
             tenth,
-            Part("scarf", "#bcbd22", ("shawl",)),
-            Part("skirt", "#d62ad0"),
+            Part("scarf", "#bbee44", ("shawl",)),
+            Part("skirt", "#dd77ff"),
             Part("face", "#ffb48f", ("head skin",)),
-            *_pair("arm", ("#00b4d8", "#2a9d3a"), "hand and arm"),
-            *_pair("leg", ("#90e0ef", "#a7e04a")),
-            *_pair("shoe", ("#ff7f0e", "#7f5539"), "boot", "sandal"),
+            *_pair("arm", ("#44bbff", "#337700"), "hand and arm"),
+            *_pair("leg", ("#00eecc", "#00ff00")),
+            *_pair("shoe", ("#eeccff", "#44ff88"), "boot", "sandal"),
         ),
     )
 
 
-LIP = _lip("lip", "LIP (20 classes)", Part("jumpsuits", "#5c6b73", ("jumpsuit", "romper", "overalls")))
-CIHP = _lip("cihp", "CIHP (20 classes, several people)", Part("torso-skin", "#c9ada7", ("torso", "neck")))
+LIP = _lip("lip", "LIP (20 classes)", Part("jumpsuits", "#ff6688", ("jumpsuit", "romper", "overalls")))
+CIHP = _lip("cihp", "CIHP (20 classes, several people)", Part("torso-skin", "#ff6688", ("torso", "neck")))
 
 PASCAL_PERSON_PART = Schema(
     "pascal-person-part",
     "PASCAL-Person-Part (7 classes)",
     (
         Part("background", "#202020"),
-        Part("head", "#e6ab02"),
+        Part("head", "#e6d202"),
         Part("torso", "#e41a1c", ("upper body", "trunk")),
         Part("upper-arms", "#00b4d8", ("upper arm",)),
         Part("lower-arms", "#2a9d3a", ("lower arm", "forearms", "forearm")),
         Part("upper-legs", "#1f4fd8", ("upper leg", "thighs", "thigh")),
-        Part("lower-legs", "#ff7f0e", ("lower leg", "calves", "calf")),
+        Part("lower-legs", "#dd77ff", ("lower leg", "calves", "calf")),
     ),
 )
 
@@ -132,12 +132,12 @@ HELEN = Schema(
     (
         Part("background", "#202020"),
         Part("face-skin", "#ffb48f", ("face", "skin")),
-        *_pair("brow", ("#984ea3", "#d62ad0"), "eyebrow"),
+        *_pair("brow", ("#aa6699", "#ff00aa"), "eyebrow"),
         *_pair("eye", ("#00b4d8", "#1f4fd8")),
         Part("nose", "#2a9d3a"),
         Part("upper-lip", "#e41a1c"),
         Part("inner-mouth", "#7f5539", ("mouth", "teeth")),
-        Part("lower-lip", "#ff7f0e"),
+        Part("lower-lip", "#bbee44"),
         Part("hair", "#e6ab02"),
     ),
 )

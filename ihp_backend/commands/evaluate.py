@@ -8,27 +8,32 @@ from pathlib import Path
 
 import click
 
-from ihp_backend.data.folder import FolderDataSet
+from ihp_backend.data.catalogue import LAYOUTS, open_data_set
 from ihp_backend.data.sample import DataError
-from ihp_backend.evaluation.protocol import ProtocolConfig, evaluate as run
+from ihp_backend.evaluation.protocol import ProtocolConfig
+from ihp_backend.evaluation.protocol import evaluate as run
 from ihp_backend.evaluation.report import summary, write_report
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.network.weights import WeightsError
 
 
 @click.command()
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder data set.")
-@click.option("--split", help="Name in DATA/splits, or a file of names. Default: all photos.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of the data set.")
+@click.option("--layout", type=click.Choice(list(LAYOUTS)), default="folder", show_default=True)
+@click.option("--split", default="val", show_default=True, help="Which photos.")
 @click.option("--weights", default="lip", show_default=True, help="Name in model_weights/, or a folder.")
 @click.option("--user", type=click.Choice(["center", "sloppy"]), default="center", show_default=True)
 @click.option("--max-clicks", type=click.FloatRange(1), default=20.0, show_default=True, help="Per class.")
 @click.option("--seed", default=0, show_default=True, help="Of the sloppy user.")
 @click.option("--previous/--no-previous", default=True, help="Show each round the round before.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
+@click.option(
+    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to."
+)
 def evaluate(
     data: Path,
-    split: str | None,
+    layout: str,
+    split: str,
     weights: str,
     user: str,
     max_clicks: float,
@@ -46,7 +51,7 @@ def evaluate(
     ihp evaluate --data DIR --split val --out runs/eval
     """
     try:
-        photos = FolderDataSet(data, split)
+        photos = open_data_set(data, split, layout)
         predictor = Predictor.load(weights, device=device)
         config = ProtocolConfig(user=user, max_clicks=max_clicks, seed=seed, previous=previous)  # type: ignore[arg-type]
         result = run(predictor, photos, config)

@@ -13,7 +13,8 @@ from ihp_backend.clicks import Click
 from ihp_backend.inference.overlay import draw_overlay, label_colour
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.label_studio.images import ImageError, decode_image
-from ihp_backend.label_studio.rle import encode
+from ihp_backend.label_studio.label_config import LabelConfig
+from ihp_backend.label_studio.regions import brush_region
 from ihp_backend.network.weights import WeightsError
 from ihp_backend.parts import normalise
 
@@ -31,8 +32,12 @@ _MAX_PIXELS = 200_000_000
 )
 @click.option("--weights", default="lip", show_default=True, help="Name in model_weights/, or a folder.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
-@click.option("--all", "every", is_flag=True, help="Answer every part that is seen, not only the clicked ones.")
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
+@click.option(
+    "--all", "every", is_flag=True, help="Answer every part that is seen, not only the clicked ones."
+)
+@click.option(
+    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to."
+)
 def predict(image: Path, clicks: tuple[str, ...], weights: str, device: str, every: bool, out: Path) -> None:
     """Cuts the clicked parts out of a photo; without clicks, every part that is seen.
 
@@ -58,20 +63,12 @@ def predict(image: Path, clicks: tuple[str, ...], weights: str, device: str, eve
     prediction = predictor.predict(rgb, points, labels=labels, wanted=wanted)
 
     out.mkdir(parents=True, exist_ok=True)
+    config = LabelConfig("image", "image", "click", "mask", tuple(labels), ((),) * len(labels))
     regions = []
     for label, mask in prediction.masks.items():
         cv2.imwrite(str(out / f"{label}.png"), mask.astype(np.uint8) * 255)
         rows, columns = np.nonzero(mask)
-        region = {
-            "from_name": "brush",
-            "to_name": "image",
-            "type": "brushlabels",
-            "original_width": width,
-            "original_height": height,
-            "image_rotation": 0,
-            "score": prediction.scores[label],
-            "value": {"format": "rle", "rle": encode(mask), "brushlabels": [label]},
-        }
+        region = brush_region(mask, label, prediction.scores[label], config)
         box = [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
         regions.append(
             {
@@ -98,11 +95,15 @@ def _read_click(text: str, predictor: Predictor, height: int, width: int) -> Cli
     try:
         x, y = (float(number) for number in place.split(","))
     except ValueError:
-        raise click.UsageError(f"--click {text!r}: expected PART,X,Y in pixels, such as face,210,88") from None
+        raise click.UsageError(
+            f"--click {text!r}: expected PART,X,Y in pixels, such as face,210,88"
+        ) from None
     if not (0 <= x <= width and 0 <= y <= height):  # NaN fails, too
         raise click.UsageError(f"--click {text!r} is outside the photo, which is {width}x{height} pixels")
     known = {normalise(n): n for n in predictor.schema.names}
     part = predictor.schema.find(name)
     if not normalise(name) or any(c in name for c in "/\\\0"):
-        raise click.UsageError(f"--click {text!r}: expected a part's name; the schema has {', '.join(known.values())}")
+        raise click.UsageError(
+            f"--click {text!r}: expected a part's name; the schema has {', '.join(known.values())}"
+        )
     return Click(x, y, name if part is None else predictor.schema.names[part], positive)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ihp_backend.data.sample import DataError, Sample, read_sample
+from ihp_backend.data.sample import DataError, FileDataSet, read_names
 from ihp_backend.parts import SCHEMAS, Part, Schema
 
 _ENDINGS = (".jpg", ".jpeg", ".png")
 
 
-class FolderDataSet:
+class FolderDataSet(FileDataSet):
     """Photos and label images of one split of a folder.
 
     ``classes.json`` holds ``classes`` (id, name, colour as RGB) and ``flip_pairs`` (ids that a mirror swaps).
@@ -27,33 +27,25 @@ class FolderDataSet:
         Raises:
             DataError: If something is missing, empty or malformed.
         """
-        self.root = Path(root)
-        if not (self.root / "images").is_dir() or not (self.root / "labels").is_dir():
-            raise DataError(f"{self.root} is not a folder data set: it needs the folders images/ and labels/")
-        self.schema = _read_schema(self.root / "classes.json")
-        self._images = {p.stem: p for p in sorted((self.root / "images").iterdir()) if p.suffix.lower() in _ENDINGS}
-        self.names: list[str] = list(self._images) if split is None else self._read_split(split)
-        if not self.names:
-            raise DataError(f"{self.root}: no photos in {'images/' if split is None else f'split {split}'}")
-        if missing := [n for n in self.names if n not in self._images]:
+        root = Path(root)
+        if not (root / "images").is_dir() or not (root / "labels").is_dir():
+            raise DataError(f"{root} is not a folder data set: it needs the folders images/ and labels/")
+        images = {p.stem: p for p in sorted((root / "images").iterdir()) if p.suffix.lower() in _ENDINGS}
+        names = list(images) if split is None else read_names(_split_file(root, split))
+        if missing := [n for n in names if n not in images]:
             raise DataError(
-                f"{self.root}: {len(missing)} photos of split {split} are not in images/, the first is {missing[0]!r}"
+                f"{root}: {len(missing)} photos of split {split} are not in images/, the first is {missing[0]!r}"
             )
+        schema = _read_schema(root / "classes.json")
+        super().__init__(root, schema, names, lambda name: (images[name], root / "labels" / f"{name}.png"))
 
-    def _read_split(self, split: str | Path) -> list[str]:
-        path = Path(split) if Path(split).is_file() else self.root / "splits" / f"{split}.txt"
-        if not path.is_file():
-            there = sorted(p.stem for p in (self.root / "splits").glob("*.txt"))
-            raise DataError(f"no split {str(split)!r}: {path} is missing; there are: {', '.join(there) or 'none'}")
-        return path.read_text().split()
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> Sample:
-        """Reads a sample; raises DataError if its files are missing, unreadable or do not agree."""
-        name = self.names[index]
-        return read_sample(name, self._images[name], self.root / "labels" / f"{name}.png", self.schema)
+def _split_file(root: Path, split: str | Path) -> Path:
+    path = Path(split) if Path(split).is_file() else root / "splits" / f"{split}.txt"
+    if not path.is_file():
+        there = sorted(p.stem for p in (root / "splits").glob("*.txt"))
+        raise DataError(f"no split {str(split)!r}: {path} is missing; there are: {', '.join(there) or 'none'}")
+    return path
 
 
 def _read_schema(path: Path) -> Schema:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -78,3 +78,54 @@ def read_sample(name: str, image_path: Path, label_path: Path, schema: Schema) -
             f"schema {schema.name} has 0 to {len(schema) - 1}, and {IGNORE} for pixels to ignore"
         )
     return Sample(name, image.astype(np.uint8, copy=False), labels.astype(np.uint8))
+
+
+class FileDataSet:
+    """Photos and label images in files, found by a function of the name."""
+
+    def __init__(
+        self, root: Path, schema: Schema, names: Sequence[str], paths: Callable[[str], tuple[Path, Path]]
+    ) -> None:
+        """Takes the names and a function from a name to the paths of photo and label image.
+
+        Raises:
+            DataError: If there is no name.
+        """
+        if not names:
+            raise DataError(f"{root}: the split names no photo")
+        self.root, self.schema, self.names = root, schema, list(names)
+        self._paths = paths
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Reads a sample; raises DataError if its files are missing, unreadable or do not agree."""
+        name = self.names[index]
+        return read_sample(name, *self._paths(name), self.schema)
+
+
+def first_of(root: Path, *candidates: str) -> Path:
+    """Returns the first of these paths that exists below a data set's folder.
+
+    Raises:
+        DataError: If none does; the message lists them.
+    """
+    for candidate in candidates:
+        if (root / candidate).exists():
+            return root / candidate
+    raise DataError(f"{root} lacks {' or '.join(candidates)}; see docs/datasets.md for the expected layout")
+
+
+def read_names(path: Path) -> list[str]:
+    """Reads a list of names, one in a line, ending and further columns ignored.
+
+    Raises:
+        DataError: If the file is missing or lists nothing.
+    """
+    if not path.is_file():
+        raise DataError(f"the list of names {path} is missing")
+    names = [Path(line.split()[0]).stem for line in path.read_text().splitlines() if line.strip()]
+    if not names:
+        raise DataError(f"the list of names {path} is empty")
+    return names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import logging
@@ -23,6 +24,7 @@ from ihp_backend.data.sample import DataSet
 from ihp_backend.localization import Point, localization_maps
 from ihp_backend.network.decoder import prototype_similarity
 from ihp_backend.network.parser import HumanParser, ParserConfig
+from ihp_backend.network.weights import save_parser
 from ihp_backend.simulation.sampling import SamplingConfig, error_clicks
 from ihp_backend.training import losses
 from ihp_backend.training.batches import Batch, Batches, at_half_size
@@ -96,7 +98,7 @@ class TrainConfig:
 
 
 class Trainer:
-    """Trains a parser in a folder: config.json, log.csv, last.pt (to resume), best.safetensors, best.json."""
+    """Trains a parser in a folder: config.json, log.csv, last.pt (to resume), best/ (weights to serve)."""
 
     def __init__(
         self,
@@ -107,6 +109,7 @@ class Trainer:
         validate: Callable[[HumanParser], dict[str, float]] | None = None,
         start: Path | None = None,
         device: str = "cpu",
+        info: dict[str, Any] | None = None,
     ) -> None:
         """Prepares the run, or picks it up where it stopped.
 
@@ -117,6 +120,7 @@ class Trainer:
             validate: Measures a parser; its ``score`` picks the best checkpoint, the rest is logged.
             start: Weights of the backbone or of a whole parser to start from.
             device: Where to train.
+            info: Kept in info.json beside the weights, such as data, licence and command.
 
         Raises:
             TrainingError: If the folder holds another run.
@@ -138,6 +142,7 @@ class Trainer:
         )
         self.step = 0
         self.best = -math.inf
+        self.info = {**(info or {}), "training": asdict(config)}
         out.mkdir(parents=True, exist_ok=True)
         written = json.dumps(asdict(config), indent=1)
         known = out / "config.json"
@@ -254,16 +259,13 @@ class Trainer:
             group["lr"] = group["peak"] * share
 
     def _validate(self) -> None:
-        if self.validate is None:
-            return
-        averaged = self.averaged.module.eval()
-        found = self.validate(averaged)
+        averaged = copy.deepcopy(self.averaged.module).eval()
+        found = self.validate(averaged) if self.validate else {"score": float(self.step)}
         self._log(found)
         log.info("step %d: %s", self.step, ", ".join(f"{k} {v:.4f}" for k, v in found.items()))
         if found["score"] > self.best:
             self.best = found["score"]
-            save_parser(averaged, self.out / "best.safetensors")
-            (self.out / "best.json").write_text(json.dumps({"step": self.step, **found}, indent=1))
+            save_parser(averaged, self.out / "best", {**self.info, "step": self.step, "validation": found})
         self._save_state()
 
     def _log(self, values: dict[str, float]) -> None:
@@ -309,15 +311,6 @@ def load_start(parser: HumanParser, path: Path) -> None:
             parser.load_state_dict(weights)
     except RuntimeError as error:
         raise TrainingError(f"{path} does not fit this network: {error}") from error
-
-
-def save_parser(parser: HumanParser, path: Path) -> None:
-    """Writes a parser's weights to a temporary name and renames it: never half a file."""
-    from safetensors.torch import save_file
-
-    part = path.with_name(path.name + ".part")
-    save_file({k: v.contiguous().cpu() for k, v in parser.state_dict().items()}, part)
-    part.replace(path)
 
 
 def _groups(parser: HumanParser, config: TrainConfig) -> list[dict[str, Any]]:

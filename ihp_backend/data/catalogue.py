@@ -1,0 +1,52 @@
+"""Opens a data set of any known layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ihp_backend.data.cihp import open_cihp
+from ihp_backend.data.folder import FolderDataSet
+from ihp_backend.data.helen import HelenDataSet
+from ihp_backend.data.lip import open_lip
+from ihp_backend.data.pascal_person_part import open_pascal_person_part
+from ihp_backend.data.sample import DataError, DataSet
+
+LAYOUTS = {
+    "folder": FolderDataSet,
+    "lip": open_lip,
+    "cihp": open_cihp,
+    "pascal-person-part": open_pascal_person_part,
+    "helen": HelenDataSet,
+}
+
+
+def open_data_set(root: Path, split: str, layout: str = "folder") -> DataSet:
+    """Opens a split of a data set.
+
+    Args:
+        root: Its folder.
+        split: Such as ``train`` or ``val``.
+        layout: A name in ``LAYOUTS``.
+
+    Raises:
+        DataError: If the layout is unknown, or the folder does not follow it.
+    """
+    if layout not in LAYOUTS:
+        raise DataError(f"unknown layout {layout!r}; expected one of {', '.join(LAYOUTS)}")
+    return LAYOUTS[layout](Path(root), split)
+
+
+def first_photos(data: DataSet, count: int) -> DataSet:
+    """Returns a view of a data set's first photos."""
+    return _First(data, count)
+
+
+class _First:
+    def __init__(self, data: DataSet, count: int) -> None:
+        self.schema, self.names, self._data = data.schema, list(data.names)[:count], data
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int):  # type: ignore[no-untyped-def]
+        return self._data[index]

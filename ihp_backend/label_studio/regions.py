@@ -1,0 +1,162 @@
+"""Regions of Label Studio: keypoints become clicks, brush regions masks, masks brush regions."""
+
+from __future__ import annotations
+
+import logging
+import math
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ihp_backend.clicks import Click
+from ihp_backend.geometry import percent_to_pixels
+from ihp_backend.label_studio.label_config import LabelConfig
+from ihp_backend.label_studio.rle import RleError, decode_mask, encode
+
+logger = logging.getLogger(__name__)
+
+
+class RequestError(ValueError):
+    """A request is malformed; the message says where and what was expected."""
+
+
+@dataclass(frozen=True)
+class AcceptedMask:
+    """A mask that the annotator has accepted or drawn.
+
+    Attributes:
+        id: The region's id.
+        label: Its label.
+        mask: (H, W) bool.
+    """
+
+    id: str
+    label: str
+    mask: NDArray[np.bool_]
+
+
+def working_results(task: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the regions that the annotator sees: of the newest draft, else of the newest annotation.
+
+    Cancelled (skipped) annotations do not count.
+    """
+    drafts = _dicts(task.get("drafts"))
+    annotations = [a for a in _dicts(task.get("annotations")) if not a.get("was_cancelled")]
+    for candidates in (drafts, annotations):
+        if candidates:
+            newest = max(candidates, key=lambda c: (str(c.get("updated_at") or c.get("created_at") or ""), _id(c)))
+            return _dicts(newest.get("result"))
+    return []
+
+
+def read_clicks(
+    results: Sequence[Mapping[str, Any]], config: LabelConfig, height: int, width: int
+) -> list[Click]:
+    """Reads the keypoints of the config's keypoint control as clicks, in their order.
+
+    An accepted suggestion is saved under the keypoint's type, too, with a mask: that is no click.
+
+    Args:
+        results: Regions as Label Studio sends them.
+        config: The project's label config.
+        height: Height of the image in pixels.
+        width: Its width.
+
+    Raises:
+        RequestError: If a keypoint has no usable place, lies outside the image, or has a label that the brush
+            control lacks.
+    """
+    clicks = []
+    for result in results:
+        if result.get("type") != "keypointlabels" or result.get("from_name") != config.keypoint:
+            continue
+        value = result.get("value")
+        if not isinstance(value, Mapping):
+            raise RequestError(f"keypoint {result.get('id')!r} has no `value`; expected x, y and keypointlabels")
+        if "rle" in value:
+            continue
+        labels = value.get("keypointlabels")
+        if not isinstance(labels, list) or len(labels) != 1 or not isinstance(labels[0], str):
+            raise RequestError(f"keypoint {result.get('id')!r} has keypointlabels {labels!r}; expected one label")
+        if labels[0] not in config.labels:
+            raise RequestError(
+                f"keypoint {result.get('id')!r} has the label {labels[0]!r}, which <BrushLabels "
+                f'name="{config.brush}"> lacks; it has {", ".join(config.labels)}'
+            )
+        x, y = (_percent(value.get(axis), axis, result.get("id")) for axis in ("x", "y"))
+        clicks.append(
+            Click(*percent_to_pixels(x, y, height, width), labels[0], result.get("is_positive", True) is not False)
+        )
+    return clicks
+
+
+def read_masks(
+    results: Sequence[Mapping[str, Any]], config: LabelConfig, height: int, width: int
+) -> list[AcceptedMask]:
+    """Reads the brush regions of the config's brush control.
+
+    A region that cannot be read, has another size than the image, or a label that the config lost is left out with
+    a log line: one bad region must not stop an annotator.
+    """
+    masks = []
+    for result in results:
+        # Accepted suggestions come twice, as brushlabels and as keypointlabels; only the first is the mask.
+        if result.get("type") != "brushlabels" or result.get("from_name") != config.brush:
+            continue
+        value = result.get("value")
+        value = value if isinstance(value, Mapping) else {}
+        labels = value.get("brushlabels")
+        label = labels[0] if isinstance(labels, list) and labels else None
+        if label not in config.labels:
+            logger.warning("brush region %s has the label %r, which the config lacks", result.get("id"), label)
+            continue
+        size = (result.get("original_height"), result.get("original_width"))
+        if size != (height, width):
+            logger.warning("brush region %s is for a photo of %s, not %s", result.get("id"), size, (height, width))
+            continue
+        try:
+            mask = decode_mask(value.get("rle", ()), height, width)
+        except RleError as error:
+            logger.warning("brush region %s cannot be read: %s", result.get("id"), error)
+            continue
+        masks.append(AcceptedMask(str(result.get("id")), label, mask))
+    return masks
+
+
+def brush_region(
+    mask: NDArray[np.bool_], label: str, score: float, config: LabelConfig, region_id: str | None = None
+) -> dict[str, Any]:
+    """Returns a mask (H, W) as a brush region; ``score`` is 0 to 1, ``region_id`` replaces an existing region."""
+    height, width = mask.shape
+    return {
+        "id": region_id or uuid.uuid4().hex[:10],
+        "from_name": config.brush,
+        "to_name": config.image,
+        "type": "brushlabels",
+        "original_width": width,
+        "original_height": height,
+        "image_rotation": 0,
+        "score": float(score),
+        "value": {"format": "rle", "rle": encode(mask), "brushlabels": [label]},
+    }
+
+
+def _percent(value: object, axis: str, region: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise RequestError(f"keypoint {region!r} has {axis} {value!r}; expected a number, percent of the image")
+    if not 0 <= value <= 100:
+        raise RequestError(f"keypoint {region!r} has {axis} {value}; outside the image, expected 0 to 100 percent")
+    return float(value)
+
+
+def _dicts(values: object) -> list[dict[str, Any]]:
+    return [v for v in values if isinstance(v, dict)] if isinstance(values, list) else []
+
+
+def _id(record: Mapping[str, Any]) -> int:
+    value = record.get("id")
+    return value if isinstance(value, int) else 0
