@@ -48,6 +48,7 @@ class Schema:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
+        """Names of the parts, by id."""
         return tuple(part.name for part in self.parts)
 
     @cached_property
@@ -70,9 +71,7 @@ class Schema:
     @cached_property
     def colours(self) -> tuple[tuple[int, int, int], ...]:
         """RGB, 0-255, of each part."""
-        return tuple(
-            (int(p.colour[1:3], 16), int(p.colour[3:5], 16), int(p.colour[5:7], 16)) for p in self.parts
-        )
+        return tuple((int(p.colour[1:3], 16), int(p.colour[3:5], 16), int(p.colour[5:7], 16)) for p in self.parts)
 
 
 def _pair(what: str, colours: Sequence[str], *aliases: str) -> tuple[Part, Part]:

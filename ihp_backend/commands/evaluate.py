@@ -27,9 +27,7 @@ from ihp_backend.network.weights import WeightsError
 @click.option("--seed", default=0, show_default=True, help="Of the sloppy user.")
 @click.option("--previous/--no-previous", default=True, help="Show each round the round before.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
-@click.option(
-    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to."
-)
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
 def evaluate(
     data: Path,
     layout: str,

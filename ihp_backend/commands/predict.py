@@ -32,12 +32,8 @@ _MAX_PIXELS = 200_000_000
 )
 @click.option("--weights", default="lip", show_default=True, help="Name in model_weights/, or a folder.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
-@click.option(
-    "--all", "every", is_flag=True, help="Answer every part that is seen, not only the clicked ones."
-)
-@click.option(
-    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to."
-)
+@click.option("--all", "every", is_flag=True, help="Answer every part that is seen, not only the clicked ones.")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
 def predict(image: Path, clicks: tuple[str, ...], weights: str, device: str, every: bool, out: Path) -> None:
     """Cuts the clicked parts out of a photo; without clicks, every part that is seen.
 
@@ -57,7 +53,7 @@ def predict(image: Path, clicks: tuple[str, ...], weights: str, device: str, eve
         points = [_read_click(text, predictor, height, width) for text in clicks]
     except (ImageError, WeightsError) as error:
         raise click.ClickException(str(error)) from error
-    labels = {name: (name,) for name in predictor.schema.names}
+    labels: dict[str, tuple[str, ...]] = {name: (name,) for name in predictor.schema.names}
     labels |= {c.part: () for c in points if c.part not in labels}
     wanted = None if every or not points else list(dict.fromkeys(c.part for c in points))
     prediction = predictor.predict(rgb, points, labels=labels, wanted=wanted)
@@ -95,15 +91,11 @@ def _read_click(text: str, predictor: Predictor, height: int, width: int) -> Cli
     try:
         x, y = (float(number) for number in place.split(","))
     except ValueError:
-        raise click.UsageError(
-            f"--click {text!r}: expected PART,X,Y in pixels, such as face,210,88"
-        ) from None
+        raise click.UsageError(f"--click {text!r}: expected PART,X,Y in pixels, such as face,210,88") from None
     if not (0 <= x <= width and 0 <= y <= height):  # NaN fails, too
         raise click.UsageError(f"--click {text!r} is outside the photo, which is {width}x{height} pixels")
     known = {normalise(n): n for n in predictor.schema.names}
     part = predictor.schema.find(name)
     if not normalise(name) or any(c in name for c in "/\\\0"):
-        raise click.UsageError(
-            f"--click {text!r}: expected a part's name; the schema has {', '.join(known.values())}"
-        )
+        raise click.UsageError(f"--click {text!r}: expected a part's name; the schema has {', '.join(known.values())}")
     return Click(x, y, name if part is None else predictor.schema.names[part], positive)

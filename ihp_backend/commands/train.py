@@ -65,7 +65,7 @@ def train(
     try:
         fields: dict[str, Any] = json.loads(config_file.read_text()) if config_file else {}
         config = TrainConfig.from_dict(fields)
-        config = replace(config, **{k: v for k, v in (("steps", steps), ("seed", seed)) if v is not None})
+        config = replace(config, steps=steps or config.steps, seed=config.seed if seed is None else seed)
         photos = open_data_set(data, split, layout)
         unseen = first_photos(open_data_set(data, val_split, layout), val_photos)
         config = replace(config, parser=replace(config.parser, schema=photos.schema.name))

@@ -1,0 +1,1 @@
+"""Photos with labels: where they are and how training varies them."""

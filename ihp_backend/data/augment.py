@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import cv2
 import numpy as np
@@ -58,7 +59,7 @@ def random_view(sample: Sample, height: int, width: int, rng: np.random.Generato
     # Half-pixel rule: cv2 maps indices, not continuous coordinates.
     shift = np.array([width / 2, height / 2]) - linear @ centre + linear @ [0.5, 0.5] - 0.5
     affine = np.column_stack((linear, shift))
-    image = sample.image
+    image: NDArray[Any] = sample.image
     if scale < 0.6:  # keep fine patterns from turning into noise
         image = cv2.GaussianBlur(image, (0, 0), 0.4 / scale)
     return Sample(
@@ -78,10 +79,10 @@ def random_colours(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArra
     x = (x - grey.mean()) * np.float32(rng.uniform(0.75, 1.3)) + grey.mean()
     if rng.random() < 0.15:
         x += rng.normal(0, rng.uniform(2, 10), x.shape).astype(np.float32)
-    out = np.clip(x, 0, 255).astype(np.uint8)
+    out: NDArray[Any] = np.clip(x, 0, 255).astype(np.uint8)
     if rng.random() < 0.15:
-        out = cv2.GaussianBlur(out, (0, 0), rng.uniform(0.5, 1.5))  # type: ignore[assignment]
+        out = cv2.GaussianBlur(out, (0, 0), rng.uniform(0.5, 1.5))
     if rng.random() < 0.15:
         _, code = cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 80))])
-        out = cv2.imdecode(code, cv2.IMREAD_COLOR)  # type: ignore[assignment]
+        out = np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR))
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ihp_backend.data.cihp import open_cihp
@@ -9,9 +10,9 @@ from ihp_backend.data.folder import FolderDataSet
 from ihp_backend.data.helen import HelenDataSet
 from ihp_backend.data.lip import open_lip
 from ihp_backend.data.pascal_person_part import open_pascal_person_part
-from ihp_backend.data.sample import DataError, DataSet
+from ihp_backend.data.sample import DataError, DataSet, Sample
 
-LAYOUTS = {
+LAYOUTS: dict[str, Callable[[Path, str], DataSet]] = {
     "folder": FolderDataSet,
     "lip": open_lip,
     "cihp": open_cihp,
@@ -48,5 +49,5 @@ class _First:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int):  # type: ignore[no-untyped-def]
+    def __getitem__(self, index: int) -> Sample:
         return self._data[index]

@@ -1,7 +1,8 @@
 """PASCAL-Person-Part (Chen et al., CVPR 2014; merged to 7 classes by Xia et al., ECCV 2016).
 
 Layout: JPEGImages/ of VOC 2010, pascal_person_part_gt/ (or SegmentationPart/) with label images, and the lists
-train.txt and test.txt (also called train_id.txt, val_id.txt or val.txt), which may be in pascal_person_part_trainval_list/.
+train.txt and test.txt (also called train_id.txt, val_id.txt or val.txt), here or in
+pascal_person_part_trainval_list/.
 """
 
 from __future__ import annotations
@@ -29,6 +30,4 @@ def open_pascal_person_part(root: Path, split: str = "train") -> FileDataSet:
         for ending in (".txt", "_id.txt")
     ]
     names = read_names(first_of(root, *lists))
-    return FileDataSet(
-        root, PASCAL_PERSON_PART, names, lambda name: (images / f"{name}.jpg", labels / f"{name}.png")
-    )
+    return FileDataSet(root, PASCAL_PERSON_PART, names, lambda name: (images / f"{name}.jpg", labels / f"{name}.png"))

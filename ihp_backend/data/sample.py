@@ -37,8 +37,11 @@ class Sample:
 class DataSet(Protocol):
     """What training and evaluation need of a data set: a schema, names, and a sample by its place."""
 
-    schema: Schema
-    names: Sequence[str]
+    @property
+    def schema(self) -> Schema: ...
+
+    @property
+    def names(self) -> Sequence[str]: ...
 
     def __len__(self) -> int: ...
 
@@ -63,9 +66,7 @@ def read_sample(name: str, image_path: Path, label_path: Path, schema: Schema) -
     except OSError as error:
         raise DataError(f"sample {name!r}: {label_path} is not a readable image ({error})") from error
     if labels.ndim != 2:
-        raise DataError(
-            f"sample {name!r}: {label_path} has shape {labels.shape}; expected one channel of part ids"
-        )
+        raise DataError(f"sample {name!r}: {label_path} has shape {labels.shape}; expected one channel of part ids")
     if labels.shape != image.shape[:2]:
         raise DataError(
             f"sample {name!r}: the image is {image.shape[1]}x{image.shape[0]}, "

@@ -1,0 +1,1 @@
+"""How many clicks the weights need: protocol, metrics, report."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from ihp_backend.data.sample import DataSet
 from ihp_backend.evaluation.metrics import budget_at, class_iou, mean_iou
@@ -144,7 +145,7 @@ def _draw_failures(result: Evaluation, data: DataSet, predictor: Predictor, path
             )
             for ids, drawn in ((said, clicks), (sample.labels, ()))
         ]
-        tile = np.concatenate(pair, axis=1)
+        tile: NDArray[Any] = np.concatenate(pair, axis=1)
         tile = cv2.resize(tile, (round(tile.shape[1] * 700 / tile.shape[0]), 700), interpolation=cv2.INTER_AREA)
         text = f"{photo.name}: mIoU {photo.ious[at_two(photo)]:.2f}"
         cv2.putText(tile, text, (10, 28), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (255, 255, 255), 4, cv2.LINE_AA)

@@ -1,0 +1,1 @@
+"""From image and clicks to masks."""

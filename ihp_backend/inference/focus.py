@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -49,9 +50,8 @@ def person_box(
 
     def box_in_photo(figure: int) -> Box:
         x, y, w, h = (int(v) for v in stats[figure, :4])
-        return Box(
-            int(x * scale_x), int(y * scale_y), min(width, int((x + w) * scale_x) + 1), min(height, int((y + h) * scale_y) + 1)
-        )
+        right, bottom = int((x + w) * scale_x) + 1, int((y + h) * scale_y) + 1
+        return Box(int(x * scale_x), int(y * scale_y), min(width, right), min(height, bottom))
 
     meant: set[int] = set()
     stray = False
@@ -84,7 +84,7 @@ def _around(click: Click, height: int, width: int) -> Box:
     return Box(column, row, column + 1, row + 1)
 
 
-def _nearest(figures: NDArray[np.int32], kept: set[int], x: float, y: float) -> tuple[int, float] | None:
+def _nearest(figures: NDArray[Any], kept: set[int], x: float, y: float) -> tuple[int, float] | None:
     """Returns the figure nearest to a place, and its distance, in pixels of the map of figures."""
     if not kept:
         return None

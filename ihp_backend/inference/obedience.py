@@ -53,9 +53,7 @@ def obey(
     return logits
 
 
-def _alike(
-    embedding: NDArray[np.float32], row: int, column: int, height: int, width: int
-) -> NDArray[np.float32]:
+def _alike(embedding: NDArray[np.float32], row: int, column: int, height: int, width: int) -> NDArray[np.float32]:
     """Likeness, 0 to 1, of each cell's features to those at one cell; (height, width)."""
     features = embedding / (np.linalg.norm(embedding, axis=0, keepdims=True) + 1e-6)
     rows, columns = features.shape[1:]

@@ -89,9 +89,10 @@ def _write(
         if not mask.any():
             continue
         distance = cv2.distanceTransform(np.pad(mask.view(np.uint8), 1), cv2.DIST_L2, 3)
-        y, x = np.unravel_index(int(distance.argmax()), distance.shape)
-        box = draw.textbbox((float(x), float(y) + 18 * unit), label, font=font, anchor="mm")
+        row, column = np.unravel_index(int(distance.argmax()), distance.shape)
+        place = (float(column), float(row) + 18 * unit)
+        box = draw.textbbox(place, label, font=font, anchor="mm")
         box = (box[0] - 4 * unit, box[1] - 3 * unit, box[2] + 4 * unit, box[3] + 3 * unit)
         draw.rounded_rectangle(box, radius=4 * unit, fill=(20, 20, 20), outline=colours[label])
-        draw.text((float(x), float(y) + 18 * unit), label, font=font, anchor="mm", fill="white")
+        draw.text(place, label, font=font, anchor="mm", fill="white")
     return np.asarray(picture)

@@ -39,15 +39,18 @@ class Parse:
     def probabilities(self) -> NDArray[np.float32]:
         """(K, h, w), summing to 1 over K."""
         e = np.exp(self.logits - self.logits.max(0))
-        return e / e.sum(0)
+        probabilities: NDArray[np.float32] = e / e.sum(0)
+        return probabilities
 
     @cached_property
     def _winner(self) -> NDArray[np.intp]:
-        return self.logits.argmax(0)
+        winner: NDArray[np.intp] = self.logits.argmax(0)
+        return winner
 
     def figure(self) -> NDArray[np.bool_]:
         """(h, w): where there is a person rather than background."""
-        return self._winner != 0
+        figure: NDArray[np.bool_] = self._winner != 0
+        return figure
 
     def likeliest(self, x: float, y: float, among: Sequence[int]) -> int:
         """Returns the channel, of these, that is most probable at a place (x, y) of the photo."""
@@ -62,7 +65,8 @@ class Parse:
         Interpolated, the leads of different labels are never positive at the same place: masks do not overlap.
         """
         rest = np.setdiff1d(np.arange(len(self.logits)), own)
-        return self.logits[list(own)].max(0) - self.logits[rest].max(0)
+        lead: NDArray[np.float32] = self.logits[list(own)].max(0) - self.logits[rest].max(0)
+        return lead
 
     def is_seen(self, label: str) -> bool:
         """Whether a label wins anywhere, in more than a speck."""
@@ -125,9 +129,7 @@ class Parse:
         (x0, y0), (x1, y1) = self.view.into(*view.out_of(0, 0)), self.view.into(*view.out_of(2, 2))
         step_x, step_y = (x1 - x0) / 2, (y1 - y0) / 2
         # Cell i of a view has its centre at 2i + 1 of its pixels.
-        affine = np.array(
-            [[step_x, 0, (x0 + step_x - 1) / 2], [0, step_y, (y0 + step_y - 1) / 2]], np.float64
-        )
+        affine = np.array([[step_x, 0, (x0 + step_x - 1) / 2], [0, step_y, (y0 + step_y - 1) / 2]], np.float64)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         for channel, plane in enumerate(self.probabilities):
             cv2.warpAffine(plane, affine, out.shape[:0:-1], dst=out[channel], flags=flags)
@@ -138,5 +140,3 @@ def _stamp(mask: NDArray[np.bool_], click: Click, radius: int, value: bool) -> N
     rows = slice(max(row - radius, 0), row + radius + 1)
     columns = slice(max(column - radius, 0), column + radius + 1)
     mask[rows, columns] = value
-
-

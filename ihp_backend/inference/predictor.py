@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -161,9 +161,7 @@ class Predictor:
         if previous is not None:
             previous.resample(view, known)
         for label, mask in accepted.items():
-            small = cv2.resize(
-                mask[box.slices].astype(np.float32), known.shape[:0:-1], interpolation=cv2.INTER_AREA
-            )
+            small = cv2.resize(mask[box.slices].astype(np.float32), known.shape[:0:-1], interpolation=cv2.INTER_AREA)
             rows, columns = np.nonzero(mask)
             if not rows.size:
                 continue
@@ -231,7 +229,7 @@ class Predictor:
             clicks=tuple(clicks),
         )
 
-    def _tensor(self, array: NDArray[np.float32]) -> torch.Tensor:
+    def _tensor(self, array: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device).contiguous(memory_format=torch.channels_last)
 
     def _check(

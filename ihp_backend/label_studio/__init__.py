@@ -1,0 +1,1 @@
+"""All that knows Label Studio's formats."""

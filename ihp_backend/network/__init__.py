@@ -1,0 +1,1 @@
+"""The human parser and its weights."""

@@ -45,10 +45,12 @@ class SameConv(nn.Conv2d):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, inputs, H, W) to (N, outputs, ceil(H / stride), ceil(W / stride))."""
         if self.stride[0] == 2:
             height, width = x.shape[-2:]
             x = F.pad(x, (width % 2, 1, height % 2, 1))
-        return super().forward(x)
+        y: Tensor = super().forward(x)
+        return y
 
 
 class InvertedResidual(nn.Module):
@@ -63,9 +65,10 @@ class InvertedResidual(nn.Module):
         self.adds_input = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, inputs, H, W) to (N, outputs, ceil(H / stride), ceil(W / stride))."""
         y = x if self.expand is None else F.relu6(self.expand(x))
-        y = self.project(F.relu6(self.depthwise(y)))
-        return x + y if self.adds_input else y
+        projected: Tensor = self.project(F.relu6(self.depthwise(y)))
+        return x + projected if self.adds_input else projected
 
 
 class MobileNetV2(nn.Module):

@@ -26,6 +26,7 @@ class SeparableConv(nn.Module):
         self.adds_input = inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, inputs, h, w) to (N, outputs, h, w)."""
         y: Tensor = self.pointwise(self.norm(self.depthwise(x)))
         return x + y if self.adds_input else y
 

@@ -47,6 +47,7 @@ class ParserConfig:
 
     @property
     def channels(self) -> int:
+        """Channels of maps and logits: the schema's parts, then the spare ones."""
         return len(get_schema(self.schema)) + self.spares
 
     def to_dict(self) -> dict[str, Any]:

@@ -23,9 +23,7 @@ class SimulatedAnnotator:
     more than half of that.
     """
 
-    def __init__(
-        self, labels: NDArray[np.uint8], schema: Schema, *, user: User = "center", seed: int = 0
-    ) -> None:
+    def __init__(self, labels: NDArray[np.uint8], schema: Schema, *, user: User = "center", seed: int = 0) -> None:
         """Takes the truth: ``labels`` is (H, W) uint8 ids, 255 ignored."""
         self.labels, self.schema, self.user = labels, schema, user
         self._rng = np.random.default_rng(seed)

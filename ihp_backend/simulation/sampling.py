@@ -53,9 +53,7 @@ def _pick(where: NDArray[np.bool_], rng: np.random.Generator) -> tuple[float, fl
     return float(xs[i]) + 0.5, float(ys[i]) + 0.5
 
 
-def first_clicks(
-    labels: NDArray[np.uint8], rng: np.random.Generator, config: SamplingConfig
-) -> list[Point]:
+def first_clicks(labels: NDArray[np.uint8], rng: np.random.Generator, config: SamplingConfig) -> list[Point]:
     """Draws the clicks of the first round.
 
     Args:
@@ -122,9 +120,7 @@ def error_clicks(
         negative = predicted[row, column] != 0 and rng.random() < config.negative
         channel = int(predicted[row, column] if negative else labels[row, column])
         jitter = rng.random(2)
-        points.append(
-            Point((column + jitter[0]) * scale, (row + jitter[1]) * scale, channel, is_positive=not negative)
-        )
+        points.append(Point((column + jitter[0]) * scale, (row + jitter[1]) * scale, channel, is_positive=not negative))
         around = max(peak, 3.0) * 1.5
         cv2.circle(distance, (column, row), round(around), 0, thickness=-1)
     return points

@@ -152,5 +152,3 @@ def at_half_size(labels: Tensor, rng: np.random.Generator) -> Tensor:
     """Picks one of each 2x2 pixels, at random which: no shift on average. (N, H, W) -> (N, H/2, W/2)."""
     row, column = (int(i) for i in rng.integers(2, size=2))
     return labels[:, row::2, column::2]
-
-

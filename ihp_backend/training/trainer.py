@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from ihp_backend.data.sample import DataSet
-from ihp_backend.localization import Point, localization_maps
+from ihp_backend.localization import localization_maps
 from ihp_backend.network.decoder import prototype_similarity
 from ihp_backend.network.parser import HumanParser, ParserConfig
 from ihp_backend.network.weights import save_parser
@@ -130,9 +130,11 @@ class Trainer:
         self.parser = HumanParser(config.parser)
         if start is not None:
             load_start(self.parser, start)
-        self.parser.to(self.device, memory_format=torch.channels_last)
+        self.parser.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = AveragedModel(
-            self.parser, multi_avg_fn=get_ema_multi_avg_fn(config.average), use_buffers=True
+            self.parser,
+            multi_avg_fn=get_ema_multi_avg_fn(config.average),  # type: ignore[no-untyped-call]
+            use_buffers=True,
         )
         self.optimiser = torch.optim.AdamW(
             _groups(self.parser, config), lr=config.rate, weight_decay=config.weight_decay
@@ -239,9 +241,7 @@ class Trainer:
             if not batch.points[i] and batch.rng.random() < 0.7:
                 continue  # most photos without clicks stay so
             count = 1 + int(batch.rng.integers(max(1, len(np.unique(truth)) // 2)))
-            batch.points[i] += error_clicks(
-                predicted, truth, count, batch.rng, self.config.sampling, scale=2.0
-            )
+            batch.points[i] += error_clicks(predicted, truth, count, batch.rng, self.config.sampling, scale=2.0)
 
     def _area(self, step: int) -> float:
         return self.config.parser.area * (0.5 if step < self.config.small_share * self.config.steps else 1.0)
@@ -260,6 +260,7 @@ class Trainer:
 
     def _validate(self) -> None:
         averaged = copy.deepcopy(self.averaged.module).eval()
+        assert isinstance(averaged, HumanParser)
         found = self.validate(averaged) if self.validate else {"score": float(self.step)}
         self._log(found)
         log.info("step %d: %s", self.step, ", ".join(f"{k} {v:.4f}" for k, v in found.items()))
@@ -324,5 +325,3 @@ def _groups(parser: HumanParser, config: TrainConfig) -> list[dict[str, Any]]:
             {"params": plain, "peak": rate, "lr": rate, "weight_decay": 0.0},
         ]
     return groups
-
-
