@@ -1,0 +1,175 @@
+"""Label Studio's brush RLE: a mask as a list of bytes, and back, without a loop over pixels.
+
+The stream, most significant bit first: 32 bits count of values (4 a pixel, RGBA interleaved), 5 bits word size - 1,
+four times 4 bits run-length size - 1. Then tokens: 1 bit kind, 2 bits that pick the size, length - 1 in that size;
+kind 1 is followed by one value, repeated; kind 0 by that many literal values. Zero bits fill the last byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+THRESHOLD = 128
+"""Alpha from which a pixel belongs to a mask: more than half covered by an antialiased stroke."""
+
+_SIZES = (3, 4, 8, 16)
+_HEADER_BITS = 32 + 5 + 4 * 4
+_LONGEST = 1 << 16
+
+
+class RleError(ValueError):
+    """A stream is not brush RLE, or not of the expected size."""
+
+
+def encode(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> list[int]:
+    """Encodes a mask.
+
+    Args:
+        mask: (H, W), bool, or uint8 alpha. All four values of a pixel become its alpha.
+
+    Returns:
+        The stream as byte values, 0-255.
+    """
+    alpha = mask.astype(np.uint8) * np.uint8(255) if mask.dtype == np.bool_ else mask
+    if alpha.ndim != 2 or alpha.dtype != np.uint8 or not alpha.size:
+        raise RleError(f"the mask is {mask.dtype} of shape {mask.shape}; expected bool or uint8 (H, W)")
+    flat = np.ascontiguousarray(alpha).ravel()
+    starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1))
+    lengths = 4 * np.diff(starts, append=flat.size)
+    values = flat[starts]
+    pieces = -(-lengths // _LONGEST)
+    if pieces.max() > 1:  # a token holds at most 65,536 values
+        values = np.repeat(values, pieces)
+        last = np.cumsum(pieces) - 1
+        rests = lengths - (pieces - 1) * _LONGEST
+        lengths = np.full(values.size, _LONGEST)
+        lengths[last] = rests
+    which = np.searchsorted([1 << size for size in _SIZES[:3]], lengths - 1, side="right")
+    token_bits = np.array([3 + size + 8 for size in _SIZES])[which]
+    ends = _HEADER_BITS + np.cumsum(token_bits)
+    bits = np.zeros(int(ends[-1]), np.uint8)
+    _put(bits, np.array([0]), np.array([flat.size * 4]), 32)
+    _put(bits, np.array([32]), np.array([7]), 5)
+    _put(bits, 37 + 4 * np.arange(4), np.array(_SIZES) - 1, 4)
+    for pick, size in enumerate(_SIZES):
+        those = np.flatnonzero(which == pick)
+        words = ((4 | pick) << (size + 8)) | ((lengths[those] - 1) << 8) | values[those]
+        _put(bits, ends[those] - (3 + size + 8), words, 3 + size + 8)
+    encoded: list[int] = np.packbits(bits).tolist()
+    return encoded
+
+
+def decode(rle: Sequence[int] | bytes, height: int, width: int) -> NDArray[np.uint8]:
+    """Decodes the alpha channel of a stream.
+
+    Args:
+        rle: The stream as byte values.
+        height: Height of the image in pixels.
+        width: Its width.
+
+    Returns:
+        (H, W) uint8 alpha: 0 where the interface paints nothing.
+
+    Raises:
+        RleError: If the stream is malformed or cut short, or is for another number of pixels.
+    """
+    data = _as_bytes(rle)
+    if len(data) * 8 < _HEADER_BITS:
+        raise RleError(f"the RLE has {len(data)} bytes; expected a header of 7 at least")
+    bits = np.unpackbits(np.frombuffer(data, np.uint8))
+    count = int.from_bytes(data[:4], "big")
+    if count != 4 * height * width:
+        raise RleError(f"the RLE holds {count} values; an image of {width}x{height} has {4 * height * width}")
+    word = _number(bits, 32, 5) + 1
+    if word != 8:
+        raise RleError(f"the RLE has words of {word} bits; expected 8")
+    sizes = [_number(bits, 37 + 4 * i, 4) + 1 for i in range(4)]
+    starts = _token_starts(bits, sizes)
+    picks = 2 * bits[starts + 1] + bits[starts + 2]
+    size_of = np.array(sizes)[picks]
+    lengths = np.zeros(starts.size, np.int64)
+    for size in set(sizes):
+        those = size_of == size
+        lengths[those] = _numbers(bits, starts[those] + 3, size) + 1
+    ends = np.cumsum(lengths)
+    stop = int(np.searchsorted(ends, count)) + 1  # what follows is filling
+    if stop > ends.size or ends[stop - 1] != count:
+        there = int(ends[min(stop, ends.size) - 1]) if ends.size else 0
+        raise RleError(f"the RLE is malformed: its runs make {there} values, its header says {count}")
+    starts, size_of, lengths, ends = starts[:stop], size_of[:stop], lengths[:stop], ends[:stop]
+    # Of the values before place x, x // 4 are alpha.
+    first, alphas = (ends - lengths) // 4, ends // 4 - (ends - lengths) // 4
+    places = starts + 3 + size_of
+    literal = bits[starts] == 0
+    values = _numbers(bits, places, 8).astype(np.uint8)
+    out = np.repeat(values, alphas)
+    if literal.any():
+        many = alphas[literal]
+        within = np.arange(int(many.sum())) - np.repeat(np.cumsum(many) - many, many)
+        begin = (ends - lengths)[literal]
+        skipped = 4 * first[literal] + 3 - begin  # values before the token's first alpha
+        at = np.repeat(places[literal] + 8 * skipped, many) + 32 * within
+        out[np.repeat(first[literal], many) + within] = _numbers(bits, at, 8)
+    return out.reshape(height, width)
+
+
+def decode_mask(rle: Sequence[int] | bytes, height: int, width: int, threshold: int = THRESHOLD) -> NDArray[np.bool_]:
+    """Decodes a stream as a mask (H, W): the pixels with at least that alpha. Raises as ``decode`` does."""
+    mask: NDArray[np.bool_] = decode(rle, height, width) >= threshold
+    return mask
+
+
+def _as_bytes(rle: object) -> bytes:
+    if not isinstance(rle, bytes | bytearray | list | tuple):
+        raise RleError(f"the RLE is {type(rle).__name__}; expected a list of byte values")
+    try:
+        return bytes(rle)
+    except (ValueError, TypeError) as error:
+        raise RleError(f"the RLE is not a list of byte values, 0 to 255 ({error})") from error
+
+
+def _token_starts(bits: NDArray[np.uint8], sizes: Sequence[int]) -> NDArray[np.int64]:
+    """Walks from token to token: the one loop, for a token's place depends on those before it.
+
+    A run's size follows from its first three bits, which is tabulated for every place; literals are measured.
+    """
+    kinds = bits[:-2] * 4
+    kinds += bits[1:-1] * 2
+    kinds += bits[2:]
+    steps = np.array([0, 0, 0, 0, *(3 + size + 8 for size in sizes)], np.uint8)[kinds].tobytes()
+    end = bits.size
+    last = end - 3
+    starts = []
+    at = _HEADER_BITS
+    while at <= last:
+        step = steps[at]
+        if not step:
+            size = sizes[int(kinds[at])]
+            if at + 3 + size > end:
+                break
+            step = 3 + size + 8 * (_number(bits, at + 3, size) + 1)
+        if at + step > end:
+            break
+        starts.append(at)
+        at += step
+    return np.array(starts, np.int64)
+
+
+def _put(bits: NDArray[np.uint8], places: NDArray[np.int64], numbers: NDArray[np.int64], size: int) -> None:
+    for i in range(size):
+        bits[places + i] = (numbers >> (size - 1 - i)) & 1
+
+
+def _number(bits: NDArray[np.uint8], place: int, size: int) -> int:
+    return int(bits[place : place + size].dot(1 << np.arange(size - 1, -1, -1)))
+
+
+def _numbers(bits: NDArray[np.uint8], places: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    numbers = np.zeros(places.size, np.int64)
+    for i in range(size):
+        numbers <<= 1
+        numbers |= bits[places + i]
+    return numbers
