@@ -48,7 +48,8 @@ def localization_maps(
     Returns:
         (channels, height, width) float32 in [-1, 1].
     """
-    maps = np.zeros((channels, height, width), np.float32)
+    # Channels last in memory, as the network wants it.
+    maps = np.zeros((height, width, channels), np.float32).transpose(2, 0, 1)
     reach = 1.6 * size if kind == "gaussian" else size / 2
     for positive in (True, False):  # negative clicks last: they win where they overlap
         for x, y, channel, is_positive in points:

@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 @click.option("--config", "config_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--init", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Start weights.")
 @click.option("--steps", type=click.IntRange(1), help="Instead of the configuration's.")
+@click.option("--until", type=click.IntRange(1), help="Stop at this step of the schedule.")
 @click.option("--seed", type=int, help="Instead of the configuration's.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
 @click.option("--version", default="lip", show_default=True, help="What predictions of the result call it.")
@@ -48,6 +49,7 @@ def train(
     config_file: Path | None,
     init: Path | None,
     steps: int | None,
+    until: int | None,
     seed: int | None,
     device: str,
     version: str,
@@ -81,7 +83,7 @@ def train(
 
         info = {"version": version, "command": shlex.join(["ihp", *sys.argv[1:]])}
         trainer = Trainer(config, photos, out, validate=validate, start=init, device=device, info=info)
-        trainer.run()
+        trainer.run(until)
     except (DataError, TrainingError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     draw_curves(out / "log.csv", out / "curves.png")

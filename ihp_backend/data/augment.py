@@ -25,10 +25,20 @@ def mirror(sample: Sample, schema: Schema) -> Sample:
     )
 
 
-def random_view(sample: Sample, height: int, width: int, rng: np.random.Generator) -> Sample:
+def random_view(
+    sample: Sample, height: int, width: int, rng: np.random.Generator, *, detail: float = 0.2, zoom: float = 3.0
+) -> Sample:
     """Looks at a sample as the predictor may: mostly the person, sometimes the whole photo or a detail.
 
     One affine map does it all: crop, turn, resize. Pixels outside the photo are black and ignored.
+
+    Args:
+        sample: The photo and its labels.
+        height: Of the view, in pixels.
+        width: Of the view, in pixels.
+        rng: Source of randomness.
+        detail: Share of the views that show a detail.
+        zoom: By how much a detail is larger than in a view of the person, at most.
     """
     rows, columns = sample.labels.shape
     person = box_of((sample.labels > 0) & (sample.labels != IGNORE)) or Box(0, 0, columns, rows)
@@ -41,13 +51,13 @@ def random_view(sample: Sample, height: int, width: int, rng: np.random.Generato
         box = person.grown(0.06, rows, columns)
         fit = min(height / box.height, width / box.width)
         centre = np.array([(box.left + box.right) / 2, (box.top + box.bottom) / 2])
-        if what < 0.35:  # a detail: around some pixel of the person
+        if what < 0.15 + detail:  # a detail: around some pixel of the person
             ys, xs = np.nonzero(sample.labels[person.slices])
             pick = int(rng.integers(len(ys))) if len(ys) else 0
             target = np.array([xs[pick] + person.left, ys[pick] + person.top]) if len(ys) else centre
-            zoom = math.exp(rng.uniform(math.log(1.4), math.log(3.0)))
-            scale = fit * zoom
-            centre = centre + (target - centre) * min(1.0, zoom - 1)
+            larger = math.exp(rng.uniform(math.log(1.4), math.log(zoom)))
+            scale = fit * larger
+            centre = centre + (target - centre) * min(1.0, larger - 1)
         else:
             scale = fit * math.exp(rng.uniform(-0.3, 0.25))
             slack = 0.08 * np.array([box.width, box.height])

@@ -38,10 +38,14 @@ class DataSet(Protocol):
     """What training and evaluation need of a data set: a schema, names, and a sample by its place."""
 
     @property
-    def schema(self) -> Schema: ...
+    def schema(self) -> Schema:
+        """Says what the ids of the labels mean."""
+        ...
 
     @property
-    def names(self) -> Sequence[str]: ...
+    def names(self) -> Sequence[str]:
+        """Names of the photos, by their place."""
+        ...
 
     def __len__(self) -> int: ...
 

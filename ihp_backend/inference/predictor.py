@@ -26,6 +26,7 @@ from ihp_backend.inference.focus import person_box
 from ihp_backend.inference.obedience import obey
 from ihp_backend.inference.parse import Parse
 from ihp_backend.localization import Point, localization_maps
+from ihp_backend.network.folding import folded
 from ihp_backend.network.parser import HumanParser
 from ihp_backend.network.weights import WeightsError, find_weights, load_parser
 from ihp_backend.parts import Schema, get_schema
@@ -68,7 +69,7 @@ class Predictor:
             device: A torch device.
         """
         self.device = torch.device(device)
-        self.parser = parser.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.parser = folded(parser).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.version = version
         self.config = parser.config
         self.schema: Schema = get_schema(parser.config.schema)
@@ -157,7 +158,7 @@ class Predictor:
         channels = Channels(self.schema, self.config.spares, labels, clicks, accepted, coarse)
         box = person_box(coarse, clicks, accepted, height, width)
         view = View(box, *working_size(box.height, box.width, area=self.config.area))
-        known = np.zeros((self.config.channels, view.height // 2, view.width // 2), np.float32)
+        known = self._nothing_known(view)
         if previous is not None:
             previous.resample(view, known)
         for label, mask in accepted.items():
@@ -190,7 +191,7 @@ class Predictor:
         view = View(
             Box(0, 0, width, height), *working_size(height, width, area=round(_COARSE_SHARE * self.config.area))
         )
-        known = np.zeros((self.config.channels, view.height // 2, view.width // 2), np.float32)
+        known = self._nothing_known(view)
         channels = Channels(self.schema, self.config.spares, {name: (name,) for name in self.schema.names})
         coarse = self._run(image, view, [], known, channels, ())
         if key is not None:
@@ -210,12 +211,12 @@ class Predictor:
         clicks: Sequence[Click],
     ) -> Parse:
         config = self.config
-        rgb = cv2.dnn.blobFromImage(view.crop(image), 1 / 127.5, mean=(127.5, 127.5, 127.5))
+        rgb = (view.crop(image).astype(np.float32) * np.float32(1 / 127.5) - np.float32(1)).transpose(2, 0, 1)
         maps = localization_maps(
             points, config.channels, view.height, view.width, kind=config.maps, size=config.map_size
         )
         with torch.inference_mode():
-            output = self.parser(self._tensor(rgb), self._tensor(maps[None]), self._tensor(known[None]))
+            output = self.parser(self._tensor(rgb[None]), self._tensor(maps[None]), self._tensor(known[None]))
         return Parse(
             height=image.shape[0],
             width=image.shape[1],
@@ -228,6 +229,10 @@ class Predictor:
             channels=channels,
             clicks=tuple(clicks),
         )
+
+    def _nothing_known(self, view: View) -> NDArray[np.float32]:
+        # Channels last in memory, as the network wants it.
+        return np.zeros((view.height // 2, view.width // 2, self.config.channels), np.float32).transpose(2, 0, 1)
 
     def _tensor(self, array: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device).contiguous(memory_format=torch.channels_last)

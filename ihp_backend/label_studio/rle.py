@@ -99,7 +99,7 @@ def decode(rle: Sequence[int] | bytes, height: int, width: int) -> NDArray[np.ui
     if stop > ends.size or ends[stop - 1] != count:
         there = int(ends[min(stop, ends.size) - 1]) if ends.size else 0
         raise RleError(f"the RLE is malformed: its runs make {there} values, its header says {count}")
-    starts, size_of, lengths, ends = starts[:stop], size_of[:stop], lengths[:stop], ends[:stop]
+    starts, size_of, lengths, ends = (a[:stop] for a in (starts, size_of, lengths, ends))
     # Of the values before place x, x // 4 are alpha.
     first, alphas = (ends - lengths) // 4, ends // 4 - (ends - lengths) // 4
     places = starts + 3 + size_of

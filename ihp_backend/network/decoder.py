@@ -21,7 +21,7 @@ class SeparableConv(nn.Module):
         self.depthwise = nn.Conv2d(
             inputs, inputs, 5, padding=2 * dilation, dilation=dilation, groups=inputs, bias=False
         )
-        self.norm = nn.BatchNorm2d(inputs)
+        self.norm: nn.Module = nn.BatchNorm2d(inputs)
         self.pointwise = _pointwise(inputs, outputs)
         self.adds_input = inputs == outputs
 

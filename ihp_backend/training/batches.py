@@ -62,6 +62,8 @@ class Batches:
         size: int,
         seed: int,
         area: Callable[[int], float],
+        detail: float = 0.2,
+        zoom: float = 3.0,
     ) -> None:
         """Prepares.
 
@@ -72,9 +74,11 @@ class Batches:
             size: Photos in a batch.
             seed: Source of all randomness.
             area: Height times width of a step's photos, in pixels.
+            detail: Share of the views that show a detail, see ``random_view``.
+            zoom: Its greatest enlargement.
         """
         self.data, self.parser, self.sampling, self.size, self.seed = data, parser, sampling, size, seed
-        self.area = area
+        self.area, self.detail, self.zoom = area, detail, zoom
         self._samples: dict[int, Sample] = {}
 
     def indices(self, step: int) -> list[int]:
@@ -101,7 +105,7 @@ class Batches:
         for index in self.indices(step):
             if index not in self._samples:
                 self._samples[index] = self.data[index]
-            sample = random_view(self._samples[index], height, width, rng)
+            sample = random_view(self._samples[index], height, width, rng, detail=self.detail, zoom=self.zoom)
             if rng.random() < 0.5:
                 sample = mirror(sample, schema)
             truth = borrow_spares(sample.labels, len(schema), self.parser.spares, rng, self.sampling)

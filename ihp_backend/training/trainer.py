@@ -53,6 +53,9 @@ class TrainConfig:
         sp_weight: Its weight.
         drop_previous: Probability that the previous round's probabilities are not shown.
         small_share: This first share of the steps sees photos at half the area: twice as many for the same time.
+        lovasz_stride: Lovasz-softmax looks at each so-many-th pixel of the logits in both directions.
+        detail: Share of the training views that show a detail of the person.
+        zoom: Greatest enlargement of such a detail.
         validate_every: Steps between validations.
         seed: Makes the run repeatable.
         parser: The network.
@@ -71,6 +74,9 @@ class TrainConfig:
     sp_weight: float = 0.1
     drop_previous: float = 0.3
     small_share: float = 0.7
+    lovasz_stride: int = 2
+    detail: float = 0.2
+    zoom: float = 3.0
     validate_every: int = 500
     seed: int = 1
     parser: ParserConfig = field(default_factory=ParserConfig)
@@ -140,7 +146,14 @@ class Trainer:
             _groups(self.parser, config), lr=config.rate, weight_decay=config.weight_decay
         )
         self.batches = Batches(
-            data, config.parser, config.sampling, size=config.batch, seed=config.seed, area=self._area
+            data,
+            config.parser,
+            config.sampling,
+            size=config.batch,
+            seed=config.seed,
+            area=self._area,
+            detail=config.detail,
+            zoom=config.zoom,
         )
         self.step = 0
         self.best = -math.inf
@@ -154,17 +167,18 @@ class Trainer:
         if (out / "last.pt").exists():
             self._resume()
 
-    def run(self) -> None:
-        """Trains to the last step.
+    def run(self, until: int | None = None) -> None:
+        """Trains to the last step, or to an earlier one of the same schedule.
 
         Raises:
             TrainingError: If the loss is not finite; last.pt holds the last good state.
         """
         config = self.config
-        bar = tqdm(total=config.steps, initial=self.step, desc="train", unit="step", mininterval=5)
+        stop = min(until or config.steps, config.steps)
+        bar = tqdm(total=stop, initial=self.step, desc="train", unit="step", mininterval=5)
         parts: dict[str, float] = {}
         since = time.monotonic()
-        for batch in self.batches.run(self.step, config.steps):
+        for batch in self.batches.run(self.step, stop):
             self._set_rates()
             loss, new = self._losses(batch)
             if not math.isfinite(loss.item()):
@@ -180,13 +194,13 @@ class Trainer:
             self.step += 1
             bar.update()
             parts = {k: v if k not in parts else 0.98 * parts[k] + 0.02 * v for k, v in new.items()}
-            if self.step % 50 == 0 or self.step == config.steps:
+            if self.step % 50 == 0 or self.step == stop:
                 bar.set_postfix({k: f"{v:.3f}" for k, v in parts.items()})
                 self._log({**parts, "seconds": time.monotonic() - since})
                 since = time.monotonic()
             if self.step % 250 == 0:
                 self._save_state()
-            if self.step % config.validate_every == 0 or self.step == config.steps:
+            if self.step % config.validate_every == 0 or self.step == stop:
                 self._validate()
         bar.close()
 
@@ -211,7 +225,8 @@ class Trainer:
         logits = output.logits.float()
         base = losses.cross_entropy if config.base_loss == "ce" else losses.normalised_focal
         found = {config.base_loss: base(logits, small)}
-        found["lovasz"] = losses.lovasz_softmax(logits[:, :, ::2, ::2], small[:, ::2, ::2])
+        sparse = config.lovasz_stride
+        found["lovasz"] = losses.lovasz_softmax(logits[:, :, ::sparse, ::sparse], small[:, ::sparse, ::sparse])
         total = 0.5 * found[config.base_loss] + 0.5 * found["lovasz"]
         if output.embedding is not None and config.sp_loss != "none":
             if config.sp_loss == "pairs":
