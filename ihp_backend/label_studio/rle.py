@@ -90,11 +90,11 @@ def decode(rle: Sequence[int] | bytes, height: int, width: int) -> NDArray[np.ui
     starts = _token_starts(bits, sizes)
     picks = 2 * bits[starts + 1] + bits[starts + 2]
     size_of = np.array(sizes)[picks]
-    lengths = np.zeros(starts.size, np.int64)
+    lengths: NDArray[np.int64] = np.zeros(starts.size, np.int64)
     for size in set(sizes):
         those = size_of == size
         lengths[those] = _numbers(bits, starts[those] + 3, size) + 1
-    ends = np.cumsum(lengths)
+    ends: NDArray[np.int64] = np.cumsum(lengths)
     stop = int(np.searchsorted(ends, count)) + 1  # what follows is filling
     if stop > ends.size or ends[stop - 1] != count:
         there = int(ends[min(stop, ends.size) - 1]) if ends.size else 0
