@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from fake_label_studio import LEGACY, PERSONAL, FakeLabelStudio, reply
+
+from ihp_backend.label_studio.client import Client, LabelStudioError
+
+
+@pytest.fixture
+def label_studio() -> Iterator[FakeLabelStudio]:
+    with FakeLabelStudio() as fake:
+        yield fake
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[FakeLabelStudio]:
+    with FakeLabelStudio() as fake:
+        yield fake
+
+
+def test_legacy_token_is_sent_as_it_is(label_studio: FakeLabelStudio) -> None:
+    client = Client(label_studio.url + "/", LEGACY)
+    assert client.token_kind == "legacy"
+    assert client.whoami()["email"] == "a@b.c"
+    assert label_studio.requests == [("GET", "/api/current-user/whoami", f"Token {LEGACY}")]
+
+
+def test_personal_token_is_exchanged_once(label_studio: FakeLabelStudio) -> None:
+    client = Client(label_studio.url, PERSONAL)
+    assert client.token_kind == "personal"
+    client.whoami()
+    client.whoami()
+    assert label_studio.exchanges == 1
+    assert all(PERSONAL not in (given or "") for _, _, given in label_studio.requests)
+
+
+def test_access_token_is_renewed_before_it_expires(
+    label_studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr("ihp_backend.label_studio.client.monotonic", lambda: now)
+    client = Client(label_studio.url, PERSONAL)
+    first = client.auth_headers()
+    now += 269
+    assert client.auth_headers() == first
+    now += 2
+    assert client.auth_headers() != first
+    assert label_studio.exchanges == 2
+
+
+def test_refused_access_token_is_renewed_and_the_request_repeated(label_studio: FakeLabelStudio) -> None:
+    client = Client(label_studio.url, PERSONAL)
+    client.whoami()
+    label_studio.expire()
+    assert client.whoami()["id"] == 1
+    assert label_studio.exchanges == 2
+
+
+def test_threads_share_one_renewal(label_studio: FakeLabelStudio) -> None:
+    client = Client(label_studio.url, PERSONAL)
+    client.whoami()
+    label_studio.expire()
+    label_studio.delay_s = 0.05
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: client.whoami()["id"], range(8)))
+    assert answers == [1] * 8
+    assert label_studio.exchanges == 2
+
+
+@pytest.mark.parametrize("token", ["wrong", PERSONAL + "x"])
+def test_wrong_token_is_a_401_with_a_remedy(label_studio: FakeLabelStudio, token: str) -> None:
+    with pytest.raises(LabelStudioError, match="Account & Settings") as caught:
+        Client(label_studio.url, token).whoami()
+    assert caught.value.status == 401
+    assert "Account & Settings" in caught.value.remedy
+
+
+def test_tokens_stay_out_of_messages_and_repr(label_studio: FakeLabelStudio, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    client = Client(label_studio.url, PERSONAL)
+    access = client.auth_headers()["Authorization"].removeprefix("Bearer ")
+    label_studio.routes["/api/token/refresh"] = lambda handler: reply(
+        handler, 401, {"detail": f"{PERSONAL} is no good"}
+    )
+    label_studio.expire()
+    with pytest.raises(LabelStudioError) as caught:
+        client.whoami()
+    with pytest.raises(LabelStudioError, match=r"\*\*\*") as legacy:
+        Client(label_studio.url, "secret-and-wrong").whoami()
+    told = f"{caught.value} {caught.value.reason} {client!r} {legacy.value} {caplog.text}"
+    assert PERSONAL not in told
+    assert access not in told
+    assert "secret-and-wrong" not in told
+
+
+def test_unreachable_host() -> None:
+    with pytest.raises(LabelStudioError, match=r"http://127.0.0.1:9 cannot be reached.*is it running"):
+        Client("http://127.0.0.1:9", LEGACY).whoami()
+
+
+@pytest.mark.parametrize("url", ["http://", "nonsense", "ftp://host", "http://a b", "http://[::1"])
+def test_impossible_address(url: str) -> None:
+    with pytest.raises(LabelStudioError, match="cannot be reached"):
+        Client(url, LEGACY).whoami()
+
+
+def test_token_that_no_header_can_carry(label_studio: FakeLabelStudio) -> None:
+    with pytest.raises(LabelStudioError) as caught:
+        Client(label_studio.url, "ein\ntöken").whoami()
+    assert "töken" not in str(caught.value)
+
+
+def test_silence_ends_in_time(label_studio: FakeLabelStudio) -> None:
+    label_studio.delay_s = 0.5
+    with pytest.raises(LabelStudioError, match="in time"):
+        Client(label_studio.url, LEGACY, timeout_s=0.1).whoami()
+
+
+def test_redirect_is_named_and_not_followed(label_studio: FakeLabelStudio, elsewhere: FakeLabelStudio) -> None:
+    label_studio.routes["/api/current-user/whoami"] = lambda handler: reply(
+        handler, 302, Location=elsewhere.url + "/here"
+    )
+    with pytest.raises(LabelStudioError, match=f"redirected to {elsewhere.url}/here; use that address"):
+        Client(label_studio.url, LEGACY).whoami()
+    assert elsewhere.requests == []
+
+
+def test_a_page_that_is_not_label_studio(label_studio: FakeLabelStudio) -> None:
+    label_studio.routes["/api/current-user/whoami"] = lambda handler: reply(handler, 200, b"<html>")
+    with pytest.raises(LabelStudioError, match=r"not JSON.*is this Label Studio's address"):
+        Client(label_studio.url, LEGACY).whoami()
+
+
+def test_netrc_does_not_replace_the_token(
+    label_studio: FakeLabelStudio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password mine\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert Client(label_studio.url, LEGACY).whoami()["id"] == 1
+
+
+def test_tasks_come_page_by_page(label_studio: FakeLabelStudio) -> None:
+    tasks = Client(label_studio.url, LEGACY).list_tasks(1, page_size=3)
+    assert next(tasks)["id"] == 0
+    assert len(label_studio.requests) == 1
+    assert [task["id"] for task in tasks] == [1, 2, 3, 4, 5, 6]
+    assert len(label_studio.requests) == 3
+
+
+def test_files_are_imported_in_batches(label_studio: FakeLabelStudio, tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.png" for number in range(30)]
+    for file in files:
+        file.write_bytes(b"picture")
+    assert Client(label_studio.url, LEGACY).import_files(1, files) == 30
+    assert label_studio.paths().count("/api/projects/1/import") == 2
+
+
+def test_ml_backend_is_interactive_and_has_its_password(label_studio: FakeLabelStudio) -> None:
+    made = Client(label_studio.url, LEGACY).add_ml_backend(3, "http://b:9090", user="u", password="p")
+    assert made["is_interactive"] is True
+    assert (made["auth_method"], made["basic_auth_user"], made["basic_auth_pass"]) == ("BASIC_AUTH", "u", "p")
