@@ -1,4 +1,4 @@
-"""A cache bounded in bytes, in which concurrent asks for one key load once."""
+"""A bounded memory of what is costly to load, shared by threads."""
 
 from __future__ import annotations
 
@@ -8,57 +8,64 @@ from concurrent.futures import Future
 from threading import Lock
 from typing import Generic, TypeVar
 
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
 
 
-class ImageCache(Generic[K, V]):
-    """Keeps the values that were asked for last, up to a number of bytes. May be shared between threads.
+class LoadingCache(Generic[Key, Value]):
+    """Keeps the values used last, up to a total size, and loads each missing one once.
 
     Args:
-        max_bytes: Sum of the sizes kept; 0 keeps nothing.
-        size: Returns the bytes of a value.
+        capacity: Total size that is kept, in the unit of ``size_of``; 0 keeps nothing, and threads that ask for one
+            key at the same time still share one load.
+        size_of: Size of a value, such as its bytes.
+
+    Attributes:
+        hits: How often a value was there, or was being loaded for another thread.
+        misses: How often a value had to be loaded.
     """
 
-    def __init__(self, max_bytes: int, size: Callable[[V], int]) -> None:
-        self._max_bytes = max_bytes
-        self._size = size
-        self._values: OrderedDict[K, V] = OrderedDict()
-        self._loading: dict[K, Future[V]] = {}
-        self._bytes = 0
+    def __init__(self, capacity: int, size_of: Callable[[Value], int]) -> None:
+        self.hits = 0
+        self.misses = 0
+        self._capacity = capacity
+        self._size_of = size_of
+        self._size = 0
+        self._values: OrderedDict[Key, Value] = OrderedDict()
+        self._loading: dict[Key, Future[Value]] = {}
         self._lock = Lock()
 
     @property
-    def bytes(self) -> int:
-        """Sum of the sizes of what is kept."""
-        return self._bytes
+    def size(self) -> int:
+        """Total size of what is kept; never more than the capacity."""
+        return self._size
 
-    def get(self, key: K, load: Callable[[], V]) -> V:
-        """Returns the key's value, loaded if it is not kept.
-
-        While one thread loads, others that ask for the same key wait for it and get the same value, or the
-        same error. An error is not kept: the next ask loads again. A value larger than the cache is returned
-        and not kept.
+    def get(self, key: Key, load: Callable[[], Value]) -> Value:
+        """Returns the value of a key.
 
         Args:
-            key: Names the value.
-            load: Makes the value; must not ask for the same key.
+            key: What names the value.
+            load: Makes the value, outside of any lock. It must not ask for the same key.
 
         Raises:
-            BaseException: Whatever ``load`` raises.
+            Exception: What ``load`` raised, to every thread that waited for it. A failure is not kept.
         """
         with self._lock:
             if key in self._values:
+                self.hits += 1
                 self._values.move_to_end(key)
                 return self._values[key]
-            loading = self._loading.get(key)
-            if loading is None:
-                mine = self._loading[key] = Future()
-        if loading is not None:
-            return loading.result()
+            running = self._loading.get(key)
+            if running is None:
+                self.misses += 1
+                mine = self._loading[key] = Future[Value]()
+            else:
+                self.hits += 1
+        if running is not None:
+            return running.result()
         try:
             value = load()
-            size = self._size(value)
+            size = self._size_of(value)
         except BaseException as error:
             with self._lock:
                 del self._loading[key]
@@ -66,11 +73,15 @@ class ImageCache(Generic[K, V]):
             raise
         with self._lock:
             del self._loading[key]
-            if size <= self._max_bytes:
-                self._values[key] = value
-                self._bytes += size
-            while self._bytes > self._max_bytes:
-                _, oldest = self._values.popitem(last=False)
-                self._bytes -= self._size(oldest)
+            self._keep(key, value, size)
         mine.set_result(value)
         return value
+
+    def _keep(self, key: Key, value: Value, size: int) -> None:
+        if size > self._capacity:
+            return
+        self._values[key] = value
+        self._size += size
+        while self._size > self._capacity:
+            _, oldest = self._values.popitem(last=False)
+            self._size -= self._size_of(oldest)
