@@ -61,16 +61,12 @@ class Metrics:
             registry=registry,
         )
         self.predicting = Gauge("ihp_predict_in_flight", "Predictions that run or wait", registry=registry)
-        self.refused = Counter(
-            "ihp_predict_refused", "Predictions refused by the queue limit", registry=registry
-        )
+        self.refused = Counter("ihp_predict_refused", "Predictions refused by the queue limit", registry=registry)
         self.failures = Counter(
             "ihp_task_failures", "Tasks answered with an empty result", ("reason",), registry=registry
         )
         self.events = Counter("ihp_webhook_events", "Webhook events received", ("action",), registry=registry)
-        self.model = Gauge(
-            "ihp_model_loaded", "1 for the version that answers", ("version",), registry=registry
-        )
+        self.model = Gauge("ihp_model_loaded", "1 for the version that answers", ("version",), registry=registry)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -1,0 +1,210 @@
+"""The model as Label Studio's ML SDK knows it: clicks in, brush regions out."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ihp_backend.clicks import Click
+from ihp_backend.label_studio.client import LabelStudioError
+from ihp_backend.label_studio.connections import Connection
+from ihp_backend.label_studio.images import ImageError
+from ihp_backend.label_studio.label_config import LabelConfig, LabelConfigError
+from ihp_backend.label_studio.regions import (
+    RequestError,
+    brush_region,
+    read_clicks,
+    read_masks,
+    working_results,
+)
+from ihp_backend.logs import fields
+from ihp_backend.runtime import Runtime, shared_runtime
+
+try:
+    from label_studio_ml.model import LabelStudioMLBase
+except ImportError as error:
+    raise ImportError(
+        f"cannot import Label Studio's ML SDK ({error}); install it with "
+        "`pip install -r requirements.txt && pip install --no-deps -r requirements-sdk.txt`"
+    ) from error
+
+logger = logging.getLogger(__name__)
+
+NO_TRAINER = "this version of the backend does not train: the annotation was counted, the model stays as it is"
+
+
+class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the SDK is untyped
+    """Cuts out the body part that an annotator clicks on.
+
+    Works on the SDK's 1.0.9 and 2.x, and under their servers as under ours. One object serves one label
+    config; what is costly is in the runtime, which all objects of a process share.
+
+    Args:
+        project_id: Label Studio's id of the project, such as ``"1.1795392500"``; finds the address and token
+            that its /setup told.
+        label_config: The project's label config, XML.
+        runtime: The shared model and images; by default the process' own.
+        kwargs: Whatever else a version of the SDK passes: 1.0.9 under its own server, ``hostname`` and
+            ``access_token``.
+
+    Raises:
+        LabelConfigError: If the config has no keypoint and brush control on one image.
+    """
+
+    def __init__(
+        self,
+        project_id: str | None = None,
+        label_config: str | None = None,
+        *,
+        runtime: Runtime | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._config = LabelConfig.parse(label_config) if label_config else None
+        self._project = project_id
+        self._told = (
+            Connection(kwargs["hostname"], kwargs.get("access_token") or "") if kwargs.get("hostname") else None
+        )
+        self._runtime = runtime or shared_runtime()
+        try:
+            super().__init__(project_id=project_id, label_config=label_config)
+        except ValueError as error:
+            raise LabelConfigError(f"the ML SDK cannot read the label config: {error}") from error
+
+    def predict(
+        self, tasks: Sequence[Mapping[str, Any]], context: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> list[dict[str, Any]]:
+        """Answers a click, or parses photos that nobody has clicked on yet.
+
+        Args:
+            tasks: Label Studio's tasks, each with ``data``, and ``drafts`` or ``annotations`` if it has any.
+            context: ``{"result": [...]}`` with the open keypoints of the clicked label; ``None`` when a task
+                is opened or pre-annotated.
+            kwargs: Whatever else the request held.
+
+        Returns:
+            For each task ``{"result": [...], "score": 0..1, "model_version": "..."}``: after a click the
+            brush region of the clicked label, else one region for each part that was found. The result is
+            empty if the task's image cannot be had; the log says why.
+
+        Raises:
+            RequestError: If the request is malformed; the message says where.
+            LabelConfigError: If no label config came with the project.
+            ModelUnavailableError: If the model's weights cannot be loaded.
+        """
+        config = self._require_config()
+        clicked = None if context is None else _results_of(context)
+        return [self._predict_one(_checked(task), config, clicked) for task in tasks]
+
+    def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Accepts an event in the calling style of 1.0.9 or 2.x, and answers that nothing was trained."""
+        event = kwargs.get("event") or next((value for value in args if isinstance(value, str)), "unknown")
+        logger.info(NO_TRAINER, extra=fields(event=event))
+        return {"trained": False, "detail": NO_TRAINER}
+
+    def _require_config(self) -> LabelConfig:
+        if self._config is None:
+            raise LabelConfigError("no label config came with the project; expected its XML as `label_config`")
+        return self._config
+
+    def _predict_one(
+        self, task: Mapping[str, Any], config: LabelConfig, clicked: Sequence[dict[str, Any]] | None
+    ) -> dict[str, Any]:
+        metrics = self._runtime.metrics
+        predictor = self._runtime.predictor()
+        empty = {"result": [], "score": 0.0, "model_version": predictor.version}
+        try:
+            with metrics.stage("fetch"):
+                image, key = self._image(task, config)
+        except (ImageError, LabelStudioError) as error:
+            # An error here would break the annotator's page, and one bad photo a whole batch.
+            metrics.failures.labels(type(error).__name__).inc()
+            logger.warning("task skipped: %s", error, extra=fields(task=task.get("id"), project=self._project))
+            return empty
+        height, width = image.shape[:2]
+        clicks: list[Click] = []
+        accepted: dict[str, NDArray[np.bool_]] = {}
+        wanted: list[str] | None = None
+        if clicked is not None:
+            with metrics.stage("read"):
+                clicks = read_clicks(list(clicked), config, height, width)
+                wanted = list(dict.fromkeys(click.part for click in clicks))
+                drawn = working_results(task)
+                clicks += _other_clicks(drawn, config, height, width, set(wanted))
+                accepted = _accepted(drawn, config, height, width)
+            if not wanted:
+                logger.info("no keypoint of %s in the context", config.keypoint, extra=fields(task=task.get("id")))
+                return empty
+        with self._runtime.computing, metrics.stage("predict"):
+            prediction = predictor.predict(
+                image,
+                clicks,
+                labels=config.parts(predictor.schema),
+                wanted=wanted,
+                accepted=accepted,
+                image_key=key,
+            )
+        with metrics.stage("encode"):
+            regions = [
+                brush_region(mask, label, prediction.scores[label], config)
+                for label, mask in prediction.masks.items()
+                if mask.any()
+            ]
+        return {"result": regions, "score": float(prediction.score), "model_version": predictor.version}
+
+    def _image(self, task: Mapping[str, Any], config: LabelConfig) -> tuple[NDArray[np.uint8], str]:
+        url = task["data"].get(config.data_key)
+        if not isinstance(url, str) or not url:
+            raise ImageError(
+                f"the task's data has no image address under {config.data_key!r} (it has "
+                f"{', '.join(sorted(map(str, task['data']))) or 'nothing'}), though <Image> names it"
+            )
+        connection = self._runtime.connection(self._project) or self._told
+        hostname = connection.hostname if connection else None
+        token = connection.token if connection else None
+        key = hashlib.blake2b(f"{hostname} {url}".encode(), digest_size=16).hexdigest()
+        return self._runtime.images.load(url, hostname=hostname, token=token), key
+
+
+def _checked(task: object) -> Mapping[str, Any]:
+    if not isinstance(task, Mapping) or not isinstance(task.get("data"), Mapping):
+        raise RequestError("a task is not an object with `data`; expected {'id': 1, 'data': {'image': '...'}, ...}")
+    return task
+
+
+def _results_of(context: object) -> list[dict[str, Any]]:
+    results = context.get("result") if isinstance(context, Mapping) else None
+    if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
+        raise RequestError("the context has no list `result` of objects; expected {'result': [a keypoint, ...]}")
+    return results
+
+
+def _other_clicks(
+    drawn: Sequence[dict[str, Any]], config: LabelConfig, height: int, width: int, clicked: set[str]
+) -> list[Click]:
+    """Reads the open keypoints of the labels that were not clicked; the context has all of the clicked ones.
+
+    What cannot be read is left out: a draft may be older than the label config.
+    """
+    clicks: list[Click] = []
+    for result in drawn:
+        try:
+            clicks += read_clicks([result], config, height, width)
+        except RequestError as error:
+            logger.warning("a keypoint of the draft was left out: %s", error)
+    return [click for click in clicks if click.part not in clicked]
+
+
+def _accepted(
+    drawn: Sequence[dict[str, Any]], config: LabelConfig, height: int, width: int
+) -> dict[str, NDArray[np.bool_]]:
+    """Reads the masks that the annotator has accepted or drawn; several of one label become one."""
+    masks: dict[str, NDArray[np.bool_]] = {}
+    for accepted in read_masks(list(drawn), config, height, width):
+        mask = masks.get(accepted.label)
+        masks[accepted.label] = accepted.mask if mask is None else mask | accepted.mask
+    return masks

@@ -1,0 +1,89 @@
+"""What each project's Label Studio told in /setup, kept on disk so that a restart remembers it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ihp_backend.label_studio.regions import RequestError
+
+logger = logging.getLogger(__name__)
+
+_PROJECT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where a Label Studio is reached, and with which token."""
+
+    hostname: str
+    token: str = field(default="", repr=False)
+
+
+class Connections:
+    """One file a project, readable by its owner only.
+
+    Replicas that share the folder see each other's records: the file is read at every look (tens of
+    microseconds). If it cannot be written, this process still remembers.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._unsaved: dict[str, Connection] = {}
+
+    def remember(self, project: str, connection: Connection) -> None:
+        """Keeps the record of a project, such as ``"1.1795392500"``, in place of an older one.
+
+        Raises:
+            RequestError: If the project's name could not be a file's.
+        """
+        path = self._path(project)
+        if self.find(project) == connection:
+            return
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # mkstemp makes the file with mode 0600.
+            descriptor, temporary = tempfile.mkstemp(dir=self._folder, prefix=".new-")
+            try:
+                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                    json.dump(asdict(connection), file)
+                os.replace(temporary, path)
+            except BaseException:
+                os.unlink(temporary)
+                raise
+        except OSError as error:
+            logger.warning("project %s: cannot keep its address and token in %s: %s", project, path, error)
+            self._unsaved[project] = connection
+        else:
+            self._unsaved.pop(project, None)
+
+    def find(self, project: str) -> Connection | None:
+        """Returns what was remembered of a project, or ``None``.
+
+        Raises:
+            RequestError: If the project's name could not be a file's.
+        """
+        path = self._path(project)
+        if project in self._unsaved:
+            return self._unsaved[project]
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            return Connection(hostname=str(record["hostname"]), token=str(record["token"]))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.warning("project %s: cannot read %s (%s): waiting for the next /setup", project, path, error)
+            return None
+
+    def _path(self, project: str) -> Path:
+        if not _PROJECT.fullmatch(project):
+            raise RequestError(
+                f"project is {project[:100]!r}; expected Label Studio's id, such as '1.1795392500': "
+                "letters, digits, dots, hyphens and underscores"
+            )
+        return self._folder / f"{project}.json"

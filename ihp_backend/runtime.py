@@ -1,0 +1,132 @@
+"""What the threads of one process share: the model, the images, the known Label Studios, the counters."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import cache
+from threading import BoundedSemaphore, Lock, Thread
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ihp_backend.label_studio.connections import Connection, Connections
+from ihp_backend.label_studio.images import ImageLoader
+from ihp_backend.logs import fields
+from ihp_backend.settings import Settings
+from ihp_backend.telemetry import Metrics
+
+if TYPE_CHECKING:
+    from ihp_backend.inference.predictor import Predictor
+
+logger = logging.getLogger(__name__)
+
+
+class ModelUnavailableError(RuntimeError):
+    """The model could not be loaded; the message says why."""
+
+
+class Runtime:
+    """The shared state of one process. Cheap to make: the model loads at its first use, or by ``preload``.
+
+    Args:
+        settings: The deployment's options.
+        load_predictor: Makes the model; by default, from the settings' weights and device.
+    """
+
+    def __init__(self, settings: Settings, load_predictor: Callable[[], Predictor] | None = None) -> None:
+        self.settings = settings
+        self.images = ImageLoader(settings)
+        self.connections = Connections(settings.data_dir / "connections")
+        self.computing = BoundedSemaphore(settings.threads)
+        self.metrics = Metrics()
+        self._load_predictor = load_predictor or self._load_from_settings
+        self._predictor: Predictor | None = None
+        self._failure = ""
+        self._lock = Lock()
+        self._preloader: Thread | None = None
+        self._preload_lock = Lock()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a click would be answered without waiting for the model to load."""
+        return self._predictor is not None
+
+    @property
+    def failure(self) -> str:
+        """Why the model could not be loaded, or an empty string."""
+        return self._failure
+
+    def predictor(self) -> Predictor:
+        """Returns the model, loaded by whichever thread asks first; the others wait for it.
+
+        A failed load is tried again at the next call, so that weights put right are found without a restart.
+
+        Raises:
+            ModelUnavailableError: If the weights cannot be loaded.
+        """
+        if self._predictor is not None:
+            return self._predictor
+        with self._lock:
+            if self._predictor is None:
+                start = perf_counter()
+                try:
+                    self._predictor = self._load_predictor()
+                except Exception as error:
+                    self._failure = str(error)
+                    raise ModelUnavailableError(f"the model could not be loaded: {error}") from error
+                self._failure = ""
+                version = self._predictor.version
+                self.metrics.model.labels(version).set(1)
+                logger.info("model loaded", extra=fields(version=version, seconds=perf_counter() - start))
+            return self._predictor
+
+    def preload(self) -> Thread:
+        """Starts to load the model in the background, and returns the thread that does it."""
+
+        def load() -> None:
+            try:
+                self.predictor()
+            except ModelUnavailableError as error:
+                logger.error("%s; the next request tries again", error)
+
+        with self._preload_lock:
+            if self._preloader is None or not (self._preloader.is_alive() or self.is_ready):
+                self._preloader = Thread(target=load, name="preload", daemon=True)
+                self._preloader.start()
+            return self._preloader
+
+    def version(self, timeout_s: float) -> str | None:
+        """Returns the model's version, having waited for its load at most that long, or ``None``."""
+        if self._predictor is None:
+            self.preload().join(timeout_s)
+        return None if self._predictor is None else self._predictor.version
+
+    def connection(self, project: str | None) -> Connection | None:
+        """Returns where a project's images and annotations come from: the settings, else its last /setup.
+
+        The token of the settings goes to the address of the settings only, never to one that a request named.
+
+        Raises:
+            RequestError: If the project's name could not be a file's.
+        """
+        told = self.connections.find(project) if project else None
+        if url := self.settings.label_studio_url:
+            return Connection(url, self.settings.label_studio_token or (told.token if told else ""))
+        return told
+
+    def _load_from_settings(self) -> Predictor:
+        from ihp_backend.inference.predictor import Predictor
+
+        settings = self.settings
+        predictor = Predictor.load(settings.weights, device=settings.device, threads=settings.torch_threads or None)
+        # The first pass is much slower than the next ones: better now than at the first click.
+        predictor.predict(np.zeros((512, 512, 3), np.uint8))
+        return predictor
+
+
+@cache
+def shared_runtime() -> Runtime:
+    """Returns this process' runtime, made from the environment at the first call."""
+    return Runtime(Settings.from_environment())

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from conftest import DiscModel
+
+from ihp_backend.label_studio.connections import Connection
+from ihp_backend.runtime import ModelUnavailableError, Runtime
+from ihp_backend.settings import Settings
+
+TOLD = Connection("http://told:8080", "told-token")
+
+
+def make(tmp_path: Path, **environment: str) -> Runtime:
+    runtime = Runtime(Settings.from_environment({"IHP_DATA_DIR": str(tmp_path), **environment}), DiscModel)
+    runtime.connections.remember("1.2", TOLD)
+    return runtime
+
+
+def test_the_model_is_loaded_once_however_many_ask(tmp_path: Path) -> None:
+    loads = []
+
+    def load() -> DiscModel:
+        loads.append(1)
+        time.sleep(0.05)
+        return DiscModel()
+
+    runtime = Runtime(Settings.from_environment({"IHP_DATA_DIR": str(tmp_path)}), load)
+    assert not runtime.is_ready
+    with ThreadPoolExecutor(16) as pool:
+        models = list(pool.map(lambda _: runtime.predictor(), range(16)))
+    assert len(loads) == 1
+    assert all(model is models[0] for model in models)
+    assert runtime.is_ready
+
+
+def test_a_failed_load_is_told_and_tried_again(tmp_path: Path) -> None:
+    answers = iter([OSError("disk on fire"), OSError("disk on fire"), DiscModel()])
+
+    def load() -> DiscModel:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    runtime = Runtime(Settings.from_environment({"IHP_DATA_DIR": str(tmp_path)}), load)
+    assert runtime.version(5) is None
+    assert "disk on fire" in runtime.failure
+    with pytest.raises(ModelUnavailableError, match="disk on fire"):
+        runtime.predictor()
+    assert runtime.version(5) == "discs-1"
+    assert runtime.failure == ""
+
+
+def test_without_settings_a_project_is_where_its_setup_said(tmp_path: Path) -> None:
+    runtime = make(tmp_path)
+    assert runtime.connection("1.2") == TOLD
+    assert runtime.connection("3.4") is None
+    assert runtime.connection(None) is None
+
+
+def test_settings_win(tmp_path: Path) -> None:
+    runtime = make(tmp_path, IHP_LABEL_STUDIO_URL="http://mine:8080", IHP_LABEL_STUDIO_TOKEN="mine")
+    for project in ("1.2", "3.4", None):
+        assert runtime.connection(project) == Connection("http://mine:8080", "mine")
+
+
+def test_an_address_in_the_settings_takes_the_token_that_setup_told(tmp_path: Path) -> None:
+    runtime = make(tmp_path, IHP_LABEL_STUDIO_URL="http://mine:8080")
+    assert runtime.connection("1.2") == Connection("http://mine:8080", "told-token")
+    assert runtime.connection("3.4") == Connection("http://mine:8080", "")
+
+
+def test_the_settings_token_never_goes_to_an_address_that_a_request_named(tmp_path: Path) -> None:
+    runtime = make(tmp_path, IHP_LABEL_STUDIO_TOKEN="mine")
+    assert runtime.connection("1.2") == TOLD
+    assert runtime.connection("3.4") is None
