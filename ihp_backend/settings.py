@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Self, get_type_hints
 from urllib.parse import urlsplit
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
+_HOST = re.compile(r"(\*|(\*\.)?[^\s/@:*\[\]]+|\[[0-9a-f:.]+\])(:\d+)?")
 
 
 class SettingsError(ValueError):
@@ -42,12 +44,16 @@ class Settings:
     basic_auth_user: str = _option("", "User that Label Studio must give; empty: none is asked for.")
     basic_auth_password: str = _option("", "Password of that user.")
     allow_anonymous: bool = _option(False, "Listen beyond loopback without user and password.")
-    allowed_hosts: tuple[str, ...] = _option((), "Hosts, beside Label Studio's, whose images may be fetched.")
-    allow_private_addresses: bool = _option(False, "Fetch images from private addresses, too.")
+    allowed_hosts: tuple[str, ...] = _option(
+        (), "Hosts, beside Label Studio's, whose images may be fetched: a.example, a.example:9000, *.a.example, *."
+    )
+    allow_private_addresses: bool = _option(
+        False, "Fetch from private addresses, too; IHP_LABEL_STUDIO_URL's always may be."
+    )
     local_files_root: Path | None = _option(None, "Folder that /data/local-files/ stands for, to read it directly.")
     max_image_bytes: int = _option(100_000_000, "Largest image file, in bytes.", least=1)
-    max_image_pixels: int = _option(100_000_000, "Largest image, in pixels.", least=1)
-    fetch_timeout_s: float = _option(20.0, "Longest download of an image, in seconds.", least=0.01)
+    max_image_pixels: int = _option(100_000_000, "Largest image, in pixels.", least=1, most=2**30)
+    fetch_timeout_s: float = _option(20.0, "Longest download of an image, in seconds.", least=0.01, most=600)
     image_cache_mb: int = _option(512, "Memory for decoded images, in MB.", least=0)
     log_level: str = _option("INFO", "DEBUG, INFO, WARNING or ERROR.")
 
@@ -65,11 +71,14 @@ class Settings:
             self.device.startswith("cuda:") and self.device[5:].isdecimal()
         ):
             raise SettingsError(f"IHP_DEVICE is {self.device!r}; expected auto, cpu, cuda or cuda:N")
-        if self.label_studio_url:
-            parts = urlsplit(self.label_studio_url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
+        if self.label_studio_url and not _is_web_address(self.label_studio_url):
+            raise SettingsError(
+                f"IHP_LABEL_STUDIO_URL is {self.label_studio_url!r}; expected such as http://127.0.0.1:8080"
+            )
+        for host in self.allowed_hosts:
+            if not _HOST.fullmatch(host):
                 raise SettingsError(
-                    f"IHP_LABEL_STUDIO_URL is {self.label_studio_url!r}; expected such as http://127.0.0.1:8080"
+                    f"IHP_ALLOWED_HOSTS has {host!r}; expected hosts such as a.example, a.example:9000, *.a.example or *"
                 )
         if bool(self.basic_auth_user) != bool(self.basic_auth_password):
             raise SettingsError("IHP_BASIC_AUTH_USER and IHP_BASIC_AUTH_PASSWORD go together; one of them is not set")
@@ -113,6 +122,15 @@ class Settings:
 def variable(name: str) -> str:
     """Returns the environment variable of an option."""
     return f"IHP_{name.upper()}"
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        # Reading the port checks it.
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        return False
 
 
 def _read(name: str, text: str, kind: Any) -> Any:

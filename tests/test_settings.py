@@ -19,7 +19,7 @@ def test_every_kind_of_value_is_read() -> None:
             "IHP_PORT": "0",
             "IHP_FETCH_TIMEOUT_S": "2.5",
             "IHP_ALLOW_ANONYMOUS": "Yes",
-            "IHP_ALLOWED_HOSTS": "a.example, B.example,",
+            "IHP_ALLOWED_HOSTS": "a.example, *.B.example:9000, [::1], *,",
             "IHP_DATA_DIR": "/tmp/x",
             "IHP_LOCAL_FILES_ROOT": "/data",
         }
@@ -27,7 +27,7 @@ def test_every_kind_of_value_is_read() -> None:
     assert settings.port == 0
     assert settings.fetch_timeout_s == 2.5
     assert settings.allow_anonymous is True
-    assert settings.allowed_hosts == ("a.example", "b.example")
+    assert settings.allowed_hosts == ("a.example", "*.b.example:9000", "[::1]", "*")
     assert settings.data_dir == Path("/tmp/x")
     assert settings.local_files_root == Path("/data")
 
@@ -38,11 +38,15 @@ def test_every_kind_of_value_is_read() -> None:
         ("IHP_PORT", "http", "a whole number"),
         ("IHP_PORT", "70000", "0 to 65535"),
         ("IHP_THREADS", "0", "1 to 256"),
-        ("IHP_FETCH_TIMEOUT_S", "nan", "at least"),
+        ("IHP_FETCH_TIMEOUT_S", "nan", "0.01 to 600"),
+        ("IHP_FETCH_TIMEOUT_S", "inf", "0.01 to 600"),
+        ("IHP_ALLOWED_HOSTS", "a.example,https://b.example/", "a.example:9000"),
         ("IHP_ALLOW_ANONYMOUS", "maybe", "true or false"),
         ("IHP_DEVICE", "gpu", "auto, cpu, cuda"),
         ("IHP_LOG_LEVEL", "loud", "DEBUG"),
         ("IHP_LABEL_STUDIO_URL", "localhost:8080", "http://"),
+        ("IHP_LABEL_STUDIO_URL", "http://localhost:80800", "http://"),
+        ("IHP_LABEL_STUDIO_URL", "http://[::1", "http://"),
         ("IHP_BASIC_AUTH_USER", "me", "IHP_BASIC_AUTH_PASSWORD"),
         ("IHP_PROT", "1", "IHP_PORT"),
         ("IHP_PORT_FILE", "/tmp/port", "only tokens and passwords"),
