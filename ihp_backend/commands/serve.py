@@ -6,7 +6,7 @@ import logging
 import sys
 from dataclasses import replace
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from gunicorn.app.base import BaseApplication
@@ -42,7 +42,7 @@ def serve(host: str | None, port: int | None, threads: int | None) -> None:
     """
     try:
         settings = Settings.from_environment()
-        given = {"host": host, "port": port, "threads": threads}
+        given: dict[str, Any] = {"host": host, "port": port, "threads": threads}
         settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
         _check(settings)
     except ValueError as error:
