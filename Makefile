@@ -1,0 +1,65 @@
+# make run   Label Studio with this backend and photos, ready to click
+# make test  linters, types, import contract, tests
+# make e2e   the real Label Studio in a real browser
+#
+# Each does all its own set-up, in .venv and .venv-label-studio. Options:
+#   make run IMAGES=dir PORT=8080 BACKEND_PORT=9090
+#   TORCH_INDEX=https://download.pytorch.org/whl/cpu   take torch from its CPU index: a smaller download
+
+PYTHON ?= python3.11
+PORT ?= 8080
+BACKEND_PORT ?= 9090
+IMAGES ?=
+TORCH_INDEX ?=
+
+PIP = -m pip install --quiet --disable-pip-version-check
+READY = .venv/ready
+DEV_READY = .venv/dev-ready
+LABEL_STUDIO_READY = .venv-label-studio/ready
+
+.PHONY: run test e2e chromium clean
+.DEFAULT_GOAL := run
+
+run: $(READY) $(LABEL_STUDIO_READY)
+	@.venv/bin/ihp demo --port $(PORT) --backend-port $(BACKEND_PORT) $(if $(IMAGES),--images "$(IMAGES)")
+
+test: $(DEV_READY)
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/pytest
+
+e2e: $(DEV_READY) $(LABEL_STUDIO_READY) chromium
+	.venv/bin/pytest -m e2e tests/e2e
+
+chromium:
+	@command -v chromium >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
+	  else \
+	    echo "The browser tests need Chromium: install it (Debian: apt-get install chromium), then again make e2e." >&2; \
+	    exit 1; \
+	  fi; }
+
+.venv/bin/python .venv-label-studio/bin/python:
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) with its venv module is needed (Debian: apt-get install python3.11-venv; or set PYTHON=...)." >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv $(@D)/..
+
+$(READY): requirements.txt requirements-sdk.txt | .venv/bin/python
+	.venv/bin/python $(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements.txt
+	.venv/bin/python $(PIP) --no-deps -r requirements-sdk.txt
+	.venv/bin/python $(PIP) --no-deps --editable .
+	@touch $@
+
+$(DEV_READY): requirements-dev.txt $(READY)
+	.venv/bin/python $(PIP) -r requirements-dev.txt
+	@touch $@
+
+$(LABEL_STUDIO_READY): requirements-label-studio.txt | .venv-label-studio/bin/python
+	.venv-label-studio/bin/python $(PIP) -r requirements-label-studio.txt
+	@touch $@
+
+clean:
+	rm -rf .venv .venv-label-studio .run
