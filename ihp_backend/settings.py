@@ -78,7 +78,7 @@ class Settings:
         for host in self.allowed_hosts:
             if not _HOST.fullmatch(host):
                 raise SettingsError(
-                    f"IHP_ALLOWED_HOSTS has {host!r}; expected hosts such as a.example, a.example:9000, *.a.example or *"
+                    f"IHP_ALLOWED_HOSTS has {host!r}; expected such as a.example, a.example:9000, *.a.example or *"
                 )
         if bool(self.basic_auth_user) != bool(self.basic_auth_password):
             raise SettingsError("IHP_BASIC_AUTH_USER and IHP_BASIC_AUTH_PASSWORD go together; one of them is not set")
