@@ -15,12 +15,13 @@ TORCH_INDEX ?=
 PIP = -m pip install --quiet --disable-pip-version-check
 READY = .venv/ready
 DEV_READY = .venv/dev-ready
+DEMO_READY = .venv/demo-ready
 LABEL_STUDIO_READY = .venv-label-studio/ready
 
 .PHONY: run test e2e chromium clean
 .DEFAULT_GOAL := run
 
-run: $(READY) $(LABEL_STUDIO_READY)
+run: $(DEMO_READY) $(LABEL_STUDIO_READY)
 	@.venv/bin/ihp demo --port $(PORT) --backend-port $(BACKEND_PORT) $(if $(IMAGES),--images "$(IMAGES)")
 
 test: $(DEV_READY)
@@ -51,6 +52,10 @@ $(READY): requirements.txt requirements-sdk.txt | .venv/bin/python
 	.venv/bin/python $(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements.txt
 	.venv/bin/python $(PIP) --no-deps -r requirements-sdk.txt
 	.venv/bin/python $(PIP) --no-deps --editable .
+	@touch $@
+
+$(DEMO_READY): requirements-demo.txt $(READY)
+	.venv/bin/python $(PIP) --no-deps -r requirements-demo.txt
 	@touch $@
 
 $(DEV_READY): requirements-dev.txt $(READY)

@@ -11,6 +11,8 @@ from ihp_backend import __version__
 
 COMMANDS = {
     "serve": ("ihp_backend.commands.serve:serve", "Answer Label Studio's clicks over HTTP."),
+    "demo": ("ihp_backend.commands.demo:demo", "Start Label Studio, the backend and photos to click on."),
+    "connect": ("ihp_backend.commands.connect:connect", "Connect a project of an existing Label Studio."),
     "predict": ("ihp_backend.commands.predict:predict", "Cut the clicked parts out of one photo."),
     "evaluate": ("ihp_backend.commands.evaluate:evaluate", "Measure how many clicks the weights need."),
     "train": ("ihp_backend.commands.train:train", "Train weights with simulated clicks."),

@@ -1,0 +1,70 @@
+"""``ihp connect``: a project of an existing Label Studio gets this backend."""
+
+from __future__ import annotations
+
+import click
+import requests
+
+from ihp_backend.demo.project import BackendAccess, check_label_config, connect_backend, label_config_of
+from ihp_backend.label_studio.client import Client, LabelStudioError
+from ihp_backend.label_studio.label_config import LabelConfigError
+
+
+@click.command()
+@click.option("--url", required=True, help="Label Studio's address, such as http://127.0.0.1:8080.")
+@click.option("--token", required=True, envvar="IHP_LABEL_STUDIO_TOKEN", help="Access token. [IHP_LABEL_STUDIO_TOKEN]")
+@click.option("--project", type=int, help="An existing project's number.")
+@click.option("--new", "title", help="Title of a new project.")
+@click.option("--schema", help="Give the project this schema's label config. Default for a new one: lip.")
+@click.option(
+    "--backend", default="http://127.0.0.1:9090", show_default=True, help="Address, as Label Studio reaches it."
+)
+@click.option("--backend-user", envvar="IHP_BASIC_AUTH_USER", default="", help="[IHP_BASIC_AUTH_USER]")
+@click.option("--backend-password", envvar="IHP_BASIC_AUTH_PASSWORD", default="", help="[IHP_BASIC_AUTH_PASSWORD]")
+def connect(
+    url: str,
+    token: str,
+    project: int | None,
+    title: str | None,
+    schema: str | None,
+    backend: str,
+    backend_user: str,
+    backend_password: str,
+) -> None:
+    """Connects a project to the backend, and checks both directions.
+
+    An existing project keeps its label config unless --schema is given; annotations are never touched.
+
+    \b
+    ihp connect --url http://127.0.0.1:8080 --token TOKEN --new "Street photos"
+    ihp connect --url http://127.0.0.1:8080 --token TOKEN --project 3 --backend http://10.0.0.5:9090
+    """
+    if (project is None) == (title is None):
+        raise click.UsageError("give either --project NUMBER or --new TITLE")
+    try:
+        client = Client(url, token)
+        who = client.whoami()
+        click.echo(f"Label Studio {client.version()} answers; the token belongs to {who.get('email') or who.get('id')}")
+        _check_backend(backend)
+        if project is None:
+            made = client.create_project(str(title), label_config_of(schema or "lip"))
+        else:
+            made = client.get_project(project)
+            if schema:
+                client.patch_project(project, label_config=label_config_of(schema))
+        config = check_label_config(client, made)
+        click.echo(f"the label config has {len(config.labels)} labels to click and paint")
+        connect_backend(client, int(made["id"]), BackendAccess(backend, backend_user, backend_password))
+    except (LabelStudioError, LabelConfigError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"Label Studio reaches the backend. Click here: {url.rstrip('/')}/projects/{made['id']}/data")
+
+
+def _check_backend(backend: str) -> None:
+    """Tells if the backend does not answer here; from Label Studio's machine it may all the same."""
+    try:
+        status = requests.get(f"{backend.rstrip('/')}/health", timeout=5).status_code
+    except requests.RequestException:
+        status = 0
+    if status != 200:
+        click.echo(f"warning: {backend} does not answer from this machine; is `ihp serve` running there?", err=True)

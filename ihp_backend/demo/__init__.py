@@ -1,0 +1,1 @@
+"""A whole labelling server to try it on: what `make run` starts."""
