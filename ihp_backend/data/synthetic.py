@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -29,6 +30,7 @@ _CLOTH = (
 )
 _WALLS = ((206, 214, 220), (222, 210, 196), (186, 200, 190), (210, 200, 214), (196, 206, 226))
 
+Place = Sequence[float] | NDArray[np.float64]
 Pose = dict[str, NDArray[np.float64]]
 
 
@@ -43,8 +45,9 @@ class _Canvas:
         self.unit = 0.9 * min(self.size[0], self.size[1] * 2.2)
         self.origin = np.array([self.size[1] / 2, self.size[0] * 0.5 - self.unit * 0.5])
 
-    def _points(self, points: Sequence[Sequence[float]]) -> NDArray[np.int32]:
-        return np.round(np.asarray(points) * self.unit + self.origin).astype(np.int32)
+    def _points(self, points: Sequence[Place]) -> NDArray[np.int32]:
+        placed: NDArray[np.int32] = np.round(np.asarray(points) * self.unit + self.origin).astype(np.int32)
+        return placed
 
     def fill(self, part: str, colour: Sequence[float], mask: NDArray[np.uint8]) -> None:
         """Paints a part where the mask is set, darker towards its edge, with the grain of cloth or skin."""
@@ -58,9 +61,7 @@ class _Canvas:
         self.image[inside] = shaded[inside]
         self.labels[inside] = LIP.names.index(part)
 
-    def polygon(
-        self, part: str, colour: Sequence[float], points: Sequence[Sequence[float]], soft: float = 0.012
-    ) -> None:
+    def polygon(self, part: str, colour: Sequence[float], points: Sequence[Place], soft: float = 0.012) -> None:
         """Paints a polygon with round corners."""
         mask = np.zeros(self.size, np.uint8)
         cv2.fillPoly(mask, [self._points(points)], 255)
@@ -68,15 +69,11 @@ class _Canvas:
         rounded = cv2.GaussianBlur(mask, (0, 0), blur)
         self.fill(part, colour, (rounded > 127).astype(np.uint8))
 
-    def limb(
-        self, part: str, colour: Sequence[float], points: Sequence[Sequence[float]], widths: Sequence[float]
-    ) -> None:
+    def limb(self, part: str, colour: Sequence[float], points: Sequence[Place], widths: Sequence[float]) -> None:
         """Paints a chain of bones that taper from width to width."""
         mask = np.zeros(self.size, np.uint8)
         spots = np.asarray(points, float)
-        for (a, b), (wide, narrow) in zip(
-            zip(spots, spots[1:], strict=False), zip(widths, widths[1:], strict=False), strict=True
-        ):
+        for (a, b), (wide, narrow) in zip(pairwise(spots), pairwise(widths), strict=True):
             for share in np.linspace(0, 1, 40):
                 place = self._points([a + (b - a) * share])[0]
                 radius = (wide + (narrow - wide) * share) * self.unit / 2
@@ -87,7 +84,7 @@ class _Canvas:
         self,
         part: str,
         colour: Sequence[float],
-        centre: Sequence[float],
+        centre: Place,
         radii: Sequence[float],
         arc: tuple[int, int] = (0, 360),
     ) -> None:
@@ -173,9 +170,9 @@ def _draw_legs(
         if socks:
             canvas.limb("socks", cloth[7], [knee + (foot - knee) * 0.55, foot], [0.055, 0.046])
         if trousers:
-            canvas.limb("pants", cloth[0], [hip, knee, foot - [0, 0.03]], [0.1, 0.08, 0.066])
+            canvas.limb("pants", cloth[0], [hip, knee, foot - np.array([0, 0.03])], [0.1, 0.08, 0.066])
         sign = 1 if side == "left" else -1
-        canvas.ellipse(f"{side}-shoe", cloth[1], foot + [sign * 0.012, 0.012], (0.042, 0.026))
+        canvas.ellipse(f"{side}-shoe", cloth[1], foot + np.array([sign * 0.012, 0.012]), (0.042, 0.026))
     if trousers:
         canvas.polygon("pants", cloth[0], [(-0.085, 0.46), (0.085, 0.46), (0.095, 0.55), (0, 0.58), (-0.095, 0.55)])
     elif outfit == "skirt":
@@ -191,7 +188,7 @@ def _draw_torso(
     for side in ("right", "left"):
         shoulder, elbow, hand = (pose[f"{side}-{joint}"] for joint in ("shoulder", "elbow", "hand"))
         canvas.limb(f"{side}-arm", skin, [shoulder, elbow, hand], [0.056, 0.046, 0.036])
-        canvas.ellipse(f"{side}-arm", skin, hand + [0, 0.014], (0.02, 0.028))
+        canvas.ellipse(f"{side}-arm", skin, hand + np.array([0, 0.014]), (0.02, 0.028))
         if sleeve:
             wrist = elbow + (hand - elbow) * 0.85
             joints = [shoulder, elbow, wrist] if sleeve == 1 else [shoulder, shoulder + (elbow - shoulder) * 0.7]
