@@ -146,7 +146,9 @@ def brush_region(
 
 
 def _percent(value: object, axis: str, region: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # Only floats are asked whether they are finite: an integer of 400 digits does not fit the question.
+    is_float = isinstance(value, float)
+    if isinstance(value, bool) or not isinstance(value, int | float) or (is_float and not math.isfinite(value)):
         raise RequestError(f"keypoint {region!r} has {axis} {value!r}; expected a number, percent of the image")
     if not 0 <= value <= 100:
         raise RequestError(f"keypoint {region!r} has {axis} {value}; outside the image, expected 0 to 100 percent")
