@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import warnings
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -17,10 +17,19 @@ if features.check("avif"):
     _FORMATS.append("AVIF")
 
 _ORIENTATION = 0x0112
+_TURNS: dict[int, Callable[[NDArray[np.uint8]], Any]] = {
+    2: lambda image: cv2.flip(image, 1),
+    3: lambda image: cv2.rotate(image, cv2.ROTATE_180),
+    4: lambda image: cv2.flip(image, 0),
+    5: lambda image: cv2.transpose(image),
+    6: lambda image: cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE),
+    7: lambda image: cv2.flip(cv2.transpose(image), -1),
+    8: lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
+}
 _CV2_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
-# Pillow warns above 89 megapixels; here the limit is the caller's. (It still refuses twice that.)
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# The limit is the caller's. Pillow's own, 89 megapixels, is below what may be set; this is OpenCV's.
+Image.MAX_IMAGE_PIXELS = 2**30
 
 
 class ImageError(ValueError):
@@ -60,14 +69,12 @@ def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError(
-            f"the file is not an image of a known kind (it begins with {data[:16]!r}); expected {', '.join(_FORMATS)}"
-        ) from None
+        raise ImageError(f"the file is not an image: {_resemblance(data)}") from None
     except Exception as error:
         # On damaged files Pillow raises nearly everything: OSError, SyntaxError, struct.error, KeyError ...
         reason = str(error) or type(error).__name__
         raise ImageError(f"the image is truncated or damaged: {reason[:200]}") from error
-    return np.ascontiguousarray(_turned(pixels, orientation))
+    return np.ascontiguousarray(_TURNS[orientation](pixels) if orientation > 1 else pixels, np.uint8)
 
 
 def _plain_jpeg(image: Image.Image, data: bytes) -> NDArray[np.uint8] | None:
@@ -94,7 +101,7 @@ def _rgb(image: Image.Image) -> NDArray[np.uint8]:
         image.load()
         grey = _scaled(np.asarray(image))
         return np.repeat(grey[..., None], 3, axis=2)
-    if mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
+    if image.has_transparency_data:
         coloured = image.convert("RGBA")
         white = Image.new("RGBA", coloured.size, "white")
         return np.asarray(Image.alpha_composite(white, coloured).convert("RGB"))
@@ -132,11 +139,12 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    if orientation >= 5:
-        pixels = pixels.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return pixels
+def _resemblance(data: bytes) -> str:
+    head = data[:64].lstrip().lower()
+    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
+        return "it is a HEIC photo, which browsers do not show; convert it to JPEG"
+    if head.startswith((b"<svg", b"<?xml")):
+        return "it is an SVG drawing or other XML; export it as PNG"
+    if head.startswith(b"<"):
+        return "it is a web page, perhaps one that asks to log in"
+    return f"it begins with {data[:16]!r}; expected {', '.join(_FORMATS)}"

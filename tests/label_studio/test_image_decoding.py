@@ -190,9 +190,11 @@ def test_avif() -> None:
     ("data", "reason"),
     [
         (b"", "the file is empty"),
-        (b"<html>hello</html>", "not an image of a known kind .*<html>"),
+        (b"<html>hello</html>", "not an image: it is a web page"),
+        (b"hello, world", "not an image: it begins with b'hello, world'; expected JPEG, PNG"),
+        (b"\0\0\0\x18ftypheic" + bytes(40), "HEIC photo, which browsers do not show"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not an image"),
-        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "not an image"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "not an image: it is an SVG"),
         (b"\xff\xd8\xff", "not an image|damaged"),
         (b"\x89PNG\r\n\x1a\n", "not an image|damaged"),
     ],
