@@ -59,6 +59,7 @@ def demo(images: Path | None, port: int, backend_port: int, data_dir: Path, labe
         data_dir = data_dir.resolve()
         photos = photos_in(images) if images else default_photos(data_dir / "photos")
         title = f"Human parsing: {images.resolve().name}" if images else "Human parsing"
+        is_first = not (data_dir / "label-studio").exists()
         credentials = _credentials(data_dir / "credentials.json")
         url, backend = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{backend_port}"
         with Children(data_dir / "logs") as children:
@@ -74,7 +75,7 @@ def demo(images: Path | None, port: int, backend_port: int, data_dir: Path, labe
                 _backend_environment(url, data_dir, credentials),
             )
             children.wait_for("backend", f"{backend}/health", 120)
-            if not (data_dir / "label-studio").is_dir():
+            if is_first:
                 click.echo("the first start of Label Studio takes about a minute")
             children.wait_for("label-studio", f"{url}/health", _FIRST_START_S)
             client = Client(url, credentials.token)

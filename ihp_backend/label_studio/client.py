@@ -334,8 +334,8 @@ def _life_s(access: str) -> float:
 def _detail(response: requests.Response) -> str:
     try:
         body = response.json()
-        detail = body.get("detail") or body.get("validation_errors") or body
-        return str(detail)[:300]
+        said = [str(body[name]) for name in ("detail", "validation_errors") if body.get(name)]
+        return ": ".join(said or [str(body)])[:500]
     except (ValueError, AttributeError):
         return response.reason or "no reason given"
 

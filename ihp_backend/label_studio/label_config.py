@@ -113,8 +113,7 @@ def _parse(xml: str) -> LabelConfig:
         brush=brush.get("name", ""),
         labels=tuple(tag.get("value", "") for tag in labels),
         predicted_values=tuple(
-            tuple(name.strip() for name in tag.get("predicted_values", "").split(",") if name.strip())
-            for tag in labels
+            tuple(name.strip() for name in tag.get("predicted_values", "").split(",") if name.strip()) for tag in labels
         ),
     )
 
@@ -123,9 +122,7 @@ def _controls(root: Element, name: str, images: dict[str | None, Element]) -> li
     return [tag for tag in root.iter(name) if tag.get("name") and tag.get("toName") in images]
 
 
-def _what_is_missing(
-    images: dict[str | None, Element], keypoints: list[Element], brushes: list[Element]
-) -> str:
+def _what_is_missing(images: dict[str | None, Element], keypoints: list[Element], brushes: list[Element]) -> str:
     if not images:
         return "the label config has no <Image>"
     names = ", ".join(repr(name) for name in images)

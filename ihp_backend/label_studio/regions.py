@@ -53,9 +53,7 @@ def working_results(task: Mapping[str, Any]) -> list[dict[str, Any]]:
     return []
 
 
-def read_clicks(
-    results: Sequence[Mapping[str, Any]], config: LabelConfig, height: int, width: int
-) -> list[Click]:
+def read_clicks(results: Sequence[Mapping[str, Any]], config: LabelConfig, height: int, width: int) -> list[Click]:
     """Reads the keypoints of the config's keypoint control as clicks, in their order.
 
     An accepted suggestion is saved under the keypoint's type, too, with a mask: that is no click.

@@ -1,0 +1,234 @@
+"""From the address in a task's data to pixels: uploads, local files, the web and data URLs."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import stat
+from collections import OrderedDict
+from pathlib import Path
+from threading import Lock
+from urllib.parse import parse_qs, unquote_to_bytes, urljoin, urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ihp_backend.inference.image_cache import LoadingCache
+from ihp_backend.label_studio.client import Client
+from ihp_backend.label_studio.fetching import FetchError, Reply, Target, get
+from ihp_backend.label_studio.image_decoding import ImageError, decode_image
+from ihp_backend.settings import Settings
+
+__all__ = ["ImageError", "ImageLoader", "decode_image"]
+
+_LOCAL_FILES = "/data/local-files"
+_MAX_CLIENTS = 64
+_MAX_REDIRECTS = 5
+
+
+class ImageLoader:
+    """Loads the images of tasks, and keeps the last ones. May be shared between threads.
+
+    Only Label Studio's own host and IHP_ALLOWED_HOSTS are asked, after every redirect anew; the token goes to Label
+    Studio alone. Private addresses are refused, except that of IHP_LABEL_STUDIO_URL: anyone who can reach this
+    backend can name another.
+
+    Args:
+        settings: Whose hosts, limits and cache size hold.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._images: LoadingCache[tuple[str, ...], NDArray[np.uint8]] = LoadingCache(
+            settings.image_cache_mb * 1_000_000, lambda image: image.nbytes
+        )
+        self._clients: OrderedDict[tuple[str, str], Client] = OrderedDict()
+        self._lock = Lock()
+
+    def load(self, url: str, *, hostname: str | None, token: str | None) -> NDArray[np.uint8]:
+        """Returns the image that a task's data names.
+
+        An address without a host, such as ``/data/upload/...``, is Label Studio's: that of the settings,
+        else ``hostname``. Only there goes the token, and the settings' token only to the settings' address.
+
+        Args:
+            url: ``/data/upload/...``, ``/data/local-files/?d=...``, http(s), or a data URL.
+            hostname: Label Studio's address, as it told it, such as ``"http://127.0.0.1:8080"``.
+            token: Its legacy or personal access token.
+
+        Returns:
+            (H, W, 3) uint8 RGB, turned as a browser shows it, read-only: other threads have it, too.
+
+        Raises:
+            ImageError: If the image cannot be had or is not allowed; the message says why.
+            LabelStudioError: If the personal access token cannot be exchanged.
+        """
+        if url[:5].lower() == "data:":
+            key: tuple[str, ...] = (hashlib.blake2b(url.encode("utf-8", "replace")).hexdigest(),)
+            return self._images.get(key, lambda: self._decoded(self._inline(url)))
+        base = self._settings.label_studio_url or hostname or ""
+        if self._settings.label_studio_url:
+            token = self._settings.label_studio_token or token
+        token = token or ""
+        absolute = _absolute(url, base)
+        # Who holds another token may not see the same images.
+        key = (absolute, base, hashlib.blake2b(token.encode("utf-8", "replace")).hexdigest())
+        return self._images.get(key, lambda: self._decoded(self._bytes(absolute, base, token)))
+
+    def _bytes(self, url: str, base: str, token: str) -> bytes:
+        asked = url
+        try:
+            own = Target.parse(base) if base else None
+            for _ in range(_MAX_REDIRECTS + 1):
+                target = Target.parse(url)
+                is_own = own is not None and _is_within(target, own)
+                if is_own and self._settings.local_files_root and _local_name(target) is not None:
+                    return self._local_file(_local_name(target) or "", self._settings.local_files_root)
+                reply = self._get(target, self._client(base, token) if is_own else None)
+                if reply.status == 200:
+                    return reply.body
+                if not 300 <= reply.status < 400:
+                    raise FetchError(_refusal(reply, target, is_own))
+                url = urljoin(str(target), reply.headers.get("location", ""))
+            raise FetchError(f"it was redirected more than {_MAX_REDIRECTS} times")
+        except FetchError as error:
+            raise ImageError(f"the image {_short(asked)} cannot be had: {error}") from None
+
+    def _get(self, target: Target, client: Client | None) -> Reply:
+        """Asks a host, if it may be asked; with the token if it is Label Studio."""
+        settings = self._settings
+        if client is None and not any(_matches(target, rule) for rule in settings.allowed_hosts):
+            raise FetchError(
+                f"the host {target.host} is neither Label Studio's nor in IHP_ALLOWED_HOSTS; add it there if images "
+                "may come from it"
+            )
+
+        def ask(headers: dict[str, str]) -> Reply:
+            return get(
+                target,
+                headers,
+                allow_private=settings.allow_private_addresses
+                or (client is not None and bool(settings.label_studio_url)),
+                max_bytes=settings.max_image_bytes,
+                timeout_s=settings.fetch_timeout_s,
+            )
+
+        if client is None:
+            return ask({})
+        headers = client.auth_headers()
+        reply = ask(headers)
+        if reply.status == 401 and client.token_kind == "personal":
+            reply = ask(client.auth_headers(rejected=headers))
+        return reply
+
+    def _client(self, base: str, token: str) -> Client:
+        """Returns the client that keeps a token's exchange for the next image."""
+        key = (base, token)
+        with self._lock:
+            if key not in self._clients:
+                self._clients[key] = Client(base, token, timeout_s=self._settings.fetch_timeout_s)
+            self._clients.move_to_end(key)
+            while len(self._clients) > _MAX_CLIENTS:
+                self._clients.popitem(last=False)
+            return self._clients[key]
+
+    def _local_file(self, name: str, root: Path) -> bytes:
+        try:
+            root = root.resolve(strict=True)
+            path = (root / name).resolve(strict=True)  # follows links, so that none leads out
+            if not path.is_relative_to(root):
+                raise ImageError(f"the local file {name[:200]!r} is outside of IHP_LOCAL_FILES_ROOT")
+            # Not blocking: a pipe would be waited for at once.
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise ImageError(f"the local file {name[:200]!r} is not a file")
+                data = file.read(self._settings.max_image_bytes + 1)
+        except (OSError, ValueError, RuntimeError) as error:
+            if isinstance(error, ImageError):
+                raise
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise ImageError(
+                f"the local file {name[:200]!r} below IHP_LOCAL_FILES_ROOT cannot be read: {reason}"
+            ) from None
+        return data
+
+    def _inline(self, url: str) -> bytes:
+        head, comma, body = url.partition(",")
+        if not comma:
+            raise ImageError(f"the data URL {url[:40]!r} has no comma; expected data:image/png;base64,...")
+        if len(body) > 4 * self._settings.max_image_bytes:
+            raise self._too_large()
+        try:
+            data = unquote_to_bytes(body)
+            if head.lower().endswith(";base64"):
+                data = b"".join(data.split())
+                return base64.b64decode(data + b"=" * (-len(data) % 4), validate=True)
+            return data
+        except ValueError as error:
+            raise ImageError(f"the data URL {url[:40]!r}... is not base64: {error}") from None
+
+    def _too_large(self) -> ImageError:
+        return ImageError(f"the file is larger than {self._settings.max_image_bytes} bytes (IHP_MAX_IMAGE_BYTES)")
+
+    def _decoded(self, data: bytes) -> NDArray[np.uint8]:
+        if len(data) > self._settings.max_image_bytes:
+            raise self._too_large()
+        image = decode_image(data, max_pixels=self._settings.max_image_pixels)
+        image.flags.writeable = False
+        return image
+
+
+def _absolute(url: str, base: str) -> str:
+    """Returns a task's address with scheme and host."""
+    if not url.startswith("/") or url.startswith("//"):
+        return f"https:{url}" if url.startswith("//") else url
+    if not base:
+        raise ImageError(
+            f"the image {url[:200]!r} is in Label Studio, whose address is not known; set "
+            "IHP_LABEL_STUDIO_URL, or open the model's settings in Label Studio, which then tells it"
+        )
+    base = base.rstrip("/")
+    # Label Studio below a path, as in https://a.example/ls: its uploads may or may not begin with that path.
+    prefix = urlsplit(base).path
+    if prefix and url.startswith(prefix + "/"):
+        base = base.removesuffix(prefix)
+    return base + url
+
+
+def _is_within(target: Target, own: Target) -> bool:
+    """Whether an address is Label Studio's own; from its http to its https on the usual ports, too."""
+    if target.origin == own.origin:
+        return True
+    return target.host == own.host and (own.scheme, own.port, target.scheme, target.port) == ("http", 80, "https", 443)
+
+
+def _matches(target: Target, rule: str) -> bool:
+    """Whether a host is meant by an entry of IHP_ALLOWED_HOSTS."""
+    name, bracket, port = rule.rpartition(":")
+    if not bracket or not port.isdecimal():
+        name, port = rule, ""
+    if port and int(port) != target.port:
+        return False
+    name = name.strip("[]")
+    return name in ("*", target.host) or (name.startswith("*.") and target.host.endswith(name[1:]))
+
+
+def _local_name(target: Target) -> str | None:
+    """The file that an address of Label Studio's local storage names; ``None`` for other addresses."""
+    parts = urlsplit(target.path)
+    return parse_qs(parts.query).get("d", [""])[0] if parts.path.rstrip("/").endswith(_LOCAL_FILES) else None
+
+
+def _refusal(reply: Reply, target: Target, is_own: bool) -> str:
+    why = {
+        401: "the token is missing or wrong: set IHP_LABEL_STUDIO_TOKEN" if is_own else "it asks for a password",
+        403: "the token's user may not see it" if is_own else "it is not public",
+        404: "it is not there",
+    }.get(reply.status, "")
+    return f"{target.origin} answered {reply.status}" + (f", {why}" if why else "")
+
+
+def _short(url: str) -> str:
+    """The address as a message shows it: without its query, in which a signature may be."""
+    return repr(url.partition("?")[0][:200])
