@@ -21,6 +21,7 @@ from ihp_backend.label_studio.label_config import LabelConfigError
 )
 @click.option("--backend-user", envvar="IHP_BASIC_AUTH_USER", default="", help="[IHP_BASIC_AUTH_USER]")
 @click.option("--backend-password", envvar="IHP_BASIC_AUTH_PASSWORD", default="", help="[IHP_BASIC_AUTH_PASSWORD]")
+@click.option("--preannotate", is_flag=True, help="Opened tasks start with all parts that the backend sees.")
 def connect(
     url: str,
     token: str,
@@ -30,6 +31,7 @@ def connect(
     backend: str,
     backend_user: str,
     backend_password: str,
+    preannotate: bool,
 ) -> None:
     """Connects a project to the backend, and checks both directions.
 
@@ -54,7 +56,8 @@ def connect(
                 client.patch_project(project, label_config=label_config_of(schema))
         config = check_label_config(client, made)
         click.echo(f"the label config has {len(config.labels)} labels to click and paint")
-        connect_backend(client, int(made["id"]), BackendAccess(backend, backend_user, backend_password))
+        access = BackendAccess(backend, backend_user, backend_password)
+        connect_backend(client, int(made["id"]), access, preannotate=preannotate)
     except (LabelStudioError, LabelConfigError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"Label Studio reaches the backend. Click here: {url.rstrip('/')}/projects/{made['id']}/data")

@@ -45,7 +45,16 @@ class Credentials:
     help="Label Studio's command.",
 )
 @click.option("--schema", default="lip", show_default=True, help="Whose label config a new project gets.")
-def demo(images: Path | None, port: int, backend_port: int, data_dir: Path, label_studio: Path, schema: str) -> None:
+@click.option("--preannotate", is_flag=True, help="Opened photos start with all parts that the backend sees.")
+def demo(
+    images: Path | None,
+    port: int,
+    backend_port: int,
+    data_dir: Path,
+    label_studio: Path,
+    schema: str,
+    preannotate: bool,
+) -> None:
     """Starts Label Studio and the backend on this machine, with a project of photos. Ctrl+C stops both.
 
     Everything is kept in --data-dir: the next start finds the project, its annotations and the password again.
@@ -80,7 +89,7 @@ def demo(images: Path | None, port: int, backend_port: int, data_dir: Path, labe
             children.wait_for("label-studio", f"{url}/health", _FIRST_START_S)
             client = Client(url, credentials.token)
             project = find_project(client, title) or client.create_project(title, label_config_of(schema))
-            connect_backend(client, int(project["id"]), BackendAccess(backend))
+            connect_backend(client, int(project["id"]), BackendAccess(backend), preannotate=preannotate)
             made = import_new(client, int(project["id"]), photos)
             click.echo(f"project {title!r}: {made} new photos" if made else f"project {title!r} is as you left it")
             click.echo(_instructions(f"{url}/projects/{project['id']}/data", credentials))
@@ -139,11 +148,14 @@ def _instructions(address: str, credentials: Credentials) -> str:
   user      {credentials.user}
   password  {credentials.password}
 
-  1. Open a photo. Its parts are suggested already.
-  2. Switch on Auto-Annotation, below the photo, and pick the keypoint tool with the wand.
-  3. Press a label's key: 1 Face, 2 Hair, 5 Upper-clothes, 9 Pants, A Left-arm ... then click on the part.
-  4. Click again where something is missing; Alt+click where it does not belong.
-  5. Accept with the tick, Submit with Ctrl+Enter.
+  1. Open a photo. Switch on Auto-Annotation, below it, and pick the keypoint tool with the wand (key M).
+  2. Press a label's key: 1 Face, 2 Hair, 5 Upper-clothes, 9 Pants, A Left-arm ... then click on the part.
+  3. Label's key and click again where something is missing; Alt+click where it does not belong.
+  4. Accept the mask with the tick below the photo, or switch on Auto-Accept Suggestions.
+  5. Submit with Ctrl+Enter.
+
+  All parts at once, without a click: in the list of photos tick some, then Actions > Retrieve Predictions.
+  Inside an accepted mask, hold Ctrl while you click: without it, Label Studio selects the mask.
 
   Ctrl+C stops it. Nothing is lost.
 """

@@ -37,8 +37,15 @@ def find_project(client: Client, title: str) -> dict[str, Any] | None:
     return next((project for project in client.list_projects() if project["title"] == title), None)
 
 
-def connect_backend(client: Client, project: int, backend: BackendAccess) -> None:
-    """Connects a project to the backend as interactive, once, and shows predictions when a task is opened.
+def connect_backend(client: Client, project: int, backend: BackendAccess, *, preannotate: bool = False) -> None:
+    """Connects a project to the backend as interactive, once.
+
+    Args:
+        client: Label Studio.
+        project: Its project.
+        backend: How it reaches the backend.
+        preannotate: Whether a task that is opened gets the full parse as its first masks. Label Studio takes a click
+            inside a mask as a choice of that mask (with Ctrl as a click), so a project that is clicked starts empty.
 
     Raises:
         LabelStudioError: If Label Studio does not reach the backend; a refusal of a private address says which of
@@ -50,7 +57,7 @@ def connect_backend(client: Client, project: int, backend: BackendAccess) -> Non
             client.add_ml_backend(project, backend.url, user=backend.user, password=backend.password)
         except LabelStudioError as error:
             raise explain_refusal(error, backend.url) from error
-    client.patch_project(project, show_collab_predictions=True, evaluate_predictions_automatically=True)
+    client.patch_project(project, show_collab_predictions=True, evaluate_predictions_automatically=preannotate)
 
 
 def explain_refusal(error: LabelStudioError, url: str) -> LabelStudioError:

@@ -25,6 +25,7 @@ from ihp_backend.inference.channels import Channels
 from ihp_backend.inference.focus import person_box
 from ihp_backend.inference.obedience import obey
 from ihp_backend.inference.parse import Parse
+from ihp_backend.inference.tidy import tidy
 from ihp_backend.localization import Point, localization_maps
 from ihp_backend.network.folding import folded
 from ihp_backend.network.parser import HumanParser
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 _COARSE_SHARE = 0.5
 """The coarse look at the whole photo takes this share of the working area."""
+_LEAST_SCORE = 0.25
+"""Unasked, only parts with at least this expected IoU are suggested: the others would only have to be deleted."""
 _REMEMBERED = 256
 """Photos whose coarse parse is kept; each takes about 100 KB."""
 
@@ -115,7 +118,8 @@ class Predictor:
             clicks: All clicks that are open, of any label.
             labels: Every label of the project and the schema's parts it stands for (none: the clicks alone define
                 it; several: their union). Default: the schema's own names.
-            wanted: Labels to answer; ``None`` answers every label that is seen, the background excepted.
+            wanted: Labels to answer; ``None`` answers every label that is seen with some certainty, the background
+                excepted.
             accepted: Masks (H, W) that the annotator has accepted. Other labels' masks guide and are not touched.
             image_key: Names the image for the memory of its coarse parse; ``None`` remembers nothing.
 
@@ -128,7 +132,7 @@ class Predictor:
         if wanted is None:
             background = self.schema.names[:1]
             wanted = [label for label, parts in labels.items() if parts != background and label not in accepted]
-            wanted = [label for label in wanted if parse.is_seen(label)]
+            wanted = [label for label in wanted if parse.is_seen(label) and parse.score(label) >= _LEAST_SCORE]
         masks, scores = {}, {}
         for label in wanted:
             mask = parse.mask(label)
@@ -217,15 +221,13 @@ class Predictor:
         )
         with torch.inference_mode():
             output = self.parser(self._tensor(rgb[None]), self._tensor(maps[None]), self._tensor(known[None]))
+        logits = output.logits[0].float().cpu().numpy()
+        embedding = None if output.embedding is None else output.embedding[0].float().cpu().numpy()
         return Parse(
             height=image.shape[0],
             width=image.shape[1],
             view=view,
-            logits=obey(
-                output.logits[0].float().cpu().numpy(),
-                None if output.embedding is None else output.embedding[0].float().cpu().numpy(),
-                points,
-            ),
+            logits=tidy(obey(logits, embedding, points), points),
             channels=channels,
             clicks=tuple(clicks),
         )
