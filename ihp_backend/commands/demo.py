@@ -59,7 +59,8 @@ def demo(
 
     Everything is kept in --data-dir: the next start finds the project, its annotations and the password again.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT, too: a shell's background job ignores it
+        signal.signal(number, signal.default_int_handler)
     try:
         if not label_studio.is_file():
             raise ProcessError(f"{label_studio} is missing; `make run` installs it, or name it with --label-studio")

@@ -42,7 +42,7 @@ class Children:
     """Runs commands, each in a process group of its own, and ends them all with the block."""
 
     def __init__(self, logs: Path) -> None:
-        """Writes each child's output to a file in the folder ``logs``, which is made if missing."""
+        """Appends each child's output to a file in the folder ``logs``, which is made if missing."""
         logs.mkdir(parents=True, exist_ok=True)
         self._logs = logs
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -57,7 +57,7 @@ class Children:
 
     def start(self, name: str, command: Sequence[str | Path], environ: Mapping[str, str]) -> None:
         """Starts a command under a name."""
-        with (self._logs / f"{name}.log").open("wb") as log:
+        with (self._logs / f"{name}.log").open("ab") as log:
             self._running[name] = subprocess.Popen(
                 [str(word) for word in command],
                 env=dict(environ),

@@ -57,7 +57,7 @@ def connect_backend(client: Client, project: int, backend: BackendAccess, *, pre
             client.add_ml_backend(project, backend.url, user=backend.user, password=backend.password)
         except LabelStudioError as error:
             raise explain_refusal(error, backend.url) from error
-    client.patch_project(project, show_collab_predictions=True, evaluate_predictions_automatically=preannotate)
+    client.patch_project(project, show_collab_predictions=preannotate, evaluate_predictions_automatically=preannotate)
 
 
 def explain_refusal(error: LabelStudioError, url: str) -> LabelStudioError:

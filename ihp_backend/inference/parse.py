@@ -132,7 +132,7 @@ class Parse:
         affine = np.array([[step_x, 0, (x0 + step_x - 1) / 2], [0, step_y, (y0 + step_y - 1) / 2]], np.float64)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         for channel, plane in enumerate(self.probabilities):
-            cv2.warpAffine(plane, affine, out.shape[:0:-1], dst=out[channel], flags=flags)
+            out[channel] = cv2.warpAffine(plane, affine, out.shape[:0:-1], flags=flags)
 
 
 def _stamp(mask: NDArray[np.bool_], click: Click, radius: int, value: bool) -> None:

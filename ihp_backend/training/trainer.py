@@ -198,7 +198,7 @@ class Trainer:
                 bar.set_postfix({k: f"{v:.3f}" for k, v in parts.items()})
                 self._log({**parts, "seconds": time.monotonic() - since})
                 since = time.monotonic()
-            if self.step % 250 == 0:
+            if self.step % 250 == 0 or self.step % config.validate_every == 0 or self.step == stop:
                 self._save_state()
             if self.step % config.validate_every == 0 or self.step == stop:
                 self._validate()

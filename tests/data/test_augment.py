@@ -1,0 +1,63 @@
+"""Other views of a photo: image and labels stay together, left stays left."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ihp_backend.data.augment import mirror, random_colours, random_view
+from ihp_backend.data.sample import Sample
+from ihp_backend.data.synthetic import draw_person
+from ihp_backend.parts import HELEN, IGNORE, LIP, Schema
+
+
+def painted() -> Sample:
+    """A photo whose colours tell its labels: any view must keep them together."""
+    _, labels = draw_person(np.random.default_rng(1), 300, 200)
+    return Sample("x", np.repeat(labels[..., None] * 12, 3, axis=2).astype(np.uint8), labels)
+
+
+def test_mirror_swaps_left_and_right() -> None:
+    sample = painted()
+    turned = mirror(sample, LIP)
+    assert np.array_equal(turned.image, sample.image[:, ::-1])
+    for left, right in ((14, 15), (16, 17), (18, 19)):
+        assert np.array_equal(turned.labels == left, (sample.labels == right)[:, ::-1])
+    assert np.array_equal(turned.labels == 13, (sample.labels == 13)[:, ::-1])
+    assert np.array_equal(mirror(turned, LIP).labels, sample.labels)
+
+
+def test_mirror_keeps_what_is_ignored() -> None:
+    labels = np.array([[IGNORE, 14, 0]], np.uint8)
+    assert mirror(Sample("x", np.zeros((1, 3, 3), np.uint8), labels), LIP).labels.tolist() == [[0, 15, IGNORE]]
+
+
+@pytest.mark.parametrize("schema", [LIP, HELEN])
+def test_a_mirror_pairs_names(schema: Schema) -> None:
+    for name, twin in zip(schema.names, schema.mirrored, strict=True):
+        expected = name.replace("left-", "R-").replace("right-", "left-").replace("R-", "right-")
+        assert schema.names[twin] == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000))
+def test_labels_move_with_the_image(seed: int) -> None:
+    view = random_view(painted(), 96, 64, np.random.default_rng(seed))
+    assert view.image.shape == (96, 64, 3)
+    assert view.labels.shape == (96, 64)
+    inside = view.labels != IGNORE
+    # Within parts the colour is the label's; at their edges it is blended.
+    same = np.abs(view.image[..., 0].astype(int) - 12 * view.labels.astype(int)) <= 6
+    assert same[inside].mean() > 0.75
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000))
+def test_colours_change_but_stay_an_image(seed: int) -> None:
+    image, _ = draw_person(np.random.default_rng(2), 96, 64)
+    out = random_colours(image, np.random.default_rng(seed))
+    assert out.shape == image.shape
+    assert out.dtype == np.uint8
+    assert out.std() > 5

@@ -1,0 +1,204 @@
+"""Every published layout is read, and every hole in it is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from ihp_backend.data.catalogue import LAYOUTS, first_photos, open_data_set
+from ihp_backend.data.sample import DataError, DataSet
+from ihp_backend.data.synthetic import draw_person
+from ihp_backend.parts import LIP
+
+IMAGE = np.random.default_rng(0).integers(0, 255, (24, 18, 3), np.uint8)
+LABELS = (np.arange(24 * 18).reshape(24, 18) // 80).astype(np.uint8)  # ids 0 to 5
+
+
+def put(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+def folder(root: Path) -> None:
+    for name in ("a", "b"):
+        put(root / f"images/{name}.png", IMAGE)
+        put(root / f"labels/{name}.png", LABELS)
+    classes = [{"id": i, "name": n, "colour": [i, 0, 0]} for i, n in enumerate(LIP.names)]
+    (root / "classes.json").write_text(json.dumps({"classes": classes, "flip_pairs": [[14, 15], [16, 17], [18, 19]]}))
+    (root / "splits").mkdir()
+    (root / "splits/train.txt").write_text("a\nb\n")
+
+
+def lip(root: Path) -> None:
+    for name in ("77_1", "88_2"):
+        put(root / f"TrainVal_images/train_images/{name}.jpg", IMAGE)
+        put(root / f"TrainVal_parsing_annotations/train_segmentations/{name}.png", LABELS)
+    (root / "TrainVal_images/train_id.txt").write_text("77_1\n88_2\n")
+
+
+def cihp(root: Path) -> None:
+    base = root / "instance-level_human_parsing/Training"
+    for name in ("0000001", "0000002"):
+        put(base / f"Images/{name}.jpg", IMAGE)
+        put(base / f"Category_ids/{name}.png", LABELS)
+    (base / "train_id.txt").write_text("0000001\n0000002\n")
+
+
+def pascal(root: Path) -> None:
+    for name in ("2008_000003", "2008_000008"):
+        put(root / f"JPEGImages/{name}.jpg", IMAGE)
+        put(root / f"pascal_person_part_gt/{name}.png", LABELS)
+    (root / "pascal_person_part_trainval_list").mkdir()
+    (root / "pascal_person_part_trainval_list/train.txt").write_text("2008_000003\n2008_000008\n")
+
+
+def helen(root: Path) -> None:
+    for name in ("10_1", "11_1"):
+        put(root / f"images/{name}.jpg", IMAGE)
+        for i in range(11):
+            put(root / f"labels/{name}/{name}_lbl{i:02d}.png", ((LABELS == i) * 255).astype(np.uint8))
+    (root / "exemplars.txt").write_text("1 , 10_1\n2 , 11_1\n")
+
+
+MAKERS: dict[str, Callable[[Path], None]] = {
+    "folder": folder,
+    "lip": lip,
+    "cihp": cihp,
+    "pascal-person-part": pascal,
+    "helen": helen,
+}
+
+
+def made(layout: str, root: Path) -> DataSet:
+    MAKERS[layout](root)
+    return open_data_set(root, "train", layout)
+
+
+def test_every_layout_is_tested() -> None:
+    assert set(MAKERS) == set(LAYOUTS)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_published_layout_is_read(layout: str, tmp_path: Path) -> None:
+    data = made(layout, tmp_path)
+    assert len(data) == len(data.names) == 2
+    sample = data[0]
+    assert sample.name == data.names[0]
+    assert sample.image.shape == (24, 18, 3)
+    assert np.array_equal(sample.labels, LABELS)
+    assert data.schema.name == ("lip" if layout == "folder" else layout)
+    assert len(first_photos(data, 1)) == 1
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_an_empty_folder_is_no_data_set(layout: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=str(tmp_path)):
+        open_data_set(tmp_path, "train", layout)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_missing_split_is_named(layout: str, tmp_path: Path) -> None:
+    MAKERS[layout](tmp_path)
+    with pytest.raises(DataError, match="(?i)val|tuning"):
+        open_data_set(tmp_path, "val", layout)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("what", ["image", "label"])
+def test_a_missing_file_is_named(layout: str, what: str, tmp_path: Path) -> None:
+    data = made(layout, tmp_path)
+    name = data.names[1]
+    files = [p for p in tmp_path.rglob(f"{name}*.*") if p.suffix in (".png", ".jpg")]
+    is_image = [p for p in files if "images" in str(p.parent).lower()]
+    (is_image[0] if what == "image" else next(p for p in files if p not in is_image)).unlink()
+    assert data[0].name != name
+    with pytest.raises(DataError, match=f"{name}.*missing"):
+        data[1]
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "helen"])
+@pytest.mark.parametrize("fault", ["size", "id", "colour", "garbage"])
+def test_a_bad_label_image_is_named(layout: str, fault: str, tmp_path: Path) -> None:
+    data = made(layout, tmp_path)
+    (path,) = (p for p in tmp_path.rglob(f"{data.names[0]}.png") if "images" not in str(p.parent).lower())
+    if fault == "size":
+        put(path, LABELS[:-1])
+    elif fault == "id":
+        put(path, np.where(LABELS == 3, 77, LABELS).astype(np.uint8))
+    elif fault == "colour":
+        put(path, IMAGE)
+    else:
+        path.write_bytes(b"not an image")
+    expected = {"size": "18x24.*18x23", "id": r"\[77\]", "colour": "one channel", "garbage": "not a readable image"}
+    with pytest.raises(DataError, match=expected[fault]):
+        data[0]
+
+
+def test_helen_of_another_size_is_named(tmp_path: Path) -> None:
+    data = made("helen", tmp_path)
+    put(tmp_path / "labels/10_1/10_1_lbl04.png", LABELS[:-2])
+    with pytest.raises(DataError, match="lbl04"):
+        data[0]
+
+
+def test_a_split_that_names_an_absent_photo(tmp_path: Path) -> None:
+    folder(tmp_path)
+    (tmp_path / "splits/train.txt").write_text("a\nzebra\n")
+    with pytest.raises(DataError, match="zebra"):
+        open_data_set(tmp_path, "train")
+
+
+def test_an_empty_split(tmp_path: Path) -> None:
+    folder(tmp_path)
+    (tmp_path / "splits/train.txt").write_text("\n")
+    with pytest.raises(DataError, match=r"train\.txt is empty"):
+        open_data_set(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        ("{}", "malformed"),
+        ('{"classes": []}', "class ids"),
+        ('{"classes": [{"id": 1, "name": "a"}]}', "class ids"),
+        ("nonsense", "malformed"),
+    ],
+)
+def test_bad_classes(classes: str, expected: str, tmp_path: Path) -> None:
+    folder(tmp_path)
+    (tmp_path / "classes.json").write_text(classes)
+    with pytest.raises(DataError, match=expected):
+        open_data_set(tmp_path, "train")
+
+
+def test_classes_of_ones_own_make_a_schema(tmp_path: Path) -> None:
+    folder(tmp_path)
+    classes = [{"id": i, "name": n, "colour": [9, 8, i]} for i, n in enumerate(("none", "left-ear", "right-ear"))]
+    (tmp_path / "classes.json").write_text(json.dumps({"classes": classes, "flip_pairs": [[1, 2]]}))
+    schema = open_data_set(tmp_path, "train").schema
+    assert schema.mirrored == (0, 2, 1)
+    assert schema.colours[2] == (9, 8, 2)
+
+
+def test_drawn_people_have_parts_where_they_are_drawn() -> None:
+    image, labels = draw_person(np.random.default_rng(4), 384, 256)
+    again, _ = draw_person(np.random.default_rng(4), 384, 256)
+    assert np.array_equal(image, again)
+    assert image.shape == (384, 256, 3)
+    assert labels.shape == (384, 256)
+    present = set(np.unique(labels))
+    assert {0, 2, 13, 14, 15, 18, 19} <= present <= set(range(20))
+    face_row = np.nonzero(labels == 13)[0].mean()
+    shoe_row = np.nonzero(labels >= 18)[0].mean()
+    assert face_row < 384 / 3 < 384 * 2 / 3 < shoe_row
+    # The figure faces us: its left arm is on our right.
+    assert np.nonzero(labels == 14)[1].mean() > np.nonzero(labels == 15)[1].mean()
+    edges = cv2.Canny(image, 40, 120)
+    outline = cv2.morphologyEx((labels > 0).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8))
+    assert edges[outline > 0].mean() > 5 * edges[(outline == 0) & (labels == 0)].mean()

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+from studio import Studio
+
+from ihp_backend.label_studio.client import Client
+
+ROOT = Path(__file__).parents[2]
+SHOTS = ROOT / "e2e-screenshots"
+
+
+@dataclass
+class Demo:
+    """A running `ihp demo`, and what it printed."""
+
+    process: subprocess.Popen[bytes]
+    command: list[str]
+    printed: str
+    url: str
+    project: int
+    user: str
+    password: str
+    client: Client
+    data_dir: Path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start_demo(command: list[str], data_dir: Path, within_s: float) -> Demo:
+    """Starts `ihp demo` as a user does, reads what it prints, and believes nothing else."""
+    output = data_dir / "printed.txt"
+    with output.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT)
+    until = time.monotonic() + within_s
+    while "Ctrl+C" not in (printed := output.read_text()):
+        if process.poll() is not None or time.monotonic() > until:
+            process.kill()
+            pytest.fail(f"`{' '.join(command)}` did not get ready within {within_s} s:\n{printed}")
+        time.sleep(0.2)
+    said = dict(re.findall(r"^ +(address|user|password) +(\S+)$", printed, re.MULTILINE))
+    url, project = re.fullmatch(r"(.+)/projects/(\d+)/data", said["address"]).groups()  # type: ignore[union-attr]
+    token = re.search(r'"token": "(\w+)"', (data_dir / "credentials.json").read_text())
+    assert token
+    client = Client(url, token[1])
+    return Demo(process, command, printed, url, int(project), said["user"], said["password"], client, data_dir)
+
+
+def stop_demo(demo: Demo) -> None:
+    demo.process.send_signal(signal.SIGINT)
+    assert demo.process.wait(30) == 0
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    data_dir = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, "-m", "ihp_backend", "demo", "--data-dir", str(data_dir)]
+    command += ["--port", str(free_port()), "--backend-port", str(free_port())]
+    running = start_demo(command, data_dir, 300)
+    yield running
+    if running.process.poll() is None:
+        stop_demo(running)
+    for log in (data_dir / "logs").glob("*.log"):
+        SHOTS.mkdir(exist_ok=True)
+        shutil.copy(log, SHOTS)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    assert chromium, "Chromium is missing; `make e2e` installs it"
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+
+
+@pytest.fixture
+def studio(browser: Browser, demo: Demo) -> Iterator[Studio]:
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    studio = Studio(page, demo.url, SHOTS)
+    studio.log_in(demo.user, demo.password)
+    yield studio
+    studio.shot("last")
+    page.close()

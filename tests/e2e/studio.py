@@ -1,0 +1,124 @@
+"""The real Label Studio in a real browser, as an annotator has it before them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page, Response
+
+_IMAGE = """
+() => {
+  const image = [...Htx.annotationStore.selected.names.values()].find(name => name.type === "image");
+  const box = document.querySelector(".konvajs-content").getBoundingClientRect();
+  return {
+    left: box.x + image.zoomingPositionX, top: box.y + image.zoomingPositionY,
+    width: image.stageWidth * image.zoomScale, height: image.stageHeight * image.zoomScale,
+  };
+}
+"""
+_REGIONS = """
+() => Htx.annotationStore.selected.regions.map(r => ({id: r.cleanId, type: r.type, labels: [...(r.labels || [])]}))
+"""
+_SUGGESTIONS = """
+() => [...Htx.annotationStore.selected.suggestions.values()].map(
+  r => ({id: r.cleanId, type: r.type, labels: [...(r.labels || [])], score: r.score}))
+"""
+
+
+class Studio:
+    """A page of Label Studio on which somebody is logged in."""
+
+    def __init__(self, page: Page, url: str, shots: Path) -> None:
+        self.page, self.url, self.shots = page, url, shots
+
+    def log_in(self, user: str, password: str) -> None:
+        self.page.goto(self.url)
+        self.page.fill("input[name=email]", user)
+        self.page.fill("input[name=password]", password)
+        self.page.keyboard.press("Enter")
+        self.page.wait_for_selector("input[name=email]", state="detached")
+
+    def open(self, project: int, task: int) -> None:
+        self.page.goto(f"{self.url}/projects/{project}/data?task={task}")
+        self.page.wait_for_selector(".konvajs-content canvas")
+        self.page.wait_for_function("() => window.Htx && Htx.annotationStore.selected")
+        self.page.wait_for_function(
+            "() => [...Htx.annotationStore.selected.names.values()].some(n => n.type === 'image' && n.stageWidth > 1)"
+        )
+        self.page.wait_for_timeout(1000)
+
+    def auto_annotate(self) -> None:
+        """Switches Auto-Annotation on and picks the keypoint tool with the wand."""
+        toggle = self.page.get_by_test_id("bottombar-auto-annotation-toggle")
+        if not toggle.is_checked():
+            toggle.click(force=True)
+        self.page.locator(".lsf-toolbar > .lsf-toolbar__group:last-child > button.lsf-tool_smart").click()
+
+    def auto_accept(self, on: bool) -> None:
+        toggle = self.page.get_by_test_id("bottombar-auto-accept-toggle")
+        if toggle.is_checked() != on:
+            toggle.click(force=True)
+
+    def pick(self, label: str) -> None:
+        """Picks a label; a second click on a picked one would put it away."""
+        self.page.locator(".lsf-label").filter(has_text=label).first.click()
+
+    def click(self, x: float, y: float, *, negative: bool = False) -> dict[str, Any]:
+        """Clicks on the photo, at shares of its width and height; returns what came back from the backend."""
+        box = self.page.evaluate(_IMAGE)
+        place = box["left"] + x * box["width"], box["top"] + y * box["height"]
+        with self.page.expect_response(_is_interactive, timeout=60_000) as waiting:
+            if negative:
+                self.page.keyboard.down("Alt")
+            self.page.mouse.click(*place)
+            if negative:
+                self.page.keyboard.up("Alt")
+        answer: dict[str, Any] = waiting.value.json()
+        self.page.wait_for_timeout(700)
+        return answer
+
+    def wait_until_saved(self, regions: int) -> None:
+        """Waits until Label Studio has saved so many regions as the draft, which it does every few seconds."""
+        self.page.wait_for_function(
+            "count => { const a = Htx.annotationStore.selected;"
+            " return a.regions.length === count && a.versions.draft && a.versions.draft.length >= count"
+            " && !a.isDraftSaving }",
+            arg=regions,
+        )
+        self.page.wait_for_timeout(300)
+
+    def accept(self) -> None:
+        self.page.get_by_test_id("bottombar-accept-suggestions-button").click()
+        self.page.wait_for_timeout(500)
+
+    def reject(self) -> None:
+        self.page.get_by_test_id("bottombar-reject-suggestions-button").click()
+        self.page.wait_for_timeout(500)
+
+    def submit(self) -> None:
+        with self.page.expect_response(lambda r: "/annotations" in r.url and r.request.method in ("POST", "PATCH")):
+            self.page.get_by_test_id("bottombar-submit-button").click()
+        self.page.wait_for_timeout(500)
+
+    def press(self, keys: str) -> None:
+        self.page.keyboard.press(keys)
+        self.page.wait_for_timeout(400)
+
+    @property
+    def regions(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.page.evaluate(_REGIONS)
+        return found
+
+    @property
+    def suggestions(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.page.evaluate(_SUGGESTIONS)
+        return found
+
+    def shot(self, name: str) -> None:
+        self.shots.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=str(self.shots / f"{name}.png"))
+
+
+def _is_interactive(response: Response) -> bool:
+    return "/interactive-annotating" in response.url

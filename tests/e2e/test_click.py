@@ -1,0 +1,155 @@
+"""A click becomes a mask: in the real Label Studio, with the real network."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Demo, start_demo, stop_demo
+from label_studio_sdk.converter import brush
+from numpy.typing import NDArray
+from studio import Studio
+
+pytestmark = pytest.mark.e2e
+
+
+def task_of(demo: Demo, name: str) -> int:
+    return next(task["id"] for task in demo.client.list_tasks(demo.project) if name in task["data"]["image"])
+
+
+def mask_of(region: dict[str, Any]) -> NDArray[np.bool_]:
+    """Decodes a region with the SDK's own decoder."""
+    alpha = brush.decode_rle(region["value"]["rle"]).reshape(region["original_height"], region["original_width"], 4)
+    return np.asarray(alpha[..., 3] > 0)
+
+
+def answered(answer: dict[str, Any]) -> dict[str, Any]:
+    """The one region in what the backend answered to a click."""
+    (region,) = answer["data"]["result"]
+    return region
+
+
+def share_inside(mask: NDArray[np.bool_], x: float, y: float, radius: int = 8) -> float:
+    row, column = int(y * mask.shape[0]), int(x * mask.shape[1])
+    return float(mask[row - radius : row + radius + 1, column - radius : column + radius + 1].mean())
+
+
+def test_click_accept_submit(demo: Demo, studio: Studio) -> None:
+    task = task_of(demo, "eileen-collins")
+    studio.open(demo.project, task)
+    studio.auto_annotate()
+    studio.pick("Face")
+    answer = studio.click(0.44, 0.24)
+    said = answered(answer)
+    assert said["type"] == "brushlabels"
+    assert said["value"]["brushlabels"] == ["Face"]
+    assert 0 < said["score"] <= 1
+    assert answer["data"]["model_version"].startswith("lip")
+    (suggestion,) = studio.suggestions
+    assert suggestion["labels"] == ["Face"]
+    studio.shot("1-suggestion")
+
+    studio.accept()
+    assert [region["labels"] for region in studio.regions] == [["Face"]]  # the keypoint is gone
+    studio.shot("2-accepted")
+    studio.wait_until_saved(1)
+    studio.pick("Hair")
+    hair = answered(studio.click(0.36, 0.16))
+    studio.accept()
+    studio.shot("3-two-parts")
+    studio.submit()
+
+    (annotation,) = demo.client.annotations(task)
+    kept = {r["value"]["brushlabels"][0]: r for r in annotation["result"] if r["type"] == "brushlabels"}
+    assert set(kept) == {"Face", "Hair"}
+    assert np.array_equal(mask_of(kept["Face"]), mask_of(said))
+    assert np.array_equal(mask_of(kept["Hair"]), mask_of(hair))
+    face = mask_of(kept["Face"])
+    assert face.shape == (512, 512)
+    assert share_inside(face, 0.44, 0.24) == 1
+    assert not share_inside(face, 0.05, 0.5)
+    assert not (face & mask_of(kept["Hair"])).any()
+
+
+def test_more_clicks_correct_the_mask(demo: Demo, studio: Studio) -> None:
+    studio.open(demo.project, task_of(demo, "figure-1"))
+    studio.auto_annotate()
+    studio.pick("Upper-clothes")
+    answered(studio.click(0.5, 0.4))
+    studio.pick("Upper-clothes")
+    second = mask_of(answered(studio.click(0.52, 0.33)))
+    assert second[int(0.33 * second.shape[0]), int(0.52 * second.shape[1])]
+    studio.pick("Upper-clothes")
+    third = mask_of(answered(studio.click(0.5, 0.45, negative=True)))
+    assert not third[int(0.45 * third.shape[0]), int(0.5 * third.shape[1])]
+    assert third[int(0.33 * third.shape[0]), int(0.52 * third.shape[1])]
+    assert len(studio.suggestions) == 1  # the newest answer takes the place of the one before
+    studio.shot("4-corrected")
+
+
+def test_auto_accept_keeps_each_part(demo: Demo, studio: Studio) -> None:
+    task = task_of(demo, "figure-2")
+    studio.open(demo.project, task)
+    studio.auto_annotate()
+    studio.auto_accept(True)
+    for done, (label, x, y) in enumerate((("Face", 0.5, 0.13), ("Upper-clothes", 0.5, 0.35), ("Pants", 0.45, 0.6)), 1):
+        studio.pick(label)
+        studio.click(x, y)
+        studio.wait_until_saved(done)
+    studio.shot("5-auto-accept")
+    studio.submit()
+    (annotation,) = demo.client.annotations(task)
+    masks = [mask_of(r) for r in annotation["result"] if r["type"] == "brushlabels"]
+    assert len(masks) == 3
+    assert np.stack(masks).sum(0).max() == 1  # no pixel is in two
+
+
+def test_retrieved_predictions_are_the_first_masks(demo: Demo, studio: Studio) -> None:
+    task = task_of(demo, "figure-3")
+    demo.client.post(
+        f"/api/dm/actions?id=retrieve_tasks_predictions&project={demo.project}",
+        {"selectedItems": {"all": False, "included": [task]}},
+    )
+    until = time.monotonic() + 60
+    while not (predictions := demo.client.predictions(task)) and time.monotonic() < until:
+        time.sleep(0.5)
+    (prediction,) = predictions
+    assert 0 < prediction["score"] <= 1
+    assert prediction["model_version"].startswith("lip")
+    labels = [region["value"]["brushlabels"][0] for region in prediction["result"]]
+    assert len(set(labels)) == len(labels) >= 4
+    studio.open(demo.project, task)
+    assert len(studio.regions) == len(labels)
+    studio.shot("6-preannotated")
+
+
+def test_an_image_that_is_gone_does_not_break_the_page(demo: Demo) -> None:
+    before = {task["id"] for task in demo.client.list_tasks(demo.project)}
+    demo.client.import_tasks(demo.project, [{"data": {"image": "/data/upload/1/gone.jpg"}}])
+    (task,) = {task["id"] for task in demo.client.list_tasks(demo.project)} - before
+    (backend,) = demo.client.list_ml_backends(demo.project)
+    body = {"task": task, "context": {"result": []}}
+    answer = demo.client.post(f"/api/ml/{backend['id']}/interactive-annotating", body)
+    assert answer["data"]["result"] == []
+    log = (demo.data_dir / "logs" / "backend.log").read_text()
+    assert re.search(r"task skipped: the image '\S+/gone\.jpg' cannot be had: \S+ answered \d+", log)
+
+
+def test_a_second_start_is_quick_and_keeps_everything(demo: Demo) -> None:
+    before = {task["id"]: len(demo.client.annotations(task["id"])) for task in demo.client.list_tasks(demo.project)}
+    assert sum(before.values()) >= 2
+    stop_demo(demo)
+    started = time.monotonic()
+    again = start_demo(demo.command, demo.data_dir, 60)
+    took = time.monotonic() - started
+    try:
+        assert (again.project, again.password) == (demo.project, demo.password)
+        after = {t["id"]: len(again.client.annotations(t["id"])) for t in again.client.list_tasks(again.project)}
+        assert after == before
+        assert "as you left it" in again.printed
+        print(f"second start: {took:.1f} s")
+    finally:
+        stop_demo(again)

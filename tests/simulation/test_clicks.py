@@ -1,0 +1,157 @@
+"""Simulated clicks: where they may fall, by hand and by property."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from ihp_backend.parts import IGNORE, LIP
+from ihp_backend.simulation.annotator import SimulatedAnnotator, User
+from ihp_backend.simulation.sampling import (
+    SamplingConfig,
+    borrow_spares,
+    distance_inside,
+    error_clicks,
+    first_clicks,
+)
+
+
+def blobs(seed: int, height: int = 60, width: int = 50, count: int = 6) -> NDArray[np.uint8]:
+    rng = np.random.default_rng(seed)
+    labels = np.zeros((height, width), np.uint8)
+    for _ in range(count):
+        place = int(rng.integers(width)), int(rng.integers(height))
+        colour = int(rng.choice([*range(1, 20), IGNORE]))
+        cv2.circle(labels, place, int(rng.integers(1, 14)), colour, thickness=-1)
+    return labels
+
+
+def test_distance_counts_the_edge_as_outside() -> None:
+    mask = np.ones((5, 7), bool)
+    assert distance_inside(mask).max() == 3
+    assert distance_inside(mask)[0, 3] == 1
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000))
+def test_first_clicks_lie_in_their_part(seed: int) -> None:
+    labels = blobs(seed)
+    points = first_clicks(labels, np.random.default_rng(seed), SamplingConfig(drop_all=0))
+    for point in points:
+        assert labels[int(point.y), int(point.x)] == point.channel
+        assert point.is_positive
+
+
+def test_the_first_click_of_a_part_is_in_its_middle() -> None:
+    labels = np.zeros((41, 41), np.uint8)
+    cv2.circle(labels, (20, 20), 15, 5, thickness=-1)
+    config = SamplingConfig(drop_all=0, some_parts=0, random_sampling=False)
+    for seed in range(50):
+        (point,) = [p for p in first_clicks(labels, np.random.default_rng(seed), config) if p.channel == 5]
+        assert np.hypot(point.x - 20.5, point.y - 20.5) < 15 * (1 - 1 / 1.7) + 1
+
+
+def test_dropping_and_sampling_can_be_switched() -> None:
+    labels = blobs(3)
+    seeds = range(40)
+    assert not any(first_clicks(labels, np.random.default_rng(s), SamplingConfig(drop_all=1)) for s in seeds)
+    plain = SamplingConfig(drop_all=0, some_parts=0, random_sampling=False)
+    for seed in seeds:
+        channels = [p.channel for p in first_clicks(labels, np.random.default_rng(seed), plain)]
+        assert len(channels) == len(set(channels))
+    many = SamplingConfig(drop_all=0, some_parts=0, more_clicks=1.0)
+    points = first_clicks(labels, np.random.default_rng(0), many)
+    assert max(sum(p.channel == c for p in points) for c in {p.channel for p in points}) == 6
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000))
+def test_error_clicks_fall_into_errors_and_tell_the_truth(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels, predicted = blobs(seed), blobs(seed + 1)
+    predicted[predicted == IGNORE] = 0
+    points = error_clicks(predicted, labels, 6, rng, SamplingConfig(negative=0.5), scale=2.0)
+    for point in points:
+        row, column = int(point.y / 2), int(point.x / 2)
+        assert predicted[row, column] != labels[row, column] != IGNORE
+        if point.is_positive:
+            assert point.channel == labels[row, column]
+        else:
+            assert point.channel == predicted[row, column] != 0
+
+
+def test_no_error_no_click() -> None:
+    labels = blobs(1)
+    assert error_clicks(labels, labels, 5, np.random.default_rng(0), SamplingConfig()) == []
+
+
+@given(st.integers(0, 10_000))
+def test_spares_borrow_whole_parts(seed: int) -> None:
+    labels = blobs(seed)
+    out = borrow_spares(labels, 20, 4, np.random.default_rng(seed), SamplingConfig(spare=1))
+    moved = out != labels
+    assert set(np.unique(out[moved])) <= {20, 21, 22, 23}
+    for part in np.unique(labels[moved]):
+        assert part not in (0, IGNORE)
+        assert len(np.unique(out[labels == part])) == 1
+    assert borrow_spares(labels, 20, 4, np.random.default_rng(seed), SamplingConfig(spare=0)) is labels
+
+
+def test_the_centre_user_clicks_the_centre_of_each_part() -> None:
+    labels = np.zeros((30, 40), np.uint8)
+    labels[5:14, 5:14] = 13
+    labels[18:29, 20:31] = 9
+    clicks = SimulatedAnnotator(labels, LIP).first_clicks()
+    assert [(c.part, c.x, c.y) for c in clicks] == [("pants", 25.5, 23.5), ("face", 9.5, 9.5)]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from(["center", "sloppy"]))
+def test_corrections_name_the_true_class_of_an_error(seed: int, user: User) -> None:
+    labels = blobs(seed)
+    annotator = SimulatedAnnotator(labels, LIP, user=user, seed=seed)
+    earlier = annotator.first_clicks()
+    predicted = np.zeros_like(labels)
+    for _ in range(6):
+        click = annotator.next_click(predicted)
+        if click is None:
+            break
+        row, column = click.pixel(*labels.shape)
+        assert click.part == LIP.names[labels[row, column]]
+        assert predicted[row, column] != labels[row, column]
+        for other in earlier:
+            assert np.hypot(click.x - other.x, click.y - other.y) > 4.9  # discs of 5 pixels are left out
+        earlier.append(click)
+
+
+def test_the_sloppy_user_is_sloppy_and_repeatable() -> None:
+    labels = np.zeros((80, 80), np.uint8)
+    cv2.circle(labels, (40, 40), 30, 6, thickness=-1)
+
+    def places(seed: int) -> tuple[float, float]:
+        (click,) = SimulatedAnnotator(labels, LIP, user="sloppy", seed=seed).first_clicks()
+        return click.x, click.y
+
+    assert places(1) == places(1)
+    found = {places(seed) for seed in range(20)}
+    assert len(found) > 10
+    for x, y in found:
+        assert np.hypot(x - 40.5, y - 40.5) < 16.5
+
+
+def test_a_perfect_parse_needs_no_click() -> None:
+    labels = blobs(5)
+    assert SimulatedAnnotator(labels, LIP).next_click(np.where(labels == IGNORE, 0, labels)) is None
+
+
+@pytest.mark.parametrize("user", ["center", "sloppy"])
+def test_ignored_pixels_are_never_clicked(user: User) -> None:
+    labels = np.full((20, 20), IGNORE, np.uint8)
+    annotator = SimulatedAnnotator(labels, LIP, user=user)
+    assert annotator.classes == []
+    assert annotator.first_clicks() == []
+    assert annotator.next_click(np.zeros_like(labels)) is None

@@ -1,0 +1,162 @@
+"""A training run: it learns, goes on after a kill as if nothing had been, and stops before it breaks anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ihp_backend.data.sample import Sample
+from ihp_backend.data.synthetic import draw_person
+from ihp_backend.network.backbone import MobileNetV2
+from ihp_backend.network.parser import HumanParser, ParserConfig
+from ihp_backend.network.weights import load_parser
+from ihp_backend.parts import LIP
+from ihp_backend.simulation.sampling import SamplingConfig
+from ihp_backend.training.batches import Batches
+from ihp_backend.training.curves import draw_curves
+from ihp_backend.training.trainer import TrainConfig, Trainer, TrainingError, load_start
+
+PARSER = ParserConfig(width=32, area=48 * 32)
+CONFIG = TrainConfig(steps=6, batch=2, warmup=2, validate_every=3, parser=PARSER, small_share=0.5)
+
+
+class Drawn:
+    """Drawn people, as a data set."""
+
+    schema = LIP
+    names: Sequence[str] = ("a", "b", "c")
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(self.names[index], *draw_person(np.random.default_rng(index), 96, 64))
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"base_loss": "focal", "sp_loss": "pairs"},
+        {"sp_loss": "none", "parser": replace(PARSER, prototypes=False, late_fusion=False, previous=False)},
+        {"parser": replace(PARSER, early_fusion=False, maps="disk", spares=0)},
+        {"sampling": SamplingConfig(random_sampling=False, error_rounds=0, drop_all=0)},
+    ],
+)
+def test_every_component_can_be_switched(changes: dict, tmp_path: Path) -> None:
+    config = replace(CONFIG, **changes)
+    Trainer(config, Drawn(), tmp_path).run(2)
+    parser, info = load_parser(tmp_path / "best")
+    assert parser.config == config.parser
+    assert info["training"] == json.loads((tmp_path / "config.json").read_text())
+    named = {line.split(",")[1] for line in (tmp_path / "log.csv").read_text().splitlines()}
+    assert {config.base_loss, "lovasz"} <= named
+    assert ("sp" in named) == (config.sp_loss != "none")
+
+
+def test_going_on_after_a_kill_gives_the_same_weights(tmp_path: Path) -> None:
+    Trainer(CONFIG, Drawn(), tmp_path / "whole").run()
+    Trainer(CONFIG, Drawn(), tmp_path / "cut").run(2)
+    again = Trainer(CONFIG, Drawn(), tmp_path / "cut")
+    assert again.step == 2
+    again.run()
+    whole, cut = weights(tmp_path / "whole/best"), weights(tmp_path / "cut/best")
+    for name, value in whole.items():
+        assert torch.allclose(value.float(), cut[name].float(), atol=1e-5), name
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    config = replace(CONFIG, steps=60, batch=3, rate=3e-3, validate_every=60, average=0.5)
+    Trainer(config, Drawn(), tmp_path).run()
+    rows = [line.split(",") for line in (tmp_path / "log.csv").read_text().splitlines()]
+    losses = [float(value) for _, name, value in rows if name == "ce"]
+    assert losses[-1] < 0.8 * 3  # ln 20 = 3.0 at the start
+    draw_curves(tmp_path / "log.csv", tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 5000
+
+
+def test_the_best_is_kept_by_its_score(tmp_path: Path) -> None:
+    scores = iter([0.5, 0.3])
+    trainer = Trainer(CONFIG, Drawn(), tmp_path, validate=lambda parser: {"score": next(scores)}, info={"version": "v"})
+    trainer.run()
+    assert trainer.best == 0.5
+    _, info = load_parser(tmp_path / "best")
+    assert info["step"] == 3
+    assert info["version"] == "v"
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(tmp_path: Path) -> None:
+    Trainer(CONFIG, Drawn(), tmp_path).run(3)
+    good = (tmp_path / "last.pt").read_bytes()
+    trainer = Trainer(CONFIG, Drawn(), tmp_path)
+    with torch.no_grad():
+        trainer.parser.decoder.coarse.weight.fill_(float("nan"))
+    with pytest.raises(TrainingError, match=r"loss is nan at step 3, photos [abc], [abc]"):
+        trainer.run()
+    assert (tmp_path / "last.pt").read_bytes() == good
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
+    Trainer(CONFIG, Drawn(), tmp_path)
+    with pytest.raises(TrainingError, match="other options"):
+        Trainer(replace(CONFIG, rate=1.0), Drawn(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"speed": 3}, "speed.*known"),
+        ({"base_loss": "l2"}, "'l2'.*ce, focal"),
+        ({"parser": {"colour": 1}}, "colour"),
+        ({"parser": {"prototypes": False}}, "sp_loss needs"),
+        ({"sampling": {"luck": 1}}, "luck"),
+    ],
+)
+def test_options_that_cannot_be(fields: dict, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        TrainConfig.from_dict(fields)
+
+
+def test_weights_to_start_from(tmp_path: Path) -> None:
+    trunk, parser, target = MobileNetV2(), HumanParser(PARSER), HumanParser(PARSER)
+    save_file(trunk.state_dict(), tmp_path / "trunk.safetensors")
+    save_file({k: v.contiguous() for k, v in parser.state_dict().items()}, tmp_path / "parser.safetensors")
+    load_start(target, tmp_path / "trunk.safetensors")
+    assert torch.equal(target.backbone.stem.weight[:, :3], trunk.stem.weight)
+    load_start(target, tmp_path / "parser.safetensors")
+    assert torch.equal(target.decoder.fine.weight, parser.decoder.fine.weight)
+    with pytest.raises(TrainingError, match="does not fit"):
+        load_start(HumanParser(replace(PARSER, width=48)), tmp_path / "parser.safetensors")
+
+
+def test_batches_are_a_function_of_seed_and_step() -> None:
+    def batches(seed: int) -> Batches:
+        return Batches(Drawn(), PARSER, SamplingConfig(), size=2, seed=seed, area=lambda step: 48 * 32)
+
+    one, again, other = batches(1).make(5), batches(1).make(5), batches(2).make(5)
+    assert torch.equal(one.images, again.images)
+    assert one.points == again.points
+    assert one.names == again.names
+    assert one.images.shape != other.images.shape or not torch.equal(one.images, other.images)
+    places = [i for step in range(3) for i in batches(1).indices(step)]
+    assert sorted(places[:3]) == sorted(places[3:]) == [0, 1, 2]  # every pass sees every photo
+
+
+def test_clicks_of_a_batch_lie_on_their_labels() -> None:
+    batches = Batches(Drawn(), PARSER, SamplingConfig(drop_all=0), size=3, seed=3, area=lambda step: 96 * 64)
+    for step in range(8):
+        batch = batches.make(step)
+        for labels, points in zip(batch.labels.numpy(), batch.points, strict=True):
+            for point in points:
+                assert labels[int(point.y), int(point.x)] == point.channel
