@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from ihp_backend.clicks import Click
+from ihp_backend.geometry import box_of
 from ihp_backend.inference.overlay import draw_overlay, label_colour
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.label_studio.images import ImageError, decode_image
@@ -62,16 +63,17 @@ def predict(image: Path, clicks: tuple[str, ...], weights: str, device: str, eve
     config = LabelConfig("image", "image", "click", "mask", tuple(labels), ((),) * len(labels))
     regions = []
     for label, mask in prediction.masks.items():
+        box = box_of(mask)
+        if box is None:  # its clicks were all negative
+            continue
         cv2.imwrite(str(out / f"{label}.png"), mask.astype(np.uint8) * 255)
-        rows, columns = np.nonzero(mask)
         region = brush_region(mask, label, prediction.scores[label], config)
-        box = [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
         regions.append(
             {
                 "label": label,
                 "score": round(prediction.scores[label], 4),
                 "area_px": int(mask.sum()),
-                "box_px": box,
+                "box_px": [box.left, box.top, box.right, box.bottom],
                 "label_studio": region,
             }
         )

@@ -62,7 +62,7 @@ def helen(root: Path) -> None:
     for name in ("10_1", "11_1"):
         put(root / f"images/{name}.jpg", IMAGE)
         for i in range(11):
-            put(root / f"labels/{name}/{name}_lbl{i:02d}.png", ((LABELS == i) * 255).astype(np.uint8))
+            put(root / f"labels/{name}/{name}_lbl{i:02d}.png", ((i == LABELS) * 255).astype(np.uint8))
     (root / "exemplars.txt").write_text("1 , 10_1\n2 , 11_1\n")
 
 
@@ -105,7 +105,7 @@ def test_an_empty_folder_is_no_data_set(layout: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_missing_split_is_named(layout: str, tmp_path: Path) -> None:
     MAKERS[layout](tmp_path)
-    with pytest.raises(DataError, match="(?i)val|tuning"):
+    with pytest.raises(DataError, match=r"(?i)val|tuning"):
         open_data_set(tmp_path, "val", layout)
 
 

@@ -170,7 +170,7 @@ def test_unknown_weights_list_the_known_ones() -> None:
 
 
 def test_unknown_options_list_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="colour.*late_fusion"):
+    with pytest.raises(ValueError, match=r"colour.*late_fusion"):
         ParserConfig.from_dict({"colour": 1})
 
 

@@ -1,0 +1,152 @@
+"""Label configs: the shipped ones, a user's own, and those that need a fix."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+from xml.etree import ElementTree
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from label_studio_sdk.label_interface import LabelInterface
+
+from ihp_backend.label_studio.label_config import LabelConfig, LabelConfigError
+from ihp_backend.parts import LIP, SCHEMAS
+
+FOLDER = Path(__file__).parents[2] / "label_config"
+SHIPPED = sorted(FOLDER.glob("*.xml"))
+LABEL_STUDIO_KEYS = set("hoemkwprvbu")  # tools and views of the image editor
+
+
+def own(labels: str, smart: str = 'smart="true"') -> str:
+    return f"""
+    <View>
+      <Header value="Who is it?"/><Choices name="who" toName="photo"><Choice value="me"/></Choices>
+      <Image name="photo" value="$picture_url"/>
+      <KeyPointLabels name="points" toName="photo" {smart}>{labels}</KeyPointLabels>
+      <BrushLabels name="paint" toName="photo">{labels}</BrushLabels>
+    </View>"""
+
+
+def test_there_is_one_for_each_schema() -> None:
+    assert {path.stem.replace("_", "-") for path in SHIPPED} == set(SCHEMAS)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_shipped_configs(path: Path) -> None:
+    schema = SCHEMAS[path.stem.replace("_", "-")]
+    text = path.read_text()
+    config = LabelConfig.parse(text)
+    parts = config.parts(schema)
+    assert sorted(parts.values()) == sorted((name,) for name in schema.names[1:])  # each part once, no background
+    root = ElementTree.fromstring(text)
+    (keypoints,), (brushes,) = root.iter("KeyPointLabels"), root.iter("BrushLabels")
+    assert keypoints.get("smart") == "true"
+    assert brushes.get("smart") == "false"
+    assert [x.get("value") for x in keypoints] == [x.get("value") for x in brushes] == list(config.labels)
+    assert [x.get("background") for x in keypoints] == [x.get("background") for x in brushes]
+    keys = [x.get("hotkey") for x in keypoints]
+    assert len(set(keys)) == len(keys)
+    assert None not in keys
+    assert not LABEL_STUDIO_KEYS & {str(key) for key in keys}
+    assert not [x for x in brushes if x.get("hotkey")]  # one key cannot be two labels'
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_colours_can_be_told_apart(path: Path) -> None:
+    codes = [x.get("background", "") for x in next(ElementTree.parse(path).iter("BrushLabels"))]
+    rgb = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in codes], np.float32)[None] / 255
+    lab = cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)[0]
+    nearest = min(float(np.linalg.norm(a - b)) for a, b in combinations(lab, 2))
+    assert nearest > 20  # a difference of 2.3 is just visible
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_label_studio_accepts_them(path: Path) -> None:
+    interface = LabelInterface(path.read_text())
+    interface.validate()
+    assert {c.name for c in interface.controls} == {"click", "mask"}
+
+
+def test_a_config_of_ones_own() -> None:
+    config = LabelConfig.parse(
+        own(
+            '<Label value="LEFT_ARM"/><Label value="upper clothes"/><Label value="Trousers"/><Label value="Tattoo"/>'
+            '<Label value="Oberkörper" predicted_values="upper-clothes, Coat,dress"/>'
+            '<Label value="Face" predicted_values="hat"/><Label value="Hair" predicted_values="nonsense"/>'
+        )
+    )
+    assert (config.image, config.data_key, config.keypoint, config.brush) == ("photo", "picture_url", "points", "paint")
+    assert config.parts(LIP) == {
+        "LEFT_ARM": ("left-arm",),
+        "upper clothes": ("upper-clothes",),
+        "Trousers": ("pants",),
+        "Tattoo": (),
+        "Oberkörper": ("upper-clothes", "coat", "dress"),
+        "Face": ("hat",),
+        "Hair": ("hair",),
+    }
+
+
+@given(st.sampled_from(LIP.names), st.data())
+def test_case_hyphens_and_spaces_do_not_matter(name: str, data: st.DataObject) -> None:
+    written = "".join(
+        data.draw(st.sampled_from(["-", "_", " ", ""])) if c == "-" else data.draw(st.sampled_from([c, c.upper()]))
+        for c in name
+    )
+    assert LabelConfig.parse(own(f'<Label value="{written}"/>')).parts(LIP)[written] == (name,)
+
+
+def test_of_several_keypoint_controls_the_smart_one() -> None:
+    xml = """<View><Image name="i" value="$u"/>
+      <KeyPointLabels name="plain" toName="i" smart="false"><Label value="Nose"/></KeyPointLabels>
+      <KeyPointLabels name="clever" toName="i"><Label value="Face"/></KeyPointLabels>
+      <BrushLabels name="b" toName="i"><Label value="Face"/></BrushLabels></View>"""
+    assert LabelConfig.parse(xml).keypoint == "clever"
+
+
+def test_the_pair_on_one_image_is_found_among_two_images() -> None:
+    xml = """<View><Image name="a" value="$a"/><Image name="b" value="$b"/>
+      <KeyPointLabels name="ka" toName="a"><Label value="Face"/></KeyPointLabels>
+      <KeyPointLabels name="kb" toName="b"><Label value="Face"/></KeyPointLabels>
+      <BrushLabels name="mb" toName="b"><Label value="Face"/></BrushLabels></View>"""
+    config = LabelConfig.parse(xml)
+    assert (config.keypoint, config.brush, config.data_key) == ("kb", "mb", "b")
+
+
+@pytest.mark.parametrize(
+    ("xml", "expected"),
+    [
+        ("", "not XML"),
+        ("<View>", "not XML"),
+        ("<View/>", "no <Image>"),
+        (own("").replace("KeyPointLabels", "RectangleLabels"), "no <KeyPointLabels>.*'photo'"),
+        (own("").replace("BrushLabels", "PolygonLabels"), "no <BrushLabels>"),
+        (own(""), 'no <Label value="..."'),
+        (own('<Label value="a"/>').replace("$picture_url", "picture"), "dollar"),
+        (
+            own('<Label value="a"/>')
+            .replace("<Image", '<Image name="other" value="$o"/><Image')
+            .replace('name="paint" toName="photo"', 'name="paint" toName="other"'),
+            "'photo'.*'other'.*one image",
+        ),
+        ("<View>" + " " * 1_000_001 + "</View>", "characters"),
+        ('<!DOCTYPE x [<!ENTITY a "b">]><View>&a;</View>', "not XML that can be read"),
+        (None, "NoneType"),
+    ],
+)
+def test_what_is_wrong_is_said_and_the_fix_shown(xml: str, expected: str) -> None:
+    with pytest.raises(LabelConfigError, match=expected) as caught:
+        LabelConfig.parse(xml)
+    if "characters" not in expected:
+        fix = str(caught.value).partition("A config that works:\n")[2]
+        assert LabelConfig.parse(fix).labels == ("Face",)
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_a_config_or_an_error_of_ours(text: str) -> None:
+    with pytest.raises(LabelConfigError):
+        LabelConfig.parse(text)

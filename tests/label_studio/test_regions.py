@@ -1,0 +1,124 @@
+"""Regions there and back: recorded ones, hand-made ones, broken ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import golden
+from hypothesis import given
+from hypothesis import strategies as st
+from label_studio_sdk.converter import brush
+
+from ihp_backend.clicks import Click
+from ihp_backend.label_studio.label_config import LabelConfig
+from ihp_backend.label_studio.regions import RequestError, brush_region, read_clicks, read_masks, working_results
+
+CONFIG = LabelConfig("image", "image", "click", "mask", ("Face", "Hair"), ((), ()))
+
+
+def keypoint(**changes: Any) -> dict[str, Any]:
+    value = {"x": 25.0, "y": 50.0, "width": 0.3, "keypointlabels": ["Face"]} | changes.pop("value", {})
+    return {"id": "k", "from_name": "click", "to_name": "image", "type": "keypointlabels", "value": value} | changes
+
+
+def test_a_click_is_where_it_was_recorded() -> None:
+    request = golden("predict_click")
+    config = LabelConfig.parse(request["label_config"])
+    (click,) = read_clicks(request["params"]["context"]["result"], config, 480, 640)
+    recorded = request["params"]["context"]["result"][0]["value"]
+    assert (click.x, click.y) == pytest.approx((recorded["x"] * 6.4, recorded["y"] * 4.8))
+    assert click.is_positive
+
+
+def test_a_negative_click_was_recorded() -> None:
+    request = golden("predict_click_n3_negative")
+    config = LabelConfig.parse(request["label_config"])
+    clicks = read_clicks(request["params"]["context"]["result"], config, 480, 640)
+    assert [click.is_positive for click in clicks][-1] is False
+
+
+def test_percent_become_pixels_and_other_regions_are_passed_over() -> None:
+    results = [
+        keypoint(),
+        keypoint(is_positive=False, value={"keypointlabels": ["Hair"]}),
+        keypoint(from_name="another"),
+        keypoint(value={"rle": [1, 2]}),  # an accepted suggestion, saved a second time under the keypoint's type
+        {"type": "rectanglelabels"},
+        {},
+    ]
+    expected = [Click(50.0, 50.0, "Face"), Click(50.0, 50.0, "Hair", is_positive=False)]
+    assert read_clicks(results, CONFIG, 100, 200) == expected
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (keypoint(value={"x": -0.1}), "outside the image"),
+        (keypoint(value={"y": 100.5}), "outside the image"),
+        (keypoint(value={"x": float("nan")}), "expected a number"),
+        (keypoint(value={"x": float("inf")}), "expected a number"),
+        (keypoint(value={"x": "12"}), "expected a number"),
+        (keypoint(value={"x": True}), "expected a number"),
+        (keypoint(value={"y": None}), "y None"),
+        (keypoint(value={"keypointlabels": ["Nose"]}), "'Nose'.*it has Face, Hair"),
+        (keypoint(value={"keypointlabels": []}), "expected one label"),
+        (keypoint(value={"keypointlabels": "Face"}), "expected one label"),
+        (keypoint() | {"value": None}, "no `value`"),
+    ],
+)
+def test_a_click_that_cannot_be_is_explained(result: dict[str, Any], expected: str) -> None:
+    with pytest.raises(RequestError, match=expected):
+        read_clicks([result], CONFIG, 100, 200)
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 1000))
+def test_a_mask_there_and_back(height: int, width: int, seed: int) -> None:
+    mask = np.random.default_rng(seed).random((height, width)) > 0.5
+    region = brush_region(mask, "Hair", 0.875, CONFIG)
+    assert region["type"] == "brushlabels"
+    assert (region["from_name"], region["to_name"]) == ("mask", "image")
+    assert (region["original_height"], region["original_width"]) == (height, width)
+    assert region["score"] == 0.875
+    assert region["value"]["brushlabels"] == ["Hair"]
+    (read,) = read_masks([region], CONFIG, height, width)
+    assert (read.id, read.label) == (region["id"], "Hair")
+    assert np.array_equal(read.mask, mask)
+    alpha = np.asarray(brush.decode_rle(region["value"]["rle"])).reshape(height, width, 4)[..., 3]
+    assert np.array_equal(alpha > 0, mask)
+
+
+def test_each_region_has_an_id_of_its_own_unless_one_is_given() -> None:
+    mask = np.ones((2, 2), bool)
+    ids = {brush_region(mask, "Face", 1, CONFIG)["id"] for _ in range(50)}
+    assert len(ids) == 50
+    assert brush_region(mask, "Face", 1, CONFIG, "abc")["id"] == "abc"
+
+
+def test_a_region_that_cannot_be_read_is_left_out_alone(caplog: pytest.LogCaptureFixture) -> None:
+    good = brush_region(np.eye(4, dtype=bool), "Face", 1, CONFIG)
+    bad = [
+        good | {"value": good["value"] | {"rle": good["value"]["rle"][:8]}},
+        good | {"value": good["value"] | {"rle": "x"}},
+        good | {"value": good["value"] | {"brushlabels": ["Nose"]}},
+        good | {"value": None},
+        good | {"original_width": 5},
+    ]
+    ignored = [good | {"type": "keypointlabels"}, good | {"from_name": "other"}]
+    assert [m.id for m in read_masks([*bad, good, *ignored], CONFIG, 4, 4)] == [good["id"]]
+    assert len(caplog.records) == len(bad)
+
+
+def test_the_newest_draft_counts_before_annotations() -> None:
+    def record(day: int, mark: str, **more: Any) -> dict[str, Any]:
+        return {"updated_at": f"2026-11-{day:02d}T10:00:00Z", "result": [{"id": mark}], **more}
+
+    task = {
+        "drafts": [record(3, "old draft"), record(5, "draft")],
+        "annotations": [record(9, "annotation"), record(11, "skipped", was_cancelled=True), record(10, "newest")],
+    }
+    assert working_results(task) == [{"id": "draft"}]
+    assert working_results(task | {"drafts": []}) == [{"id": "newest"}]
+    assert working_results({}) == []
+    assert working_results({"drafts": None, "annotations": "x"}) == []
