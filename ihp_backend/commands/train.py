@@ -65,8 +65,7 @@ def train(
     """
     logs.configure("INFO")
     try:
-        fields: dict[str, Any] = json.loads(config_file.read_text()) if config_file else {}
-        config = TrainConfig.from_dict(fields)
+        config = TrainConfig.from_dict(_read_fields(config_file) if config_file else {})
         config = replace(config, steps=steps or config.steps, seed=config.seed if seed is None else seed)
         photos = open_data_set(data, split, layout)
         unseen = first_photos(open_data_set(data, val_split, layout), val_photos)
@@ -88,3 +87,13 @@ def train(
         raise click.ClickException(str(error)) from error
     draw_curves(out / "log.csv", out / "curves.png")
     click.echo(f"best mIoU at 2 clicks per class: {trainer.best:.4f}; weights in {out / 'best'}")
+
+
+def _read_fields(path: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise ValueError(f"{path} is a JSON {type(fields).__name__}; expected an object of options")
+    return fields

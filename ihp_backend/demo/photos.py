@@ -39,7 +39,7 @@ def photos_in(folder: Path) -> list[Path]:
 
 
 def default_photos(folder: Path) -> list[Path]:
-    """Puts the default photos into a folder, which is made if missing, and returns their paths."""
+    """Puts the default photos into a folder, unless they are there, and returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, (package, place) in _PORTRAITS.items():
         spec = importlib.util.find_spec(package)
@@ -47,6 +47,8 @@ def default_photos(folder: Path) -> list[Path]:
             if (source := Path(root) / place).is_file():
                 shutil.copyfile(source, folder / name)
     for number in range(_FIGURES):
-        image, _ = draw_person(np.random.default_rng(number), 900, 600)
-        cv2.imwrite(str(folder / f"figure-{number + 1}.jpg"), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+        path = folder / f"figure-{number + 1}.jpg"
+        if not path.exists():
+            image, _ = draw_person(np.random.default_rng(number), 720, 480)
+            cv2.imwrite(str(path), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
     return photos_in(folder)

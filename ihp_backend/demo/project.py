@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,11 +85,16 @@ def check_label_config(client: Client, project: dict[str, Any]) -> LabelConfig:
 
 def import_new(client: Client, project: int, photos: Sequence[Path]) -> int:
     """Imports the photos that the project does not have yet, by file name, and returns how many those were."""
-    there = [str(task["data"].get("image", "")) for task in client.list_tasks(project)]
-    # Label Studio keeps the name behind a prefix of its own.
-    new = [photo for photo in photos if not any(address.endswith(f"-{_kept(photo)}") for address in there)]
+    there = [str(task["data"].get("image", "")).rpartition("/")[2] for task in client.list_tasks(project)]
+    names = {_PREFIX.sub("", name) for name in there}
+    new = [photo for photo in photos if _kept(photo) not in names]
     return client.import_files(project, new) if new else 0
 
 
+_PREFIX = re.compile(r"^[0-9a-f]{8}-")
+"""Label Studio puts it before the name of an uploaded file."""
+
+
 def _kept(photo: Path) -> str:
+    """What Label Studio makes of a file's name."""
     return "".join(c for c in photo.name.replace(" ", "_") if c.isalnum() or c in "-_.")

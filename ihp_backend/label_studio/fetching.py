@@ -136,7 +136,8 @@ def get(target: Target, headers: Mapping[str, str], *, allow_private: bool, max_
                 "Host": target.origin[len(target.scheme) + 3 :],
             },
         )
-        reply = _read(connection.getresponse(), max_bytes)
+        with connection.getresponse() as response:
+            reply = _read(response, max_bytes)
     except (OSError, http.client.HTTPException, ValueError) as error:
         if watchdog.barked or isinstance(error, TimeoutError):
             raise FetchError(f"it took longer than {timeout_s:g} s (IHP_FETCH_TIMEOUT_S)") from None

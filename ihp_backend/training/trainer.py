@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -319,12 +320,14 @@ def load_start(parser: HumanParser, path: Path) -> None:
     Raises:
         TrainingError: If they fit neither.
     """
-    weights = load_file(path)
     try:
+        weights = load_file(path)
         if "stem.weight" in weights:
             parser.backbone.load_image_weights(weights)
         else:
             parser.load_state_dict(weights)
+    except SafetensorError as error:
+        raise TrainingError(f"{path} is not a safetensors file: {error}") from error
     except RuntimeError as error:
         raise TrainingError(f"{path} does not fit this network: {error}") from error
 

@@ -1,0 +1,222 @@
+"""What `ihp demo` and `ihp connect` are made of; the whole of them runs in tests/e2e."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from ihp_backend.cli import main
+from ihp_backend.commands.demo import _credentials
+from ihp_backend.demo.photos import PhotosError, default_photos, photos_in
+from ihp_backend.demo.processes import Children, ProcessError, require_free
+from ihp_backend.demo.project import BackendAccess, connect_backend, explain_refusal, import_new, label_config_of
+from ihp_backend.label_studio.client import Client, LabelStudioError
+from ihp_backend.label_studio.label_config import LabelConfig
+from ihp_backend.parts import SCHEMAS
+
+
+class KeptCalls:
+    """Label Studio's API as the demonstration uses it; keeps what it is asked."""
+
+    def __init__(self, images: tuple[str, ...] = (), backends: tuple[str, ...] = ()) -> None:
+        self.images, self.backends = images, backends
+        self.calls: list[tuple[str, Any]] = []
+
+    def list_tasks(self, project: int) -> list[dict[str, Any]]:
+        return [{"data": {"image": image}} for image in self.images]
+
+    def import_files(self, project: int, files: list[Path]) -> int:
+        self.calls.append(("import", [f.name for f in files]))
+        return len(files)
+
+    def list_ml_backends(self, project: int) -> list[dict[str, Any]]:
+        return [{"url": url} for url in self.backends]
+
+    def add_ml_backend(self, project: int, url: str, **options: Any) -> None:
+        self.calls.append(("add", url))
+
+    def patch_project(self, project: int, **fields: Any) -> None:
+        self.calls.append(("patch", fields))
+
+
+def test_default_photos_are_real_portraits_and_drawn_figures(tmp_path: Path) -> None:
+    photos = default_photos(tmp_path)
+    names = [p.name for p in photos]
+    assert {"figure-1.jpg", "figure-6.jpg"} <= set(names)
+    assert "grace-hopper.jpg" in names  # matplotlib is always there; scikit-image comes with `make run`
+    for photo in photos:
+        with Image.open(photo) as image:
+            assert min(image.size) >= 400
+            assert np.asarray(image.convert("RGB")).std() > 20
+    assert default_photos(tmp_path) == photos
+
+
+def test_a_folder_of_photos(tmp_path: Path) -> None:
+    with pytest.raises(PhotosError, match="has no images"):
+        photos_in(tmp_path)
+    for name in ("b.JPG", "a.png", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    assert [p.name for p in photos_in(tmp_path)] == ["a.png", "b.JPG"]
+    with pytest.raises(PhotosError, match="not a folder"):
+        photos_in(tmp_path / "none")
+
+
+def test_only_new_photos_are_imported() -> None:
+    client = KeptCalls(("/data/upload/1/0a1b2c3d-figure-1.jpg", "/data/upload/1/ffff0000-my_cat.png"))
+    photos = [Path("figure-1.jpg"), Path("figure-11.jpg"), Path("my cat.png"), Path("1.jpg")]
+    assert import_new(client, 1, photos) == 2  # type: ignore[arg-type]
+    assert client.calls == [("import", ["figure-11.jpg", "1.jpg"])]
+    assert import_new(client, 1, photos[:1]) == 0  # type: ignore[arg-type]
+
+
+def test_a_project_is_connected_once_and_starts_empty() -> None:
+    client = KeptCalls(backends=("http://127.0.0.1:9090/",))
+    connect_backend(client, 1, BackendAccess("http://127.0.0.1:9090"))  # type: ignore[arg-type]
+    off = {"show_collab_predictions": False, "evaluate_predictions_automatically": False}
+    assert client.calls == [("patch", off)]
+    connect_backend(client, 1, BackendAccess("http://b:9090"), preannotate=True)  # type: ignore[arg-type]
+    assert client.calls[1:] == [("add", "http://b:9090"), ("patch", dict.fromkeys(off, True))]
+
+
+def test_the_refusal_of_a_private_address_names_the_setting() -> None:
+    error = LabelStudioError("http://x answered 403: URL resolves to a reserved network address", status=403)
+    explained = explain_refusal(error, "http://127.0.0.1:9090")
+    assert "ML_BLOCK_LOCAL_IP=false" in explained.remedy
+    assert "127.0.0.1:9090" in explained.reason
+    other = explain_refusal(LabelStudioError("http://x answered 400: no answer", status=400), "http://b:9090")
+    assert "ihp serve" in other.remedy
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_each_schema_has_a_ready_config(schema: str) -> None:
+    assert LabelConfig.parse(label_config_of(schema)).keypoint == "click"
+
+
+def test_the_password_is_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
+    path = tmp_path / "deep/credentials.json"
+    made = _credentials(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert _credentials(path) == made
+    assert len(made.token) == 40
+    assert len(made.password) >= 12
+
+
+# Processes
+
+
+def test_a_taken_port_is_named_with_the_way_out() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ProcessError, match=rf"port {port} for Label Studio is taken.*PORT="):
+            require_free(port, "Label Studio", "PORT=... make run")
+    require_free(port, "Label Studio", "PORT=... make run")
+
+
+def test_children_stop_with_the_block_and_take_theirs_along(tmp_path: Path) -> None:
+    script = "import subprocess, time; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); time.sleep(60)"
+    with Children(tmp_path) as children:
+        children.start("parent", [sys.executable, "-c", script], os.environ)
+        until = time.monotonic() + 20
+        while not (said := (tmp_path / "parent.log").read_text().strip()) and time.monotonic() < until:
+            time.sleep(0.05)
+        children.check()
+    time.sleep(0.2)
+    state = Path(f"/proc/{said}/stat")
+    assert not state.exists() or state.read_text().split()[2] == "Z"
+
+
+def test_a_child_that_stops_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
+    with Children(tmp_path) as children:
+        children.start("backend", [sys.executable, "-c", "print('no weights here'); raise SystemExit(3)"], os.environ)
+        with pytest.raises(ProcessError, match=r"(?s)backend stopped with status 3.*no weights here"):
+            children.wait_for("backend", "http://127.0.0.1:9/health", 30)
+
+
+def test_a_child_that_does_not_answer_is_reported(tmp_path: Path) -> None:
+    with Children(tmp_path) as children:
+        children.start("backend", ["sleep", "60"], os.environ)
+        with pytest.raises(ProcessError, match="did not answer"):
+            children.wait_for("backend", "http://127.0.0.1:9/health", 0.5)
+
+
+def test_ctrl_c_stops_the_demo_even_where_the_shell_ignores_it(tmp_path: Path) -> None:
+    """A shell starts a background job with SIGINT ignored."""
+    sleeper = tmp_path / "label-studio"
+    sleeper.write_text("#!/bin/sh\nexec sleep 60\n")
+    sleeper.chmod(0o755)
+    with socket.socket() as a, socket.socket() as b:
+        for probe in (a, b):
+            probe.bind(("127.0.0.1", 0))
+        ports = [str(s.getsockname()[1]) for s in (a, b)]
+    command = [sys.executable, "-m", "ihp_backend", "demo", "--data-dir", str(tmp_path / "run")]
+    Image.new("RGB", (9, 9)).save(tmp_path / "one.png")
+    command += [
+        "--images",
+        str(tmp_path),
+        "--port",
+        ports[0],
+        "--backend-port",
+        ports[1],
+        "--label-studio",
+        str(sleeper),
+    ]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    until = time.monotonic() + 60
+    while not (tmp_path / "run/logs/backend.log").exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=40)
+    assert process.returncode == 0, output
+    assert "everything is kept" in output
+
+
+# Commands
+
+
+def test_demo_says_what_is_missing(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["demo", "--label-studio", str(tmp_path / "none"), "--data-dir", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "make run" in result.output
+
+
+def test_connect_says_what_is_wrong() -> None:
+    runner = CliRunner()
+    neither = runner.invoke(main, ["connect", "--url", "http://127.0.0.1:9", "--token", "a" * 40])
+    assert neither.exit_code == 2
+    assert "--project" in neither.output
+    closed = runner.invoke(main, ["connect", "--url", "http://127.0.0.1:9", "--token", "a" * 40, "--project", "1"])
+    assert closed.exit_code == 1
+    assert "cannot be reached" in closed.output
+    assert "a" * 40 not in closed.output
+
+
+def test_the_client_shows_validation_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    import requests
+
+    response = requests.Response()
+    response.status_code = 400
+    response._content = json.dumps({"detail": "Validation error", "validation_errors": {"url": ["no"]}}).encode()
+    monkeypatch.setattr(requests.Session, "request", lambda *args, **kwargs: response)
+    with pytest.raises(LabelStudioError, match=r"Validation error.*url"):
+        Client("http://a.example", "a" * 40).post("/api/ml/", {})

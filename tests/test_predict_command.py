@@ -1,0 +1,92 @@
+"""`ihp predict`: files that fit together, and errors that teach."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from label_studio_sdk.converter import brush
+from PIL import Image
+
+from ihp_backend.cli import main
+from ihp_backend.data.synthetic import draw_person
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photo") / "me.png"
+    Image.fromarray(draw_person(np.random.default_rng(3), 300, 200)[0]).save(path)
+    return path
+
+
+def run(*words: str | Path) -> tuple[int, str]:
+    result = CliRunner().invoke(main, ["predict", *(str(word) for word in words)])
+    return result.exit_code, result.output
+
+
+def test_clicked_parts_are_cut_out(photo: Path, tmp_path: Path) -> None:
+    clicks = ["--click", "FACE,100,40", "--click", "upper clothes,100,110", "--click", "-face,5,5"]
+    code, output = run(photo, *clicks, "--out", tmp_path)
+    assert code == 0, output
+    found = json.loads((tmp_path / "regions.json").read_text())
+    assert {r["label"] for r in found["regions"]} == {"face", "upper-clothes"}
+    for region in found["regions"]:
+        mask = cv2.imread(str(tmp_path / f"{region['label']}.png"), cv2.IMREAD_GRAYSCALE)
+        assert set(np.unique(mask)) == {0, 255}
+        assert (mask > 0).sum() == region["area_px"]
+        left, top, right, bottom = region["box_px"]
+        assert (mask[top:bottom, left:right] > 0).sum() == region["area_px"]
+        rle = region["label_studio"]["value"]["rle"]
+        assert np.array_equal(np.asarray(brush.decode_rle(rle)).reshape(300, 200, 4)[..., 3], mask)
+    overlay = cv2.imread(str(tmp_path / "overlay.png"))
+    assert max(overlay.shape) >= 1000
+    assert cv2.imread(str(tmp_path / "face.png"))[40, 100, 0] == 255
+
+
+def test_without_clicks_all_that_is_seen(photo: Path, tmp_path: Path) -> None:
+    code, output = run(photo, "--out", tmp_path)
+    assert code == 0, output
+    assert len(json.loads((tmp_path / "regions.json").read_text())["regions"]) >= 2
+
+
+def test_a_part_that_the_schema_does_not_know(photo: Path, tmp_path: Path) -> None:
+    code, output = run(photo, "--click", "tattoo,100,110", "--out", tmp_path)
+    assert code == 0, output
+    assert cv2.imread(str(tmp_path / "tattoo.png"))[110, 100, 0] == 255
+
+
+def test_a_part_that_is_nowhere_gives_no_file(photo: Path, tmp_path: Path) -> None:
+    code, output = run(photo, "--click=-tattoo,100,110", "--out", tmp_path)
+    assert code == 0, output
+    assert not (tmp_path / "tattoo.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--click", "face"], "PART,X,Y"),
+        (["--click", "face,a,b"], "PART,X,Y"),
+        (["--click", "face,900,1"], "200x300"),
+        (["--click", "face,nan,1"], "200x300"),
+        (["--click", "../x,1,1"], "part's name"),
+        (["--weights", "none-such"], "none-such"),
+        (["--device", "cuda:7"], "GPU"),
+    ],
+)
+def test_what_is_wrong_is_said(photo: Path, tmp_path: Path, words: list[str], expected: str) -> None:
+    code, output = run(photo, *words, "--out", tmp_path / "out")
+    assert code != 0
+    assert expected in output
+    assert "Traceback" not in output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_no_image(tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_text("hello")
+    code, output = run(tmp_path / "x.jpg", "--out", tmp_path / "out")
+    assert code == 1
+    assert "not an image" in output

@@ -1,0 +1,98 @@
+"""`ihp train` and `ihp evaluate` on a folder of drawn people: they run, resume, and say what is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from ihp_backend.cli import main
+from ihp_backend.data.synthetic import draw_person
+from ihp_backend.parts import LIP
+
+TINY = {"batch": 2, "warmup": 2, "validate_every": 2, "parser": {"width": 32, "area": 1536}}
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("people")
+    for folder in ("images", "labels", "splits"):
+        (root / folder).mkdir()
+    for number in range(4):
+        image, labels = draw_person(np.random.default_rng(number), 96, 64)
+        cv2.imwrite(str(root / f"images/{number}.png"), image[..., ::-1])
+        Image.fromarray(labels).save(root / f"labels/{number}.png")
+    classes = [{"id": i, "name": n, "colour": [0, 0, i]} for i, n in enumerate(LIP.names)]
+    (root / "classes.json").write_text(json.dumps({"classes": classes, "flip_pairs": [[14, 15], [16, 17], [18, 19]]}))
+    (root / "splits/train.txt").write_text("0\n1\n2\n")
+    (root / "splits/val.txt").write_text("3\n")
+    return root
+
+
+def invoke(*words: object) -> tuple[int, str]:
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    return result.exit_code, result.output
+
+
+def test_train_resume_evaluate(people: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.json").write_text(json.dumps(TINY))
+    run = tmp_path / "run"
+    train = ("train", "--data", people, "--config", tmp_path / "tiny.json", "--steps", 4, "--out", run)
+    code, output = invoke(*train, "--until", 2, "--version", "tiny-1")
+    assert code == 0, output
+    code, output = invoke(*train, "--version", "tiny-1")
+    assert code == 0, output
+    assert "weights in" in output
+    assert (run / "curves.png").stat().st_size > 5000
+    info = json.loads((run / "best/info.json").read_text())
+    assert info["version"] == "tiny-1"
+    assert "ihp train --data" in info["command"] or info["command"].startswith("ihp")
+    assert {"miou_at_0", "miou_at_1", "miou_at_2"} <= set(info["validation"])
+
+    report = tmp_path / "report"
+    words = ("evaluate", "--data", people, "--split", "val", "--weights", run / "best", "--out", report)
+    code, output = invoke(*words)
+    assert code == 0, output
+    metrics = json.loads((report / "metrics.json").read_text())
+    assert metrics["images"] == 1
+    assert metrics["weights"] == "tiny-1"
+    assert {p.name for p in report.iterdir()} >= {"metrics.json", "curve.png", "per_class.csv", "failures.png"}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--split", "nonsense"], "there are: train, val"),
+        (["--layout", "lip"], "lacks"),
+        (["--init", "{people}/classes.json"], "classes.json"),
+    ],
+)
+def test_train_says_what_is_wrong(people: Path, tmp_path: Path, words: list[str], expected: str) -> None:
+    words = [word.format(people=people) for word in words]
+    code, output = invoke("train", "--data", people, "--steps", 1, "--out", tmp_path / "run", *words)
+    assert code != 0
+    assert expected in output
+    assert "Traceback" not in output
+
+
+def test_train_explains_a_bad_configuration(people: Path, tmp_path: Path) -> None:
+    for text, expected in (('{"speed": 1}', "speed"), ("{", "JSON"), ("[]", "object")):
+        (tmp_path / "c.json").write_text(text)
+        code, output = invoke("train", "--data", people, "--config", tmp_path / "c.json", "--out", tmp_path / "run")
+        assert code == 1, text
+        assert expected in output
+        assert "Traceback" not in output
+
+
+def test_evaluate_says_what_is_wrong(people: Path, tmp_path: Path) -> None:
+    code, output = invoke("evaluate", "--data", people, "--weights", "none-such", "--out", tmp_path)
+    assert code == 1
+    assert "none-such" in output
+    code, output = invoke("evaluate", "--data", tmp_path, "--out", tmp_path)
+    assert code == 1
+    assert str(tmp_path) in output
