@@ -22,6 +22,7 @@ from ihp_backend.label_studio.regions import (
     read_masks,
     working_results,
 )
+from ihp_backend.label_studio.workbench import Scene
 from ihp_backend.logs import fields
 from ihp_backend.runtime import Runtime, shared_runtime
 
@@ -125,36 +126,62 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
             metrics.failures.labels(type(error).__name__).inc()
             logger.warning("task skipped: %s", error, extra=fields(task=task.get("id"), project=self._project))
             return empty
-        height, width = image.shape[:2]
-        clicks: list[Click] = []
-        accepted: dict[str, NDArray[np.bool_]] = {}
-        wanted: list[str] | None = None
-        if clicked is not None:
-            with metrics.stage("read"):
-                clicks = read_clicks(list(clicked), config, height, width)
-                wanted = list(dict.fromkeys(click.part for click in clicks))
-                drawn = working_results(task)
-                clicks += _other_clicks(drawn, config, height, width, set(wanted))
-                accepted = _accepted(drawn, config, height, width)
-            if not wanted:
-                logger.info("no keypoint of %s in the context", config.keypoint, extra=fields(task=task.get("id")))
-                return empty
-        with self._runtime.computing, metrics.stage("predict"):
-            prediction = predictor.predict(
-                image,
-                clicks,
-                labels=config.parts(predictor.schema),
-                wanted=wanted,
-                accepted=accepted,
-                image_key=key,
-            )
-        with metrics.stage("encode"):
-            regions = [
-                brush_region(mask, label, prediction.scores[label], config)
-                for label, mask in prediction.masks.items()
-                if mask.any()
-            ]
-        return {"result": regions, "score": float(prediction.score), "model_version": predictor.version}
+        if clicked is None:
+            with self._runtime.computing, metrics.stage("predict"):
+                prediction = predictor.predict(image, labels=config.parts(predictor.schema), image_key=key)
+            with metrics.stage("encode"):
+                regions = [
+                    brush_region(mask, label, prediction.scores[label], config)
+                    for label, mask in prediction.masks.items()
+                    if mask.any()
+                ]
+            return {"result": regions, "score": float(prediction.score), "model_version": predictor.version}
+        with metrics.stage("read"):
+            scene = self._scene(task, config, clicked, (image.shape[0], image.shape[1]))
+        if not scene.clicks:
+            logger.info("no keypoint of %s in the context", config.keypoint, extra=fields(task=task.get("id")))
+            return empty
+        regions = []
+        scores = []
+        for label in dict.fromkeys(click.part for click in scene.clicks):
+            corrected = scene.corrected(label)
+            with self._runtime.computing, metrics.stage("predict"):
+                prediction = predictor.predict(
+                    image,
+                    [*scene.clicks, *scene.other_clicks],
+                    labels=config.parts(predictor.schema),
+                    wanted=[label],
+                    accepted=scene.guides(label, corrected),
+                    image_key=key,
+                )
+            with metrics.stage("encode"):
+                scores.append(prediction.scores[label])
+                for answer in scene.answers(label, prediction.masks[label], corrected):
+                    regions.append(brush_region(answer.mask, answer.label, scores[-1], config, answer.id))
+                    self._runtime.workbench.remember(
+                        self._task_key(task), answer.id, answer.label, answer.mask, scene.keypoints
+                    )
+        return {"result": regions, "score": float(np.mean(scores)), "model_version": predictor.version}
+
+    def _scene(
+        self,
+        task: Mapping[str, Any],
+        config: LabelConfig,
+        clicked: Sequence[dict[str, Any]],
+        shape: tuple[int, int],
+    ) -> Scene:
+        """Reads what lies before the annotator who has just clicked."""
+        clicks = read_clicks(list(clicked), config, *shape)
+        drawn = working_results(task)
+        others = _other_clicks(drawn, config, *shape, {click.part for click in clicks})
+        keypoints = {str(result.get("id")) for result in (*clicked, *drawn) if result.get("type") == "keypointlabels"}
+        accepted = self._runtime.workbench.accepted(
+            self._task_key(task), read_masks(drawn, config, *shape), clicks, keypoints, shape
+        )
+        return Scene(clicks, others, accepted, frozenset(str(result.get("id")) for result in clicked))
+
+    def _task_key(self, task: Mapping[str, Any]) -> str:
+        return f"{self._project} {task.get('id')}"
 
     def _image(self, task: Mapping[str, Any], config: LabelConfig) -> tuple[NDArray[np.uint8], str]:
         url = task["data"].get(config.data_key)
@@ -197,14 +224,3 @@ def _other_clicks(
         except RequestError as error:
             logger.warning("a keypoint of the draft was left out: %s", error)
     return [click for click in clicks if click.part not in clicked]
-
-
-def _accepted(
-    drawn: Sequence[dict[str, Any]], config: LabelConfig, height: int, width: int
-) -> dict[str, NDArray[np.bool_]]:
-    """Reads the masks that the annotator has accepted or drawn; several of one label become one."""
-    masks: dict[str, NDArray[np.bool_]] = {}
-    for accepted in read_masks(list(drawn), config, height, width):
-        mask = masks.get(accepted.label)
-        masks[accepted.label] = accepted.mask if mask is None else mask | accepted.mask
-    return masks

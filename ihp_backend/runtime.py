@@ -13,6 +13,7 @@ import numpy as np
 
 from ihp_backend.label_studio.connections import Connection, Connections
 from ihp_backend.label_studio.images import ImageLoader
+from ihp_backend.label_studio.workbench import Workbench
 from ihp_backend.logs import fields
 from ihp_backend.settings import Settings
 from ihp_backend.telemetry import Metrics
@@ -39,6 +40,7 @@ class Runtime:
         self.settings = settings
         self.images = ImageLoader(settings)
         self.connections = Connections(settings.data_dir / "connections")
+        self.workbench = Workbench()
         self.computing = BoundedSemaphore(settings.threads)
         self.metrics = Metrics()
         self._load_predictor = load_predictor or self._load_from_settings

@@ -10,7 +10,6 @@ from threading import Event, Thread
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import pytest
 from conftest import TOKEN, DiscModel, ImageHost, golden
 from flask.testing import FlaskClient
@@ -421,7 +420,7 @@ def test_scores_that_are_not_numbers_never_leave(tmp_path: Path, image_host: Ima
     class NanModel(DiscModel):
         def predict(self, *args: Any, **kwargs: Any) -> Any:
             prediction = super().predict(*args, **kwargs)
-            prediction.score = float(np.float32("nan"))
+            prediction.scores = dict.fromkeys(prediction.scores, float("nan"))
             return prediction
 
     client, _ = make(tmp_path, NanModel())

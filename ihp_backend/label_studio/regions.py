@@ -32,11 +32,13 @@ class AcceptedMask:
         id: The region's id.
         label: Its label.
         mask: (H, W) bool.
+        is_guess: It comes from a prediction, and nobody has touched it.
     """
 
     id: str
     label: str
     mask: NDArray[np.bool_]
+    is_guess: bool = False
 
 
 def working_results(task: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -121,7 +123,7 @@ def read_masks(
         except RleError as error:
             logger.warning("brush region %s cannot be read: %s", result.get("id"), error)
             continue
-        masks.append(AcceptedMask(str(result.get("id")), label, mask))
+        masks.append(AcceptedMask(str(result.get("id")), label, mask, result.get("origin") == "prediction"))
     return masks
 
 

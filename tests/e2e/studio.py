@@ -64,16 +64,20 @@ class Studio:
         """Picks a label; a second click on a picked one would put it away."""
         self.page.locator(".lsf-label").filter(has_text=label).first.click()
 
-    def click(self, x: float, y: float, *, negative: bool = False) -> dict[str, Any]:
-        """Clicks on the photo, at shares of its width and height; returns what came back from the backend."""
+    def click(self, x: float, y: float, *, negative: bool = False, inside: bool = False) -> dict[str, Any]:
+        """Clicks on the photo, at shares of its width and height; returns what came back from the backend.
+
+        ``inside`` holds Ctrl, without which a click inside an accepted mask selects it.
+        """
         box = self.page.evaluate(_IMAGE)
         place = box["left"] + x * box["width"], box["top"] + y * box["height"]
         with self.page.expect_response(_is_interactive, timeout=60_000) as waiting:
-            if negative:
-                self.page.keyboard.down("Alt")
+            keys = [key for key, held in (("Control", inside), ("Alt", negative)) if held]
+            for key in keys:
+                self.page.keyboard.down(key)
             self.page.mouse.click(*place)
-            if negative:
-                self.page.keyboard.up("Alt")
+            for key in keys:
+                self.page.keyboard.up(key)
         answer: dict[str, Any] = waiting.value.json()
         self.page.wait_for_timeout(700)
         return answer

@@ -55,8 +55,7 @@ def test_click_accept_submit(demo: Demo, studio: Studio) -> None:
     studio.accept()
     assert [region["labels"] for region in studio.regions] == [["Face"]]  # the keypoint is gone
     studio.shot("2-accepted")
-    studio.wait_until_saved(1)
-    studio.pick("Hair")
+    studio.pick("Hair")  # before Label Studio has saved the face in a draft
     hair = answered(studio.click(0.36, 0.16))
     studio.accept()
     studio.shot("3-two-parts")
@@ -95,16 +94,50 @@ def test_auto_accept_keeps_each_part(demo: Demo, studio: Studio) -> None:
     studio.open(demo.project, task)
     studio.auto_annotate()
     studio.auto_accept(True)
-    for done, (label, x, y) in enumerate((("Face", 0.5, 0.13), ("Upper-clothes", 0.5, 0.35), ("Pants", 0.45, 0.6)), 1):
+    for label, x, y in (("Face", 0.5, 0.13), ("Upper-clothes", 0.5, 0.35), ("Pants", 0.45, 0.6)):
         studio.pick(label)
         studio.click(x, y)
-        studio.wait_until_saved(done)
     studio.shot("5-auto-accept")
     studio.submit()
     (annotation,) = demo.client.annotations(task)
     masks = [mask_of(r) for r in annotation["result"] if r["type"] == "brushlabels"]
     assert len(masks) == 3
     assert np.stack(masks).sum(0).max() == 1  # no pixel is in two
+
+
+def test_an_accepted_mask_is_corrected_in_place(demo: Demo, studio: Studio) -> None:
+    """A click beside it adds, Ctrl+Alt+click inside it takes away; the region stays one, and so does its id."""
+    task = task_of(demo, "figure-5")
+    studio.open(demo.project, task)
+    studio.auto_annotate()
+    studio.pick("Upper-clothes")
+    first = answered(studio.click(0.5, 0.35))
+    studio.accept()
+    for place, wait in (((0.5, 0.05), False), ((0.95, 0.4), True)):
+        # With and without a saved draft: what follows is the same.
+        if wait:
+            studio.wait_until_saved(1)
+        studio.pick("Upper-clothes")
+        grown = answered(studio.click(*place))
+        assert grown["id"] == first["id"]
+        studio.accept()
+        assert [region["id"] for region in studio.regions] == [first["id"]]
+    studio.pick("Upper-clothes")
+    shrunk = answered(studio.click(0.5, 0.35, negative=True, inside=True))
+    assert shrunk["id"] == first["id"]
+    studio.accept()
+    studio.shot("7-corrected-in-place")
+    studio.submit()
+    (annotation,) = demo.client.annotations(task)
+    (region,) = annotation["result"]
+    mask = mask_of(region)
+    height, width = mask.shape
+    before = mask_of(first)
+    for x, y in ((0.5, 0.05), (0.95, 0.4)):
+        assert mask[int(y * height), int(x * width)]
+    assert not mask[int(0.35 * height), int(0.5 * width)]
+    changed = before ^ mask
+    assert changed.mean() < 0.5 * before.mean()  # corrections are local
 
 
 def test_retrieved_predictions_are_the_first_masks(demo: Demo, studio: Studio) -> None:
