@@ -65,6 +65,7 @@ def save_parser(parser: HumanParser, folder: Path, info: dict[str, Any]) -> None
     folder.mkdir(parents=True, exist_ok=True)
     model = folder / "model.safetensors.part"
     save_file({name: value.contiguous().cpu() for name, value in parser.state_dict().items()}, model)
+    model.chmod(0o644)  # the library writes for the owner alone; a server may run as another user
     model.replace(folder / "model.safetensors")
     text = folder / "info.json.part"
     text.write_text(json.dumps({"architecture": parser.config.to_dict(), **info}, indent=1) + "\n")
