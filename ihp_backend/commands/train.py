@@ -8,7 +8,6 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -65,7 +64,7 @@ def train(
     """
     logs.configure("INFO")
     try:
-        config = TrainConfig.from_dict(_read_fields(config_file) if config_file else {})
+        config = read_config(config_file) if config_file else TrainConfig()
         config = replace(config, steps=steps or config.steps, seed=config.seed if seed is None else seed)
         photos = open_data_set(data, split, layout)
         unseen = first_photos(open_data_set(data, val_split, layout), val_photos)
@@ -89,11 +88,16 @@ def train(
     click.echo(f"best mIoU at 2 clicks per class: {trainer.best:.4f}; weights in {out / 'best'}")
 
 
-def _read_fields(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> TrainConfig:
+    """Reads a configuration from a JSON file.
+
+    Raises:
+        ValueError: If it is not one; the message says what is wrong.
+    """
     try:
         fields = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(fields, dict):
         raise ValueError(f"{path} is a JSON {type(fields).__name__}; expected an object of options")
-    return fields
+    return TrainConfig.from_dict(fields)

@@ -26,6 +26,7 @@ class ParserConfig:
         spares: Channels for parts that the schema does not know: the clicks alone define them.
         maps: Shape of a click's blob.
         map_size: Its size in working pixels, see ``localization_maps``.
+        semantic: Each part has a map of its own. Without, all clicks share one map, as in tools for one object.
         early_fusion: Localization maps are concatenated with RGB as the input, as in the paper.
         late_fusion: The decoder sees the maps, too, at the strides 4, 8 and 16.
         previous: The decoder sees the previous round's probabilities.
@@ -38,6 +39,7 @@ class ParserConfig:
     spares: int = 4
     maps: MapKind = "gaussian"
     map_size: float = 10.0
+    semantic: bool = True
     early_fusion: bool = True
     late_fusion: bool = True
     previous: bool = True
@@ -107,12 +109,12 @@ class HumanParser(nn.Module):
         Returns:
             Logits at half the size, and the embedding. Spare channels without click or previous mask are silent.
         """
-        output = ParserOutput(
-            *self.decoder(
-                self.backbone(torch.cat((image, maps), 1) if self.config.early_fusion else image), maps, previous
-            )
-        )
-        return output._replace(logits=output.logits.masked_fill(self._unused(maps, previous), _SILENT))
+        unused = self._unused(maps, previous)
+        if not self.config.semantic:
+            maps = maps.amax(1, keepdim=True).expand_as(maps)
+        features = self.backbone(torch.cat((image, maps), 1) if self.config.early_fusion else image)
+        output = ParserOutput(*self.decoder(features, maps, previous))
+        return output._replace(logits=output.logits.masked_fill(unused, _SILENT))
 
     def _unused(self, maps: Tensor, previous: Tensor) -> Tensor:
         spares = slice(self.config.channels - self.config.spares, None)

@@ -1,0 +1,92 @@
+"""What each part of the method is worth: the same training with one more part in each row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ihp_backend.data.sample import DataSet
+from ihp_backend.network.parser import HumanParser
+from ihp_backend.network.weights import load_parser
+from ihp_backend.training.trainer import TrainConfig, Trainer
+
+ROWS: dict[str, dict[str, Any]] = {
+    "no clicks": {
+        "sp_loss": "none",
+        "parser": {"late_fusion": False, "previous": False, "prototypes": False},
+        "sampling": {"drop_all": 1.0, "random_sampling": False, "error_rounds": 0},
+    },
+    "class-agnostic clicks": {"parser": {"semantic": False}, "sampling": {"drop_all": 0.2}},
+    "semantic-aware clicks, early fusion": {"parser": {"semantic": True}},
+    "+ random sampling": {"sampling": {"random_sampling": True}},
+    "+ error-driven clicks": {"sampling": {"error_rounds": 3}},
+    "+ previous mask": {"parser": {"previous": True}},
+    "+ late fusion": {"parser": {"late_fusion": True}},
+    "+ prototypes": {"parser": {"prototypes": True}},
+    "+ SP-loss, reading 1 (pairs)": {"sp_loss": "pairs"},
+    "+ SP-loss, reading 2 (prototypes)": {"sp_loss": "prototypes"},
+}
+"""Each row's difference from the one before it; the first one's from the configuration."""
+
+
+def row_configs(base: TrainConfig) -> dict[str, TrainConfig]:
+    """Returns the configuration of each row: steps, data and seed are the base's, so the budget is equal."""
+    configs: dict[str, TrainConfig] = {}
+    for name, changes in ROWS.items():
+        changes = dict(changes)
+        parser = replace(base.parser, **changes.pop("parser", {}))
+        sampling = replace(base.sampling, **changes.pop("sampling", {}))
+        base = configs[name] = replace(base, parser=parser, sampling=sampling, **changes)
+    return configs
+
+
+def ablate(
+    base: TrainConfig,
+    data: DataSet,
+    out: Path,
+    measure: Callable[[HumanParser], dict[str, float]],
+    *,
+    start: Path | None = None,
+    device: str = "cpu",
+    rows: Sequence[str] | None = None,
+) -> dict[str, dict[str, float]]:
+    """Trains and measures row by row; a row that was finished before is not trained again.
+
+    Args:
+        base: Budget and everything that the rows do not change.
+        data: Photos to train on.
+        out: Folder; one run a row, ablation.json and ablation.md.
+        measure: Figures of a trained parser, such as its mIoU at some clicks per class.
+        start: Weights of the backbone.
+        device: Where to train.
+        rows: Only these.
+
+    Returns:
+        For each row its figures.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for number, (name, config) in enumerate(row_configs(base).items(), 1):
+        if rows is not None and name not in rows:
+            continue
+        folder = out / f"row-{number}"
+        config = replace(config, validate_every=config.steps)
+        trainer = Trainer(config, data, folder, start=start, device=device, info={"version": name})
+        trainer.run()
+        figures = folder / "figures.json"
+        if not figures.exists():
+            figures.write_text(json.dumps(measure(load_parser(folder / "best")[0]), indent=1))
+        found[name] = json.loads(figures.read_text())
+        (out / "ablation.json").write_text(json.dumps(found, indent=1))
+        (out / "ablation.md").write_text(table(found))
+    return found
+
+
+def table(found: dict[str, dict[str, float]]) -> str:
+    """Returns the figures as a Markdown table."""
+    columns = list(next(iter(found.values())))
+    lines = [f"| | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
+    lines += [f"| {name} | {' | '.join(f'{row[c]:.3f}' for c in columns)} |" for name, row in found.items()]
+    return "\n".join(lines) + "\n"
