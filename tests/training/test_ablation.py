@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ def flat(config: TrainConfig) -> dict[str, object]:
 
 def test_each_row_differs_in_one_thing_from_the_one_before() -> None:
     configs = [flat(config) for config in row_configs(TrainConfig()).values()]
-    changed = [sorted(k for k in a if a[k] != b[k]) for a, b in zip(configs, configs[1:], strict=False)]
+    changed = [sorted(k for k in a if a[k] != b[k]) for a, b in itertools.pairwise(configs)]
     assert changed == [
         ["parser.semantic", "sampling.drop_all"],
         ["parser.semantic"],
