@@ -51,3 +51,16 @@ def test_the_rest_is_untouched() -> None:
     after = tidy(logits.copy(), [])
     same = (after == logits).all(0)
     assert np.array_equal(~same, np.isin(scene(), (1, 2)) & ~(after.argmax(0) == scene()))
+
+
+def test_of_a_clicked_part_only_sure_islands_stay() -> None:
+    winner = np.zeros((40, 50), np.int64)
+    winner[5:20, 5:20] = winner[5:20, 30:45] = winner[25:38, 5:20] = 1
+    logits = logits_of(winner)
+    logits[1, 25:38, 5:20] = 1.5  # 0.5 above the background: about 0.5 sure
+    said = tidy(logits.copy(), [Point(20, 20, 1)]).argmax(0)
+    assert (said[5:20, 5:20] == 1).all()
+    assert (said[5:20, 30:45] == 1).all()
+    assert not (said[25:38, 5:20] == 1).any()
+    assert (tidy(logits.copy(), []).argmax(0) == winner).all()
+    assert (tidy(logits.copy(), [Point(20, 20, 1), Point(20, 60, 1)]).argmax(0) == winner).all()
