@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -59,10 +60,10 @@ def tidy(logits: NDArray[np.float32], points: Sequence[Point]) -> NDArray[np.flo
 
 def _mean_probabilities(
     logits: NDArray[np.float32], channel: int, islands: NDArray[np.int32], sizes: NDArray[np.int32]
-) -> NDArray[np.float64]:
+) -> NDArray[Any]:
     """The channel's mean probability on each island."""
     rows, columns = np.nonzero(islands)
     there = logits[:, rows, columns]
     probabilities = np.exp(there[channel] - there.max(0)) / np.exp(there - there.max(0)).sum(0)
-    sums: NDArray[np.float64] = np.bincount(islands[rows, columns], probabilities, len(sizes))
-    return sums / np.maximum(sizes, 1)
+    sums: NDArray[Any] = np.bincount(islands[rows, columns], probabilities, len(sizes))
+    return sums / np.maximum(sizes, 1)  # type: ignore[no-any-return]
