@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ihp_backend.localization import MapKind
 from ihp_backend.network.backbone import MobileNetV2
 from ihp_backend.network.decoder import ClickDecoder
+from ihp_backend.network.timm_backbone import TimmBackbone
 from ihp_backend.parts import get_schema
 
 _SILENT = -30.0
@@ -23,6 +24,7 @@ class ParserConfig:
 
     Attributes:
         schema: Name of the part schema.
+        backbone: ``mobilenet_v2``, or the name of a feature extractor of timm, where that is installed.
         spares: Channels for parts that the schema does not know: the clicks alone define them.
         maps: Shape of a click's blob.
         map_size: Its size in working pixels, see ``localization_maps``.
@@ -36,6 +38,7 @@ class ParserConfig:
     """
 
     schema: str = "lip"
+    backbone: str = "mobilenet_v2"
     spares: int = 4
     maps: MapKind = "gaussian"
     map_size: float = 10.0
@@ -84,14 +87,24 @@ class HumanParser(nn.Module):
     Channels: those of the schema in its order, then the spare ones.
     """
 
-    def __init__(self, config: ParserConfig | None = None) -> None:
+    def __init__(self, config: ParserConfig | None = None, *, pretrained: bool = False) -> None:
+        """Makes the network; ``pretrained`` loads timm's weights of a backbone of timm.
+
+        Raises:
+            ValueError: If the schema or the backbone cannot be had.
+        """
         super().__init__()
         self.config = config or ParserConfig()
         channels = self.config.channels
-        self.backbone = MobileNetV2(channels if self.config.early_fusion else 0)
+        extra = channels if self.config.early_fusion else 0
+        self.backbone: MobileNetV2 | TimmBackbone
+        if self.config.backbone == "mobilenet_v2":
+            self.backbone = MobileNetV2(extra)
+        else:
+            self.backbone = TimmBackbone(self.config.backbone, extra, pretrained=pretrained)
         self.decoder = ClickDecoder(
             channels,
-            MobileNetV2.channels,
+            self.backbone.channels,
             width=self.config.width,
             fuses_clicks=self.config.late_fusion,
             uses_previous=self.config.previous,

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from ihp_backend.data.sample import DataSet
 from ihp_backend.localization import localization_maps
+from ihp_backend.network.backbone import MobileNetV2
 from ihp_backend.network.decoder import prototype_similarity
 from ihp_backend.network.parser import HumanParser, ParserConfig
 from ihp_backend.network.weights import save_parser
@@ -58,6 +59,8 @@ class TrainConfig:
         detail: Share of the training views that show a detail of the person.
         zoom: Greatest enlargement of such a detail.
         validate_every: Steps between validations.
+        patience: Stop after so many validations without a better score; 0 never stops early.
+        pretrained: Start a backbone of timm from timm's weights.
         seed: Makes the run repeatable.
         parser: The network.
         sampling: The simulated clicks.
@@ -79,6 +82,8 @@ class TrainConfig:
     detail: float = 0.2
     zoom: float = 3.0
     validate_every: int = 500
+    patience: int = 0
+    pretrained: bool = False
     seed: int = 1
     parser: ParserConfig = field(default_factory=ParserConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -134,7 +139,7 @@ class Trainer:
         """
         self.config, self.out, self.validate, self.device = config, out, validate, torch.device(device)
         torch.manual_seed(config.seed)
-        self.parser = HumanParser(config.parser)
+        self.parser = HumanParser(config.parser, pretrained=config.pretrained)
         if start is not None:
             load_start(self.parser, start)
         self.parser.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -158,6 +163,7 @@ class Trainer:
         )
         self.step = 0
         self.best = -math.inf
+        self.stale = 0
         self.info = {**(info or {}), "training": asdict(config)}
         out.mkdir(parents=True, exist_ok=True)
         written = json.dumps(asdict(config), indent=1)
@@ -176,6 +182,8 @@ class Trainer:
         """
         config = self.config
         stop = min(until or config.steps, config.steps)
+        if config.patience and self.stale >= config.patience:
+            return
         bar = tqdm(total=stop, initial=self.step, desc="train", unit="step", mininterval=5)
         parts: dict[str, float] = {}
         since = time.monotonic()
@@ -203,6 +211,9 @@ class Trainer:
                 self._save_state()
             if self.step % config.validate_every == 0 or self.step == stop:
                 self._validate()
+                if config.patience and self.stale >= config.patience:
+                    log.info("no better score in %d validations: stopped early", self.stale)
+                    break
         bar.close()
 
     def _losses(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
@@ -280,9 +291,15 @@ class Trainer:
         found = self.validate(averaged) if self.validate else {"score": float(self.step)}
         self._log(found)
         log.info("step %d: %s", self.step, ", ".join(f"{k} {v:.4f}" for k, v in found.items()))
+        self.stale += 1
         if found["score"] > self.best:
-            self.best = found["score"]
-            save_parser(averaged, self.out / "best", {**self.info, "step": self.step, "validation": found})
+            self.best, self.stale = found["score"], 0
+            try:
+                save_parser(averaged, self.out / "best", {**self.info, "step": self.step, "validation": found})
+            except (OSError, SafetensorError) as error:
+                raise TrainingError(
+                    f"{self.out / 'best'} cannot be written ({error}); what was there is kept"
+                ) from error
         self._save_state()
 
     def _log(self, values: dict[str, float]) -> None:
@@ -293,20 +310,25 @@ class Trainer:
         state = {
             "step": self.step,
             "best": self.best,
+            "stale": self.stale,
             "parser": self.parser.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
         part = self.out / "last.pt.part"
-        torch.save(state, part)
-        part.replace(self.out / "last.pt")
+        try:
+            torch.save(state, part)
+            part.replace(self.out / "last.pt")
+        except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
+            part.unlink(missing_ok=True)
+            raise TrainingError(f"{part} cannot be written ({error}); the state before it is kept") from error
 
     def _resume(self) -> None:
         state = torch.load(self.out / "last.pt", map_location=self.device, weights_only=True)
         self.parser.load_state_dict(state["parser"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.best = state["step"], state["best"]
+        self.step, self.best, self.stale = state["step"], state["best"], state["stale"]
         log.info("resuming at step %d", self.step)
 
 
@@ -322,7 +344,7 @@ def load_start(parser: HumanParser, path: Path) -> None:
     """
     try:
         weights = load_file(path)
-        if "stem.weight" in weights:
+        if "stem.weight" in weights and isinstance(parser.backbone, MobileNetV2):
             parser.backbone.load_image_weights(weights)
         else:
             parser.load_state_dict(weights)

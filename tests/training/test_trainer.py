@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -94,6 +96,40 @@ def test_the_best_is_kept_by_its_score(tmp_path: Path) -> None:
     _, info = load_parser(tmp_path / "best")
     assert info["step"] == 3
     assert info["version"] == "v"
+
+
+def test_it_stops_early_and_stays_stopped(tmp_path: Path) -> None:
+    scores = iter([0.5, 0.4, 0.3, 0.2])
+    config = replace(CONFIG, steps=40, validate_every=2, patience=2)
+    Trainer(config, Drawn(), tmp_path, validate=lambda parser: {"score": next(scores)}).run()
+    again = Trainer(config, Drawn(), tmp_path, validate=lambda parser: {"score": next(scores)})
+    again.run()
+    assert (again.step, again.best) == (6, 0.5)
+
+
+def test_a_full_disk_is_named_and_overwrites_nothing(tmp_path: Path) -> None:
+    """Files may grow to 100 KB: what a full disk does to the writer."""
+    Trainer(CONFIG, Drawn(), tmp_path).run(3)
+    before = {path: path.read_bytes() for path in (tmp_path / "last.pt", tmp_path / "best/model.safetensors")}
+    script = f"""
+import resource, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from test_trainer import CONFIG, Drawn, Trainer, TrainingError
+trainer = Trainer(CONFIG, Drawn(), Path({str(tmp_path)!r}))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    trainer.run()
+except TrainingError as error:
+    print("told:", error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert "told:" in done.stdout, done.stderr
+    assert "cannot be written" in done.stdout
+    assert {path: path.read_bytes() for path in before} == before
+    assert not list(tmp_path.glob("*.part"))
+    Trainer(CONFIG, Drawn(), tmp_path).run()  # and it goes on when there is room again
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(tmp_path: Path) -> None:
