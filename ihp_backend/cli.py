@@ -15,6 +15,7 @@ COMMANDS = {
     "connect": ("ihp_backend.commands.connect:connect", "Connect a project of an existing Label Studio."),
     "predict": ("ihp_backend.commands.predict:predict", "Cut the clicked parts out of one photo."),
     "evaluate": ("ihp_backend.commands.evaluate:evaluate", "Measure how many clicks the weights need."),
+    "bench": ("ihp_backend.commands.bench:bench", "Measure how fast it is on this machine."),
     "ablate": ("ihp_backend.commands.ablate:ablate", "Train once for each part of the method, and compare."),
     "train": ("ihp_backend.commands.train:train", "Train weights with simulated clicks."),
 }

@@ -1,0 +1,357 @@
+"""How fast it is: the server as Label Studio meets it, over HTTP on this machine, and its stages one by one.
+
+Photos are drawn, clicks are scripted, every figure is the median and the 95th percentile of many runs after a warm-up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import requests
+import torch
+from numpy.typing import NDArray
+
+from ihp_backend import __version__
+from ihp_backend.clicks import Click
+from ihp_backend.data.synthetic import draw_person
+from ihp_backend.demo.project import label_config_of
+from ihp_backend.inference.obedience import obey
+from ihp_backend.inference.parse import Parse
+from ihp_backend.inference.predictor import Predictor
+from ihp_backend.inference.tidy import tidy
+from ihp_backend.label_studio.image_decoding import decode_image
+from ihp_backend.label_studio.rle import decode, encode
+from ihp_backend.localization import Point, localization_maps
+
+SIZES = ((800, 600), (1024, 768), (4000, 3000))
+"""Width and height of the photos."""
+_TOKEN = "0" * 40
+_PLACES = {"Face": (0.5, 0.13), "Upper-clothes": (0.5, 0.36), "Left-arm": (0.57, 0.42), "Left-shoe": (0.54, 0.95)}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the result: what, on what, how long in milliseconds, or how many a second."""
+
+    what: str
+    on: str
+    median: float
+    p95: float
+    unit: str = "ms"
+
+
+def draw_photo(width: int, height: int, number: int = 0) -> bytes:
+    """Draws a person before a noisy wall and returns a JPEG; the figure is as high as the photo."""
+    figure, _ = draw_person(np.random.default_rng(number), 480, 320)
+    scale = height / 480
+    figure = cv2.resize(figure, (round(320 * scale), height), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+    margin = max(0, width - figure.shape[1])
+    photo = cv2.copyMakeBorder(figure, 0, 0, margin // 2, margin - margin // 2, cv2.BORDER_REPLICATE)[:, :width]
+    grain = np.random.default_rng(number).integers(0, 12, (height, width, 1), np.uint8)
+    photo = cv2.add(photo, np.repeat(grain, 3, axis=2))
+    done, code = cv2.imencode(".jpg", photo[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+    assert done
+    return code.tobytes()
+
+
+def timed(action: Callable[[int], object], runs: int, warm_up: int = 3) -> tuple[float, float]:
+    """Runs an action with its number, and returns median and 95th percentile in milliseconds."""
+    for number in range(warm_up):
+        action(-1 - number)
+    taken = []
+    for number in range(runs):
+        start = time.perf_counter()
+        action(number)
+        taken.append(1000 * (time.perf_counter() - start))
+    return _summary(taken)
+
+
+def _summary(taken: Sequence[float]) -> tuple[float, float]:
+    return float(np.median(taken)), float(np.percentile(taken, 95))
+
+
+def machine() -> dict[str, str]:
+    """Says on what the figures were measured."""
+    names = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    return {
+        "cpu": names[0] if names else platform.processor(),
+        "cores": str(os.cpu_count()),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "opencv": cv2.__version__,
+        "numpy": np.__version__,
+        "ihp": __version__,
+    }
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
+
+
+# The server, as Label Studio meets it
+
+
+class _Photos:
+    """Hands out photos on loopback: any name gives the photo of its size, so a new name is a photo never seen."""
+
+    def __init__(self, photos: dict[str, bytes]) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = photos[self.path.split("/")[2]]
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+
+class ServerUnderTest:
+    """`ihp serve` in a process of its own, and the requests that Label Studio would send it."""
+
+    def __init__(self, url: str, process: subprocess.Popen[bytes], ready_s: float) -> None:
+        self.url, self.process, self.ready_s = url, process, ready_s
+        self._local = threading.local()
+
+    def predict(self, photo: str, clicks: Sequence[tuple[str, float, float, bool]] | None, task: int = 1) -> Any:
+        """Asks for a photo's parts (``None``) or for what is clicked: label, x and y as shares, positive."""
+        session = getattr(self._local, "session", None)
+        if session is None:
+            session = self._local.session = requests.Session()
+        context = None
+        if clicks is not None:
+            context = {"result": [_keypoint(number, *click) for number, click in enumerate(clicks)]}
+        body = {
+            "tasks": [{"id": task, "data": {"image": f"/data/{photo}"}, "drafts": [], "annotations": []}],
+            "project": "1.1",
+            "label_config": label_config_of("lip"),
+            "params": {"context": context},
+        }
+        answer = session.post(f"{self.url}/predict", json=body, timeout=120)
+        answer.raise_for_status()
+        result = answer.json()["results"][0]["result"]
+        if not result:
+            raise RuntimeError(f"no mask for {photo}: {answer.text[:300]}")
+        return result
+
+    def peak_mb(self) -> float:
+        """Greatest resident memory of the server's processes so far, in MB."""
+        own = [self.process.pid, *_children(self.process.pid)]
+        lines = [line for pid in own for line in _lines(f"/proc/{pid}/status") if line.startswith("VmHWM")]
+        return sum(int(line.split()[1]) for line in lines) / 1000
+
+
+def _children(pid: int) -> list[int]:
+    text = " ".join(_lines(f"/proc/{pid}/task/{pid}/children"))
+    found = [int(child) for child in text.split()]
+    return [*found, *(grandchild for child in found for grandchild in _children(child))]
+
+
+def _keypoint(number: int, label: str, x: float, y: float, is_positive: bool) -> dict[str, Any]:
+    value = {"x": 100 * x, "y": 100 * y, "width": 0.3, "keypointlabels": [label]}
+    ends = {"from_name": "click", "to_name": "image", "type": "keypointlabels"}
+    return {"id": f"k{number}", "is_positive": is_positive, "value": value, **ends}
+
+
+@contextmanager
+def serving(photos: dict[str, bytes], weights: str) -> Iterator[ServerUnderTest]:
+    """Starts the server and waits until its model is loaded."""
+    source = _Photos(photos)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("IHP_")} | {
+            "IHP_LABEL_STUDIO_URL": source.url,
+            "IHP_LABEL_STUDIO_TOKEN": _TOKEN,
+            "IHP_WEIGHTS": weights,
+            "IHP_DATA_DIR": folder,
+            "IHP_LOG_LEVEL": "ERROR",
+            **{name: value for name, value in os.environ.items() if name in ("IHP_THREADS", "IHP_TORCH_THREADS")},
+        }
+        start = time.perf_counter()
+        process = subprocess.Popen([sys.executable, "-m", "ihp_backend", "serve", "--port", str(port)], env=environ)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            while time.perf_counter() - start < 120:
+                if process.poll() is not None:
+                    raise RuntimeError("the server stopped while it started; `ihp serve` shows why")
+                try:
+                    if requests.get(f"{url}/ready", timeout=1).status_code == 200:
+                        break
+                except requests.RequestException:
+                    pass
+                time.sleep(0.02)
+            yield ServerUnderTest(url, process, time.perf_counter() - start)
+        finally:
+            process.terminate()
+            process.wait(30)
+            source.server.shutdown()
+
+
+def through_http(weights: str, runs: int, note: Callable[[Row], None]) -> None:
+    """Measures the server over HTTP, and hands each row to ``note``."""
+    photos = {f"{w}x{h}": draw_photo(w, h) for w, h in SIZES}
+    with serving(photos, weights) as server:
+        note(Row("server ready", "", server.ready_s * 1000, server.ready_s * 1000))
+        for size in photos:
+            _clicks_on(server, size, runs, note)
+        for annotators in (1, 4, 16):
+            seconds = max(2.0, runs / 10)
+            note(Row("clicks a second", f"{annotators} at once", *_throughput(server, annotators, seconds), "1/s"))
+        note(Row("click, 4 annotators, one each 2 s", "1024x768", *_relaxed(server, 4, max(3, runs // 10))))
+        note(Row("peak memory", "server", server.peak_mb(), server.peak_mb(), "MB"))
+
+
+def _clicks_on(server: ServerUnderTest, size: str, runs: int, note: Callable[[Row], None]) -> None:
+    face, arm = ("Face", *_PLACES["Face"], True), ("Left-arm", *_PLACES["Left-arm"], True)
+    correction = [face, ("Face", 0.52, 0.2, False)]
+    few = max(5, runs // 3)
+    note(Row("cold click", size, *timed(lambda n: server.predict(f"{size}/c{n}", [face]), few)))
+    note(Row("warm click", size, *timed(lambda n: server.predict(f"{size}/w", [face], n), runs)))
+    note(Row("correction click", size, *timed(lambda n: server.predict(f"{size}/w", correction, n), runs)))
+    note(Row("second part", size, *timed(lambda n: server.predict(f"{size}/w", [arm], n), runs)))
+    note(Row("all parts", size, *timed(lambda n: server.predict(f"{size}/w", None), runs)))
+
+
+def _throughput(server: ServerUnderTest, annotators: int, seconds: float) -> tuple[float, float]:
+    """Clicks a second with so many annotators who never wait."""
+    until = time.perf_counter() + seconds
+
+    def annotate(who: int) -> int:
+        done = 0
+        while time.perf_counter() < until:
+            label = list(_PLACES)[done % len(_PLACES)]
+            server.predict(f"1024x768/t{who}", [(label, *_PLACES[label], True)], 1000 * who + done)
+            done += 1
+        return done
+
+    with ThreadPoolExecutor(annotators) as pool:
+        rate = sum(pool.map(annotate, range(annotators))) / seconds
+    return rate, rate
+
+
+def _relaxed(server: ServerUnderTest, annotators: int, clicks: int) -> tuple[float, float]:
+    """Median and 95th percentile of a click when each annotator clicks every two seconds."""
+    taken: list[float] = []
+
+    def annotate(who: int) -> None:
+        time.sleep(2 * who / annotators)
+        for number in range(clicks):
+            label = list(_PLACES)[number % len(_PLACES)]
+            start = time.perf_counter()
+            server.predict(f"1024x768/r{who}", [(label, *_PLACES[label], True)], 5000 + 100 * who + number)
+            taken.append(1000 * (time.perf_counter() - start))
+            time.sleep(max(0.0, 2 - (time.perf_counter() - start)))
+
+    with ThreadPoolExecutor(annotators) as pool:
+        list(pool.map(annotate, range(annotators)))
+    return _summary(taken)
+
+
+# The stages, one by one
+
+
+def stages(weights: str, runs: int, note: Callable[[Row], None]) -> None:
+    """Measures what a click consists of, within one process, and hands each row to ``note``."""
+    predictor = Predictor.load(weights)
+    for width, height in SIZES:
+        _stages_on(predictor, width, height, runs, note)
+
+
+def _stages_on(predictor: Predictor, width: int, height: int, runs: int, note: Callable[[Row], None]) -> None:
+    on = f"{width}x{height}"
+    code = draw_photo(width, height)
+    image = decode_image(code, max_pixels=10**9)
+    clicks = [Click(0.5 * width, 0.13 * height, "face")]
+    note(Row("decode", on, *timed(lambda n: decode_image(code, max_pixels=10**9), max(5, runs // 3))))
+    parse = predictor.parse(image, clicks, image_key=on)
+    note(Row("crop and resize", on, *timed(lambda n: parse.view.crop(image), runs)))
+    _network_stages(predictor, parse, clicks, on, runs, note)
+    note(Row("mask at full size", on, *timed(lambda n: parse.mask("face"), runs)))
+    mask = parse.mask("face")
+    note(Row("RLE", on, *timed(lambda n: encode(mask), runs)))
+    rle = encode(mask)
+    note(Row("JSON", on, *timed(lambda n: json.dumps(rle), runs)))
+
+
+def _network_stages(
+    predictor: Predictor, parse: Parse, clicks: Sequence[Click], on: str, runs: int, note: Callable[[Row], None]
+) -> None:
+    config, view = predictor.config, parse.view
+    points = [Point(*view.into(c.x, c.y), predictor.schema.names.index(c.part)) for c in clicks]
+    shape = (config.channels, view.height, view.width)
+    note(Row("localization maps", on, *timed(lambda n: localization_maps(points, *shape), runs)))
+    maps = torch.from_numpy(localization_maps(points, *shape))[None].to(predictor.device)
+    image = torch.zeros(1, 3, *shape[1:], device=predictor.device).contiguous(memory_format=torch.channels_last)
+    known = torch.zeros(1, config.channels, shape[1] // 2, shape[2] // 2, device=predictor.device)
+    known = known.contiguous(memory_format=torch.channels_last)
+
+    def network(_: int) -> Any:
+        with torch.inference_mode():
+            output = predictor.parser(image, maps, known)
+            return output.logits.cpu()
+
+    note(Row("network", on, *timed(network, runs)))
+    logits = network(0)[0].float().numpy()
+    note(Row("clean-up", on, *timed(lambda n: tidy(obey(logits.copy(), None, points), points), runs)))
+
+
+def codec(runs: int, note: Callable[[Row], None]) -> None:
+    """Measures the brush codec beside the SDK's, where that is installed, on a mask of 1000 blobs."""
+    mask = _blobs(3000, 4000, 1000)
+    rle = encode(mask)
+    on = "4000x3000, 1000 blobs"
+    note(Row("RLE encode", on, *timed(lambda n: encode(mask), runs)))
+    note(Row("RLE decode", on, *timed(lambda n: decode(rle, 3000, 4000), runs)))
+    try:
+        from label_studio_sdk.converter import brush
+    except ImportError:
+        return
+    rgba = np.repeat(mask.ravel().astype(np.uint8) * np.uint8(255), 4)
+    few = max(2, runs // 10)
+    note(Row("RLE encode, label-studio-sdk", on, *timed(lambda n: brush.encode_rle(rgba), few, 1)))  # type: ignore[no-untyped-call]
+    note(Row("RLE decode, label-studio-sdk", on, *timed(lambda n: brush.decode_rle(rle), few, 1)))
+
+
+def _blobs(height: int, width: int, count: int) -> NDArray[np.bool_]:
+    rng = np.random.default_rng(0)
+    mask = np.zeros((height, width), np.uint8)
+    for _ in range(count):
+        place = int(rng.integers(width)), int(rng.integers(height))
+        cv2.circle(mask, place, int(rng.integers(3, 40)), 1, thickness=-1)
+    return mask.astype(bool)
+
+
+def batches(weights: str, runs: int, note: Callable[[Row], None]) -> None:
+    """Measures pre-annotation without HTTP: decoded photos a second."""
+    predictor = Predictor.load(weights)
+    image = decode_image(draw_photo(512, 512), max_pixels=10**9)
+    median, p95 = timed(lambda n: predictor.predict(image), runs)
+    note(Row("pre-annotation", "512x512 decoded", 1000 / median, 1000 / p95, "1/s"))

@@ -1,0 +1,67 @@
+"""``ihp bench``: how fast it is on this machine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from ihp_backend.benchmark import Row, batches, codec, machine, stages, through_http
+from ihp_backend.inference.predictor import Predictor
+from ihp_backend.network.weights import WeightsError
+
+
+@click.command()
+@click.option("--weights", default="lip", show_default=True, help="Name in model_weights/, or a folder.")
+@click.option("--runs", default=50, show_default=True, type=click.IntRange(5), help="Of each row, after a warm-up.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the rows here, too.")
+@click.option("--markdown", is_flag=True, help="Print a table for a README.")
+def bench(weights: str, runs: int, json_file: Path | None, markdown: bool) -> None:
+    """Measures clicks over HTTP as Label Studio sends them, then each stage, then the brush codec.
+
+    \b
+    cold click        a photo that was never seen: download from this machine, decode, parse, encode
+    warm click        a part of a photo that was seen
+    correction click  two clicks of one part
+    all parts         the full parse, without a click
+
+    Run it on a quiet machine. The figures are medians and 95th percentiles.
+    """
+    rows: list[Row] = []
+
+    def note(row: Row) -> None:
+        rows.append(row)
+        click.echo(_line(row), err=markdown)
+
+    where = machine()
+    click.echo(", ".join(f"{name} {value}" for name, value in where.items()), err=markdown)
+    try:
+        Predictor.load(weights)  # an error of the weights is clearer here than in the server's log
+        through_http(weights, runs, note)
+        stages(weights, runs, note)
+        batches(weights, runs, note)
+        codec(runs, note)
+    except (WeightsError, RuntimeError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    if json_file:
+        found = {"machine": where, "runs": runs, "rows": [asdict(row) for row in rows]}
+        json_file.write_text(json.dumps(found, indent=1) + "\n")
+    if markdown:
+        click.echo(_table(rows))
+
+
+def _line(row: Row) -> str:
+    figures = f"{row.median:9.1f} {row.unit}"
+    if row.p95 != row.median:
+        figures += f"   p95 {row.p95:9.1f} {row.unit}"
+    return f"{row.what:36s} {row.on:24s} {figures}"
+
+
+def _table(rows: list[Row]) -> str:
+    lines = ["| | on | median | p95 |", "|---|---|---:|---:|"]
+    for row in rows:
+        p95 = f"{row.p95:.1f}" if row.p95 != row.median else ""
+        lines.append(f"| {row.what} | {row.on} | {row.median:.1f} {row.unit} | {p95} |")
+    return "\n".join(lines)
