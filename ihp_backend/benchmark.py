@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -138,12 +138,14 @@ class ServerUnderTest:
     def __init__(self, url: str, process: subprocess.Popen[bytes], ready_s: float) -> None:
         self.url, self.process, self.ready_s = url, process, ready_s
         self._local = threading.local()
+        self._sessions: list[requests.Session] = []
 
     def predict(self, photo: str, clicks: Sequence[tuple[str, float, float, bool]] | None, task: int = 1) -> Any:
         """Asks for a photo's parts (``None``) or for what is clicked: label, x and y as shares, positive."""
         session = getattr(self._local, "session", None)
         if session is None:
             session = self._local.session = requests.Session()
+            self._sessions.append(session)
         context = None
         if clicks is not None:
             context = {"result": [_keypoint(number, *click) for number, click in enumerate(clicks)]}
@@ -159,6 +161,11 @@ class ServerUnderTest:
         if not result:
             raise RuntimeError(f"no mask for {photo}: {answer.text[:300]}")
         return result
+
+    def close(self) -> None:
+        """Closes the connections."""
+        for session in self._sessions:
+            session.close()
 
     def peak_mb(self) -> float:
         """Greatest resident memory of the server's processes so far, in MB."""
@@ -208,11 +215,13 @@ def serving(photos: dict[str, bytes], weights: str) -> Iterator[ServerUnderTest]
                 except requests.RequestException:
                     pass
                 time.sleep(0.02)
-            yield ServerUnderTest(url, process, time.perf_counter() - start)
+            with closing(ServerUnderTest(url, process, time.perf_counter() - start)) as server:
+                yield server
         finally:
             process.terminate()
             process.wait(30)
             source.server.shutdown()
+            source.server.server_close()
 
 
 def through_http(weights: str, runs: int, note: Callable[[Row], None]) -> None:
