@@ -19,10 +19,11 @@ _CERTAIN = 0.8
 
 
 def tidy(logits: NDArray[np.float32], points: Sequence[Point]) -> NDArray[np.float32]:
-    """Removes the islands of each channel that hold no positive click and are small beside the rest of it.
+    """Removes islands that hold no positive click.
 
-    Of a channel that is clicked elsewhere, the islands of which the network is not sure go, too. The channel's logit
-    is lowered there to just below the runner-up's, so the runner-up takes over.
+    Of every channel, those that are small beside the rest of it. Of a channel that is clicked elsewhere also those of
+    which the network is not sure, and those on another figure: a click means one person. The runner-up takes over; on
+    another figure, the background.
 
     Args:
         logits: (K, h, w), one cell for 2x2 pixels of the points' coordinates; changed in place.
@@ -32,30 +33,49 @@ def tidy(logits: NDArray[np.float32], points: Sequence[Point]) -> NDArray[np.flo
         The logits.
     """
     winner = logits.argmax(0)
-    _, height, width = logits.shape
-    clicked: dict[int, list[tuple[int, int]]] = {}
-    for x, y, channel, is_positive in points:
-        row, column = int(y // 2), int(x // 2)
-        if is_positive and 0 <= row < height and 0 <= column < width:
-            clicked.setdefault(channel, []).append((row, column))
-    for channel in np.unique(winner):
+    clicked = _cells(points, *winner.shape)
+    figures = _figures(winner)
+    meant = {figures[cell] for channel, cells in clicked.items() if channel for cell in cells}
+    for channel in (int(c) for c in np.unique(winner)):
         count, islands, stats, _ = cv2.connectedComponentsWithStats((winner == channel).astype(np.uint8))
         if count <= 2 and (stats[-1, cv2.CC_STAT_AREA] >= _LEAST_CELLS or channel in clicked):
             continue
         sizes = stats[:, cv2.CC_STAT_AREA]
-        least = max(_LEAST_CELLS, _LEAST_SHARE * sizes[1:].sum())
-        is_speck = sizes < least
-        if channel in clicked and count > 2:
-            is_speck |= _mean_probabilities(logits, int(channel), islands, sizes) < _CERTAIN
-            for row, column in clicked[int(channel)]:
-                is_speck[islands[row, column]] = False
-        is_speck[0] = False
-        rows, columns = np.nonzero(is_speck[islands])
+        is_speck = sizes < max(_LEAST_CELLS, _LEAST_SHARE * sizes[1:].sum())
+        is_foreign: NDArray[np.bool_] = np.zeros(count, bool)
+        if channel and channel in clicked:
+            is_speck |= _mean_probabilities(logits, channel, islands, sizes) < _CERTAIN
+            figure_of = np.zeros(count, np.int32)
+            figure_of[islands] = figures
+            is_foreign |= ~np.isin(figure_of, list(meant))
+        kept = [0, *(islands[cell] for cell in clicked.get(channel, ()))]
+        is_speck[kept] = is_foreign[kept] = False
+        rows, columns = np.nonzero((is_speck | is_foreign)[islands])
         if len(rows):
             there = logits[:, rows, columns]
+            best = there[channel].copy()
             there[channel] = -np.inf
             logits[channel, rows, columns] = there.max(0) - np.float32(0.1)
+            foreign = is_foreign[islands[rows, columns]]
+            logits[0, rows[foreign], columns[foreign]] = best[foreign]
     return logits
+
+
+def _cells(points: Sequence[Point], height: int, width: int) -> dict[int, list[tuple[int, int]]]:
+    """The cells (row, column) of the positive clicks, by channel."""
+    cells: dict[int, list[tuple[int, int]]] = {}
+    for x, y, channel, is_positive in points:
+        row, column = int(y // 2), int(x // 2)
+        if is_positive and 0 <= row < height and 0 <= column < width:
+            cells.setdefault(channel, []).append((row, column))
+    return cells
+
+
+def _figures(winner: NDArray[np.intp]) -> NDArray[np.int32]:
+    """Numbers the connected pieces of what is not background, small gaps closed."""
+    reach = max(3, round(0.02 * max(winner.shape)))
+    seen = cv2.morphologyEx((winner != 0).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8))
+    return cv2.connectedComponents(seen)[1].astype(np.int32)
 
 
 def _mean_probabilities(

@@ -9,10 +9,10 @@ from ihp_backend.inference.tidy import tidy
 from ihp_backend.localization import Point
 
 
-def logits_of(winner: NDArray[np.int64], channels: int = 4) -> NDArray[np.float32]:
+def logits_of(winner: NDArray[np.int64], channels: int = 4, runner_up: int = 0) -> NDArray[np.float32]:
     logits = np.zeros((channels, *winner.shape), np.float32)
     np.put_along_axis(logits, winner[None], 5, axis=0)
-    logits[0] += 1  # the background is the runner-up
+    logits[runner_up] += 1
     return logits
 
 
@@ -37,7 +37,7 @@ def test_specks_become_the_runner_up() -> None:
 
 def test_a_clicked_speck_stays() -> None:
     clicks = [Point(2 * 46, 2 * 3, 1), Point(2 * 10 + 1, 2 * 10 + 1, 2)]
-    said = tidy(logits_of(scene()), clicks).argmax(0)
+    said = tidy(logits_of(scene()), [*clicks, Point(2 * 35, 2 * 32, 1)]).argmax(0)
     assert np.array_equal(said, scene())
 
 
@@ -54,13 +54,26 @@ def test_the_rest_is_untouched() -> None:
 
 
 def test_of_a_clicked_part_only_sure_islands_stay() -> None:
-    winner = np.zeros((40, 50), np.int64)
+    winner = np.full((40, 50), 3)
     winner[5:20, 5:20] = winner[5:20, 30:45] = winner[25:38, 5:20] = 1
-    logits = logits_of(winner)
-    logits[1, 25:38, 5:20] = 1.5  # 0.5 above the background: about 0.5 sure
+    logits = logits_of(winner, runner_up=3)
+    logits[1, 25:38, 5:20] = 1.5  # 0.5 above the runner-up: about half sure
     said = tidy(logits.copy(), [Point(20, 20, 1)]).argmax(0)
     assert (said[5:20, 5:20] == 1).all()
     assert (said[5:20, 30:45] == 1).all()
     assert not (said[25:38, 5:20] == 1).any()
     assert (tidy(logits.copy(), []).argmax(0) == winner).all()
     assert (tidy(logits.copy(), [Point(20, 20, 1), Point(20, 60, 1)]).argmax(0) == winner).all()
+
+
+def test_a_click_means_one_person() -> None:
+    winner = np.zeros((60, 80), np.int64)
+    for left in (5, 50):  # two people: part 1 on top of part 2
+        winner[5:20, left : left + 20] = 1
+        winner[20:50, left : left + 20] = 2
+    said = tidy(logits_of(winner), [Point(2 * 10, 2 * 10, 1)]).argmax(0)
+    assert (said[5:20, 5:25] == 1).all()
+    assert (said[5:20, 50:70] == 0).all()
+    assert (said[20:50] == winner[20:50]).all()  # what is not clicked stays
+    both = tidy(logits_of(winner), [Point(2 * 10, 2 * 10, 1), Point(2 * 60, 2 * 10, 1)]).argmax(0)
+    assert np.array_equal(both, winner)
