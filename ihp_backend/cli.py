@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 
 import click
 
-from ihp_backend import __version__
+from ihp_backend import __version__, process
 
 COMMANDS = {
     "serve": ("ihp_backend.commands.serve:serve", "Answer Label Studio's clicks over HTTP."),
@@ -33,9 +32,7 @@ class LazyGroup(click.Group):
         """Imports a subcommand, or returns ``None`` if there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
-        # Beside another busy process, torch's threads that spin while they wait make it twenty times slower.
-        # This must be said before torch is imported.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        process.prepare()
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from functools import cache
 from threading import BoundedSemaphore, Lock, Thread
@@ -41,7 +42,7 @@ class Runtime:
         self.images = ImageLoader(settings)
         self.connections = Connections(settings.data_dir / "connections")
         self.workbench = Workbench()
-        self.computing = BoundedSemaphore(settings.threads)
+        self.computing = BoundedSemaphore(settings.threads or max(1, (os.cpu_count() or 1) // 4))
         self.metrics = Metrics()
         self._load_predictor = load_predictor or self._load_from_settings
         self._predictor: Predictor | None = None

@@ -32,7 +32,7 @@ class Settings:
 
     host: str = _option("127.0.0.1", "Address to listen on.")
     port: int = _option(9090, "Port to listen on; 0 takes a free one.", least=0, most=65535)
-    threads: int = _option(8, "Requests answered at the same time.", least=1, most=256)
+    threads: int = _option(0, "Predictions computed at the same time; 0: one for each 4 cores.", least=0, most=256)
     torch_threads: int = _option(0, "CPU threads of one forward pass; 0 leaves torch's choice.", least=0)
     queue_limit: int = _option(64, "Requests waiting or running before new ones get 503.", least=1)
     max_body_mb: int = _option(64, "Largest request, in MB; every request carries the draft's masks.", least=1)
@@ -54,7 +54,7 @@ class Settings:
     max_image_bytes: int = _option(100_000_000, "Largest image file, in bytes.", least=1)
     max_image_pixels: int = _option(100_000_000, "Largest image, in pixels.", least=1, most=2**30)
     fetch_timeout_s: float = _option(20.0, "Longest download of an image, in seconds.", least=0.01, most=600)
-    image_cache_mb: int = _option(512, "Memory for decoded images, in MB.", least=0)
+    image_cache_mb: int = _option(256, "Memory for decoded images, in MB.", least=0)
     log_level: str = _option("INFO", "DEBUG, INFO, WARNING or ERROR.")
 
     def __post_init__(self) -> None:

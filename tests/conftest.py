@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,11 +17,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from ihp_backend import process
 from ihp_backend.clicks import Click
 from ihp_backend.parts import LIP
 
-# As `ihp` does, before torch is imported: its spinning threads starve on a busy machine.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+process.prepare()  # as `ihp` does, before torch is imported
 
 GOLDEN = Path(__file__).parent / "golden"
 TOKEN = "0123456789abcdef0123456789abcdef01234567"

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from conftest import TOKEN, ImageHost, golden
 from label_studio_sdk.converter.brush import decode_rle
 
-from ihp_backend import __version__, cli
+from ihp_backend import __version__, cli, process
 from ihp_backend.network.parser import HumanParser, ParserConfig
 from ihp_backend.network.weights import save_parser
 
@@ -152,3 +152,13 @@ def test_serve_answers_a_click_in_flight_before_it_stops(
     assert "method=POST path=/predict status=400" in lines
     assert f"request={refused.headers['X-Request-ID']}" in lines
     assert TOKEN not in lines
+
+
+def test_a_process_is_prepared_where_there_is_no_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise OSError(name)
+
+    monkeypatch.setattr("ctypes.CDLL", missing)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    process.prepare()
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"

@@ -37,7 +37,7 @@ def test_every_kind_of_value_is_read() -> None:
     [
         ("IHP_PORT", "http", "a whole number"),
         ("IHP_PORT", "70000", "0 to 65535"),
-        ("IHP_THREADS", "0", "1 to 256"),
+        ("IHP_THREADS", "-1", "0 to 256"),
         ("IHP_FETCH_TIMEOUT_S", "nan", "0.01 to 600"),
         ("IHP_FETCH_TIMEOUT_S", "inf", "0.01 to 600"),
         ("IHP_ALLOWED_HOSTS", "a.example,https://b.example/", "a.example:9000"),
@@ -71,3 +71,8 @@ def test_secrets_come_from_files_and_stay_out_of_the_repr(tmp_path: Path) -> Non
 
 def test_the_table_has_every_option() -> None:
     assert Settings.table().count("`IHP_") == len(Settings.__dataclass_fields__)
+
+
+def test_the_documented_table_is_the_real_one() -> None:
+    documented = (Path(__file__).parents[1] / "docs" / "settings.md").read_text()
+    assert Settings.table() in documented
