@@ -153,11 +153,16 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
                     wanted=[label],
                     accepted=scene.guides(label, corrected),
                     image_key=key,
+                    suggest=config.suggest == "all",
+                    everyone=config.people == "everyone",
+                    overlap=config.overlap == "yes",
                 )
             with metrics.stage("encode"):
                 scores.append(prediction.scores[label])
-                for answer in scene.answers(label, prediction.masks[label], corrected):
-                    regions.append(brush_region(answer.mask, answer.label, scores[-1], config, answer.id))
+                answers = scene.answers(label, prediction.masks, corrected, may_overlap=config.overlap == "yes")
+                for answer in answers:
+                    score = prediction.scores.get(answer.label, scores[-1])
+                    regions.append(brush_region(answer.mask, answer.label, score, config, answer.id))
                     self._runtime.workbench.remember(
                         self._task_key(task), answer.id, answer.label, answer.mask, scene.keypoints
                     )

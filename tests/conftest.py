@@ -62,9 +62,11 @@ class DiscModel:
         wanted: Sequence[str] | None = None,
         accepted: Mapping[str, NDArray[np.bool_]] | None = None,
         image_key: str | None = None,
+        **options: bool,
     ) -> Prediction:
         self.calls.append(
             {
+                "options": options,
                 "clicks": list(clicks),
                 "wanted": wanted,
                 "accepted": dict(accepted or {}),

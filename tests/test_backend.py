@@ -186,6 +186,28 @@ def test_a_negative_click_reaches_the_model_as_one(parser: InteractiveHumanParsi
     assert [click.is_positive for click in disc_model.calls[-1]["clicks"]] == [True, False]
 
 
+def test_options_of_the_label_config_reach_the_model(runtime: Runtime, disc_model: DiscModel) -> None:
+    xml = CLICK["label_config"].replace("<KeyPointLabels ", '<KeyPointLabels ihp_suggest="all" ihp_people="everyone" ')
+    parser = InteractiveHumanParsing(project_id=CLICK["project"], label_config=xml, runtime=runtime)
+    parser.predict(CLICK["tasks"], CONTEXT)
+    assert disc_model.calls[-1]["options"] == {"suggest": True, "everyone": True, "overlap": False}
+
+
+def test_a_correction_before_the_draft_is_saved_keeps_the_region(
+    parser: InteractiveHumanParsing, disc_model: DiscModel
+) -> None:
+    """Accepted a second ago: the keypoint is gone, and the draft does not have the mask yet."""
+    (first,) = parser.predict(CLICK["tasks"], {"result": [keypoint("Building", "k1")]})
+    (second,) = parser.predict(CLICK["tasks"], {"result": [keypoint("Building", "k2")]})
+    assert second["result"][0]["id"] == first["result"][0]["id"]
+    assert disc_model.calls[-1]["accepted"].keys() == {"Building"}
+    # Not accepted: the first keypoint is open still.
+    results = [keypoint("Building", "k2"), keypoint("Building", "k3")]
+    parser.predict(CLICK["tasks"], {"result": results})
+    parser.predict(CLICK["tasks"], {"result": [keypoint("Road", "k4")]})
+    assert disc_model.calls[-1]["clicks"][0].part == "Road"
+
+
 def test_an_empty_mask_gives_no_region(parser: InteractiveHumanParsing) -> None:
     (item,) = parser.predict(CLICK["tasks"], {"result": [keypoint("Building", is_positive=False)]})
     assert item["result"] == []

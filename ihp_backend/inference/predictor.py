@@ -110,6 +110,9 @@ class Predictor:
         wanted: Sequence[str] | None = None,
         accepted: Mapping[str, NDArray[np.bool_]] | None = None,
         image_key: str | None = None,
+        suggest: bool = False,
+        everyone: bool = False,
+        overlap: bool = False,
     ) -> Prediction:
         """Answers with masks.
 
@@ -122,22 +125,27 @@ class Predictor:
                 excepted.
             accepted: Masks (H, W) that the annotator has accepted. Other labels' masks guide and are not touched.
             image_key: Names the image for the memory of its coarse parse; ``None`` remembers nothing.
+            suggest: Answer, beside the wanted labels, the others that are seen and not accepted.
+            everyone: A click means everyone in the image, not the one person it is on.
+            overlap: New masks may run over accepted ones.
 
         Raises:
             ValueError: If a click, wanted or accepted label is not among the labels, or the image has another shape.
         """
         labels = labels if labels is not None else {name: (name,) for name in self.schema.names}
         accepted = accepted or {}
-        parse = self.parse(image, clicks, labels=labels, accepted=accepted, image_key=image_key)
-        if wanted is None:
+        parse = self.parse(image, clicks, labels=labels, accepted=accepted, image_key=image_key, everyone=everyone)
+        asked = list(wanted or ())
+        if wanted is None or suggest:
             background = self.schema.names[:1]
-            wanted = [label for label, parts in labels.items() if parts != background and label not in accepted]
-            wanted = [label for label in wanted if parse.is_seen(label) and parse.score(label) >= _LEAST_SCORE]
+            others = [label for label, parts in labels.items() if parts != background and label not in accepted]
+            seen = [label for label in others if parse.is_seen(label) and parse.score(label) >= _LEAST_SCORE]
+            asked += [label for label in seen if label not in asked]
         masks, scores = {}, {}
-        for label in wanted:
+        for label in asked:
             mask = parse.mask(label)
             for other, taken in accepted.items():
-                if other != label:
+                if other != label and not overlap:
                     mask &= ~taken
             if mask.any() or label in {c.part for c in clicks}:
                 masks[label], scores[label] = mask, parse.score(label)
@@ -152,6 +160,7 @@ class Predictor:
         accepted: Mapping[str, NDArray[np.bool_]] | None = None,
         image_key: str | None = None,
         previous: Parse | None = None,
+        everyone: bool = False,
     ) -> Parse:
         """Parses the photo; see ``predict``. ``previous`` is the parse before the newest click, if it is at hand."""
         labels = labels if labels is not None else {name: (name,) for name in self.schema.names}
@@ -160,7 +169,8 @@ class Predictor:
         height, width = image.shape[:2]
         coarse = self._look(image, image_key)
         channels = Channels(self.schema, self.config.spares, labels, clicks, accepted, coarse)
-        box = person_box(coarse, clicks, accepted, height, width)
+        meant, shown = ((), {}) if everyone else (clicks, accepted)
+        box = person_box(coarse, meant, shown, height, width)
         view = View(box, *working_size(box.height, box.width, area=self.config.area))
         known = self._nothing_known(view)
         if previous is not None:
@@ -179,7 +189,7 @@ class Predictor:
             channel = channels.at(click.part, click.x, click.y)
             if channel is not None:
                 points.append(Point(*view.into(click.x, click.y), channel, click.is_positive))
-        return self._run(image, view, points, known, channels, clicks)
+        return self._run(image, view, points, known, channels, clicks, everyone=everyone)
 
     def warm(self, image: NDArray[np.uint8], image_key: str) -> None:
         """Does ahead what the first click on an image would have to wait for."""
@@ -213,6 +223,8 @@ class Predictor:
         known: NDArray[np.float32],
         channels: Channels,
         clicks: Sequence[Click],
+        *,
+        everyone: bool = False,
     ) -> Parse:
         config = self.config
         rgb = (view.crop(image).astype(np.float32) * np.float32(1 / 127.5) - np.float32(1)).transpose(2, 0, 1)
@@ -227,7 +239,7 @@ class Predictor:
             height=image.shape[0],
             width=image.shape[1],
             view=view,
-            logits=tidy(obey(logits, embedding, points), points),
+            logits=tidy(obey(logits, embedding, points), points, one_person=not everyone),
             channels=channels,
             clicks=tuple(clicks),
         )

@@ -18,7 +18,7 @@ _CERTAIN = 0.8
 """Of a part that is clicked, islands without a click stay if the network is as sure of them on average."""
 
 
-def tidy(logits: NDArray[np.float32], points: Sequence[Point]) -> NDArray[np.float32]:
+def tidy(logits: NDArray[np.float32], points: Sequence[Point], *, one_person: bool = True) -> NDArray[np.float32]:
     """Removes islands that hold no positive click.
 
     Of every channel, those that are small beside the rest of it. Of a channel that is clicked elsewhere also those of
@@ -28,6 +28,7 @@ def tidy(logits: NDArray[np.float32], points: Sequence[Point]) -> NDArray[np.flo
     Args:
         logits: (K, h, w), one cell for 2x2 pixels of the points' coordinates; changed in place.
         points: Clicks in working pixels.
+        one_person: Whether a click means the figure that it is on.
 
     Returns:
         The logits.
@@ -47,7 +48,8 @@ def tidy(logits: NDArray[np.float32], points: Sequence[Point]) -> NDArray[np.flo
             is_speck |= _mean_probabilities(logits, channel, islands, sizes) < _CERTAIN
             figure_of = np.zeros(count, np.int32)
             figure_of[islands] = figures
-            is_foreign |= ~np.isin(figure_of, list(meant))
+            if one_person:
+                is_foreign |= ~np.isin(figure_of, list(meant))
         kept = [0, *(islands[cell] for cell in clicked.get(channel, ()))]
         is_speck[kept] = is_foreign[kept] = False
         rows, columns = np.nonzero((is_speck | is_foreign)[islands])

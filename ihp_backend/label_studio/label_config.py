@@ -23,6 +23,8 @@ A config that works:
   <BrushLabels name="mask" toName="image" smart="false"><Label value="Face"/></BrushLabels>
 </View>"""
 _MAX_LENGTH = 1_000_000
+OPTIONS = {"suggest": ("clicked", "all"), "people": ("one", "everyone"), "overlap": ("no", "yes")}
+"""Our own attributes of <KeyPointLabels>, without their prefix ``ihp_``, and their choices, the default first."""
 
 
 class LabelConfigError(ValueError):
@@ -40,6 +42,9 @@ class LabelConfig:
         brush: Name of the brush control.
         labels: Labels of the brush control, in their order.
         predicted_values: For each label the names in its attribute ``predicted_values``.
+        suggest: After a click answer the ``clicked`` label, or ``all`` that are seen and not accepted yet.
+        people: A click means ``one`` person, or ``everyone`` in the photo.
+        overlap: Whether a new mask may run over accepted ones: ``no`` or ``yes``.
     """
 
     image: str
@@ -48,6 +53,9 @@ class LabelConfig:
     brush: str
     labels: tuple[str, ...]
     predicted_values: tuple[tuple[str, ...], ...]
+    suggest: str = "clicked"
+    people: str = "one"
+    overlap: str = "no"
 
     @staticmethod
     def parse(xml: str) -> LabelConfig:
@@ -115,7 +123,23 @@ def _parse(xml: str) -> LabelConfig:
         predicted_values=tuple(
             tuple(name.strip() for name in tag.get("predicted_values", "").split(",") if name.strip()) for tag in labels
         ),
+        **_options(keypoint),
     )
+
+
+def _options(keypoint: Element) -> dict[str, str]:
+    known = {f"ihp_{name}": (name, choices) for name, choices in OPTIONS.items()}
+    found = {}
+    for attribute, value in keypoint.attrib.items():
+        if not attribute.startswith("ihp_"):
+            continue
+        if attribute not in known:
+            raise LabelConfigError(f"<KeyPointLabels> has the attribute {attribute!r}; expected {', '.join(known)}")
+        name, choices = known[attribute]
+        if value not in choices:
+            raise LabelConfigError(f'<KeyPointLabels> has {attribute}="{value}"; expected {" or ".join(choices)}')
+        found[name] = value
+    return found
 
 
 def _controls(root: Element, name: str, images: dict[str | None, Element]) -> list[Element]:

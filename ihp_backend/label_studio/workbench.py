@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from time import monotonic
@@ -153,33 +153,49 @@ class Scene:
             guides[accepted.label] = accepted.mask if known is None else known | accepted.mask
         return guides
 
-    def answers(self, label: str, mask: NDArray[np.bool_], corrected: AcceptedMask | None) -> list[AcceptedMask]:
-        """Makes the regions of the answer.
+    def answers(
+        self,
+        label: str,
+        masks: Mapping[str, NDArray[np.bool_]],
+        corrected: AcceptedMask | None,
+        *,
+        may_overlap: bool = False,
+    ) -> list[AcceptedMask]:
+        """Makes the regions of the answer: the clicked label's first.
 
         A corrected mask keeps its id, by which Label Studio replaces it, and changes only where it is clicked on.
         Guesses of a prediction give way: they are answered again without what the new mask takes.
 
         Args:
             label: The clicked label.
-            mask: (H, W), what the network says it is.
+            masks: (H, W) of each answered label, what the network says they are.
             corrected: The mask that is corrected, if there is one.
+            may_overlap: Whether masks of one label may overlap.
         """
-        own = [c for c in self.clicks if c.part == label]
+        mask = masks[label]
         if corrected is not None and not corrected.is_guess:
-            mask = only_where_clicked(corrected.mask, mask, own)
+            mask = only_where_clicked(corrected.mask, mask, [c for c in self.clicks if c.part == label])
         for other in self.accepted:
-            if other.label == label and other is not corrected:
+            if other.label == label and other is not corrected and not may_overlap:
                 mask = mask & ~other.mask
         if not mask.any():
             return []
-        region_id = corrected.id if corrected is not None else uuid.uuid4().hex[:10]
-        answers = [AcceptedMask(region_id, label, mask)]
+        answers = [AcceptedMask(corrected.id if corrected is not None else _new_id(), label, mask)]
+        guesses = {other.label for other in self.accepted if other.is_guess}
+        for name, suggested in masks.items():
+            rest = suggested & ~mask
+            if name != label and name not in guesses and rest.any():
+                answers.append(AcceptedMask(_new_id(), name, rest))
         for other in self.accepted:
             if other.is_guess and other.label != label and (other.mask & mask).any():
                 rest = other.mask & ~mask
                 if rest.any():
                     answers.append(AcceptedMask(other.id, other.label, rest))
         return answers
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex[:10]
 
 
 def _distance(mask: NDArray[np.bool_], click: Click) -> float:

@@ -88,6 +88,27 @@ def test_parts_do_not_overlap(predictor: Predictor, height: int, width: int) -> 
     assert 0 <= prediction.score <= 1
 
 
+def test_whole_body_help_adds_what_is_seen_and_not_accepted(predictor: Predictor) -> None:
+    image, click = noise(7, 120, 90), [Click(40, 30, "face")]
+    alone = predictor.predict(image, click, wanted=["face"])
+    helped = predictor.predict(image, click, wanted=["face"], suggest=True)
+    assert next(iter(helped.masks)) == "face"
+    assert np.array_equal(helped.masks["face"], alone.masks["face"])
+    assert "background" not in helped.masks
+    assert np.stack(list(helped.masks.values())).sum(0).max() == 1
+    other = next((label for label in helped.masks if label != "face"), None)
+    if other is not None:
+        accepted = {other: helped.masks[other]}
+        assert other not in predictor.predict(image, click, wanted=["face"], suggest=True, accepted=accepted).masks
+
+
+def test_overlap_can_be_allowed(predictor: Predictor) -> None:
+    image, click = noise(8, 60, 60), [Click(30, 30, "face")]
+    accepted = {"hair": np.ones((60, 60), bool)}
+    assert not predictor.predict(image, click, wanted=["face"], accepted=accepted).masks["face"].any()
+    assert predictor.predict(image, click, wanted=["face"], accepted=accepted, overlap=True).masks["face"][30, 30]
+
+
 def test_a_label_of_several_parts_is_their_union(predictor: Predictor) -> None:
     image = noise(2, 80, 60)
     union = predictor.parse(image, labels={"Upper body": LABELS["Upper body"], "hair": ("hair",)}).mask("Upper body")

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from label_studio_sdk.label_interface import LabelInterface
 
-from ihp_backend.label_studio.label_config import LabelConfig, LabelConfigError
+from ihp_backend.label_studio.label_config import OPTIONS, LabelConfig, LabelConfigError
 from ihp_backend.parts import LIP, SCHEMAS
 
 FOLDER = Path(__file__).parents[2] / "label_config"
@@ -115,6 +115,34 @@ def test_the_pair_on_one_image_is_found_among_two_images() -> None:
       <BrushLabels name="mb" toName="b"><Label value="Face"/></BrushLabels></View>"""
     config = LabelConfig.parse(xml)
     assert (config.keypoint, config.brush, config.data_key) == ("kb", "mb", "b")
+
+
+def test_options_of_ours() -> None:
+    plain = LabelConfig.parse(own('<Label value="Face"/>'))
+    assert (plain.suggest, plain.people, plain.overlap) == ("clicked", "one", "no")
+    xml = own('<Label value="Face"/>', 'smart="true" ihp_suggest="all" ihp_people="everyone" ihp_overlap="yes"')
+    config = LabelConfig.parse(xml)
+    assert (config.suggest, config.people, config.overlap) == ("all", "everyone", "yes")
+    LabelInterface(xml).validate()
+
+
+@pytest.mark.parametrize(
+    ("attribute", "expected"),
+    [
+        ('ihp_suggest="some"', 'ihp_suggest="some"; expected clicked or all'),
+        ('ihp_person="one"', "'ihp_person'; expected ihp_suggest, ihp_people, ihp_overlap"),
+        ('ihp_people=""', 'ihp_people=""; expected one or everyone'),
+    ],
+)
+def test_an_option_that_cannot_be_is_named_with_its_choices(attribute: str, expected: str) -> None:
+    with pytest.raises(LabelConfigError, match=expected):
+        LabelConfig.parse(own('<Label value="Face"/>', attribute))
+
+
+def test_the_options_are_documented() -> None:
+    page = (FOLDER.parent / "docs" / "label-config.md").read_text()
+    for name, choices in OPTIONS.items():
+        assert f"| `ihp_{name}` | {', '.join(f'`{choice}`' for choice in choices)} |" in page
 
 
 @pytest.mark.parametrize(

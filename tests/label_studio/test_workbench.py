@@ -92,7 +92,7 @@ def test_a_click_in_or_near_a_mask_of_its_label_corrects_it_and_keeps_its_id() -
     mine = AcceptedMask("r1", "Face", square(10, 10))
     there = scene(mine, clicks=(Click(35, 15, "Face"),))
     assert there.corrected("Face") is mine
-    (answer,) = there.answers("Face", square(10, 10) | square(10, 30, 10), mine)
+    (answer,) = there.answers("Face", {"Face": square(10, 10) | square(10, 30, 10)}, mine)
     assert answer.id == "r1"
     assert np.array_equal(answer.mask, square(10, 10) | square(10, 30, 10))
     assert there.guides("Face", mine).keys() == {"Face"}
@@ -103,7 +103,7 @@ def test_a_click_far_from_it_begins_a_new_mask_and_leaves_it_alone() -> None:
     there = scene(mine, clicks=(Click(60, 40, "Face"),))
     assert there.corrected("Face") is None
     assert there.guides("Face", None) == {}
-    (answer,) = there.answers("Face", square(30, 50) | square(0, 0, 10), None)
+    (answer,) = there.answers("Face", {"Face": square(30, 50) | square(0, 0, 10)}, None)
     assert answer.id != "r1"
     assert np.array_equal(answer.mask, square(30, 50))
 
@@ -128,7 +128,7 @@ def test_a_guess_gives_way_and_is_answered_again() -> None:
     guess = AcceptedMask("g", "Coat", square(10, 10), is_guess=True)
     apart = AcceptedMask("h", "Hat", square(40, 50, 10), is_guess=True)
     covered = AcceptedMask("i", "Scarf", square(12, 12, 3), is_guess=True)
-    new, rest = scene(guess, apart, covered).answers("Face", square(10, 10, 15), None)
+    new, rest = scene(guess, apart, covered).answers("Face", {"Face": square(10, 10, 15)}, None)
     assert (new.label, rest.label, rest.id) == ("Face", "Coat", "g")
     assert not (new.mask & rest.mask).any()
     assert np.array_equal(new.mask | rest.mask, square(10, 10))
@@ -136,11 +136,11 @@ def test_a_guess_gives_way_and_is_answered_again() -> None:
 
 def test_a_guess_of_the_own_label_is_replaced_as_a_whole() -> None:
     guess = AcceptedMask("g", "Face", square(10, 10), is_guess=True)
-    (answer,) = scene(guess).answers("Face", square(0, 0), guess)
+    (answer,) = scene(guess).answers("Face", {"Face": square(0, 0)}, guess)
     assert answer.id == "g"
     assert np.array_equal(answer.mask, square(0, 0))
 
 
 def test_nothing_is_answered_where_nothing_is_left() -> None:
-    assert scene(AcceptedMask("a", "Face", square(0, 0))).answers("Face", square(0, 0), None) == []
-    assert scene().answers("Face", np.zeros(SHAPE, bool), None) == []
+    assert scene(AcceptedMask("a", "Face", square(0, 0))).answers("Face", {"Face": square(0, 0)}, None) == []
+    assert scene().answers("Face", {"Face": np.zeros(SHAPE, bool)}, None) == []
