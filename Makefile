@@ -4,13 +4,15 @@
 #
 # Each does all its own set-up, in .venv and .venv-label-studio. Options:
 #   make run IMAGES=dir PORT=8080 BACKEND_PORT=9090
-#   TORCH_INDEX=https://download.pytorch.org/whl/cpu   take torch from its CPU index: a smaller download
+#   TORCH_INDEX=URL   where torch comes from; without a GPU, its own CPU index if that can be reached (no gigabytes of CUDA)
 
 PYTHON ?= python3.11
 PORT ?= 8080
 BACKEND_PORT ?= 9090
 IMAGES ?=
-TORCH_INDEX ?=
+CPU_TORCH = https://download.pytorch.org/whl/cpu/
+TORCH_INDEX ?= $(shell command -v nvidia-smi >/dev/null || \
+  $(PYTHON) -c "import urllib.request as r; r.urlopen('$(CPU_TORCH)', timeout=5); print('$(CPU_TORCH)')" 2>/dev/null)
 
 PIP = -m pip install --quiet --disable-pip-version-check
 READY = .venv/ready
@@ -49,7 +51,9 @@ chromium:
 	$(PYTHON) -m venv $(@D)/..
 
 $(READY): requirements.txt requirements-sdk.txt | .venv/bin/python
-	.venv/bin/python $(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements.txt
+	@index="$(TORCH_INDEX)"; [ -z "$$index" ] || .venv/bin/python $(PIP) --index-url "$$index" "$$(grep ^torch== requirements.txt)" \
+	  || echo "torch does not come from $$index; trying the usual index"
+	.venv/bin/python $(PIP) -r requirements.txt
 	.venv/bin/python $(PIP) --no-deps -r requirements-sdk.txt
 	.venv/bin/python $(PIP) --no-deps --editable .
 	@touch $@

@@ -148,7 +148,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
             with self._runtime.computing, metrics.stage("predict"):
                 prediction = predictor.predict(
                     image,
-                    [*scene.clicks, *scene.other_clicks],
+                    [*scene.other_clicks, *scene.clicks],  # the newest last
                     labels=config.parts(predictor.schema),
                     wanted=[label],
                     accepted=scene.guides(label, corrected),
@@ -180,9 +180,11 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         drawn = working_results(task)
         others = _other_clicks(drawn, config, *shape, {click.part for click in clicks})
         keypoints = {str(result.get("id")) for result in (*clicked, *drawn) if result.get("type") == "keypointlabels"}
-        accepted = self._runtime.workbench.accepted(
-            self._task_key(task), read_masks(drawn, config, *shape), clicks, keypoints, shape
-        )
+        masks = read_masks(drawn, config, *shape)
+        if not task.get("drafts") and any(c.is_positive and m.mask[c.pixel(*shape)] for c in clicks for m in masks):
+            # Label Studio takes no plain click inside a mask: this annotation is another one, not the open one.
+            masks = []
+        accepted = self._runtime.workbench.accepted(self._task_key(task), masks, clicks, keypoints, shape)
         return Scene(clicks, others, accepted, frozenset(str(result.get("id")) for result in clicked))
 
     def _task_key(self, task: Mapping[str, Any]) -> str:

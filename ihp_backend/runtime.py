@@ -8,14 +8,16 @@ from collections.abc import Callable
 from functools import cache
 from threading import BoundedSemaphore, Lock, Thread
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ihp_backend.label_studio.client import LabelStudioError
 from ihp_backend.label_studio.connections import Connection, Connections
-from ihp_backend.label_studio.images import ImageLoader
+from ihp_backend.label_studio.images import ImageError, ImageLoader
 from ihp_backend.label_studio.workbench import Workbench
 from ihp_backend.logs import fields
+from ihp_backend.network.weights_folder import version_of
 from ihp_backend.settings import Settings
 from ihp_backend.telemetry import Metrics
 
@@ -35,9 +37,15 @@ class Runtime:
     Args:
         settings: The deployment's options.
         load_predictor: Makes the model; by default, from the settings' weights and device.
+        read_version: Tells the version before the model is loaded; by default, from the settings' weights.
     """
 
-    def __init__(self, settings: Settings, load_predictor: Callable[[], Predictor] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        load_predictor: Callable[[], Predictor] | None = None,
+        read_version: Callable[[], str] | None = None,
+    ) -> None:
         self.settings = settings
         self.images = ImageLoader(settings)
         self.connections = Connections(settings.data_dir / "connections")
@@ -45,6 +53,7 @@ class Runtime:
         self.computing = BoundedSemaphore(settings.threads or max(1, (os.cpu_count() or 1) // 4))
         self.metrics = Metrics()
         self._load_predictor = load_predictor or self._load_from_settings
+        self._read_version = read_version or (lambda: version_of(settings.weights))
         self._predictor: Predictor | None = None
         self._failure = ""
         self._lock = Lock()
@@ -100,11 +109,22 @@ class Runtime:
                 self._preloader.start()
             return self._preloader
 
-    def version(self, timeout_s: float) -> str | None:
-        """Returns the model's version, having waited for its load at most that long, or ``None``."""
-        if self._predictor is None:
-            self.preload().join(timeout_s)
-        return None if self._predictor is None else self._predictor.version
+    def version(self) -> str:
+        """Returns the version that answers, or that will: it is read from the weights' info.json, no model is loaded.
+
+        Raises:
+            ModelUnavailableError: If there are no such weights, or they could not be loaded when last tried.
+        """
+        if self._predictor is not None:
+            return self._predictor.version
+        failure = self._failure
+        self.preload()
+        if failure:
+            raise ModelUnavailableError(f"the model could not be loaded: {failure}")
+        try:
+            return self._read_version()
+        except Exception as error:
+            raise ModelUnavailableError(f"the model could not be loaded: {error}") from error
 
     def connection(self, project: str | None) -> Connection | None:
         """Returns where a project's images and annotations come from: the settings, else its last /setup.
@@ -114,10 +134,30 @@ class Runtime:
         Raises:
             RequestError: If the project's name could not be a file's.
         """
-        told = self.connections.find(project) if project else None
+        return self._known(self.connections.find(project) if project else None)
+
+    def _known(self, told: Connection | None) -> Connection | None:
         if url := self.settings.label_studio_url:
             return Connection(url, self.settings.label_studio_token or (told.token if told else ""))
         return told
+
+    def try_connection(self, number: int) -> dict[str, Any]:
+        """Asks the Label Studio of a project who the token's user is.
+
+        Args:
+            number: The project's number in Label Studio.
+
+        Returns:
+            ``hostname``, ``reachable``, and ``reason`` if it is not.
+        """
+        known = self._known(self.connections.find_number(number))
+        if known is None or not known.hostname:
+            return {"hostname": "", "reachable": False, "reason": "Label Studio has not told its address in /setup"}
+        try:
+            self.images.check(known.hostname, known.token)
+        except (ImageError, LabelStudioError) as error:
+            return {"hostname": known.hostname, "reachable": False, "reason": str(error)}
+        return {"hostname": known.hostname, "reachable": True}
 
     def _load_from_settings(self) -> Predictor:
         from ihp_backend.inference.predictor import Predictor

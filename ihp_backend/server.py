@@ -28,9 +28,6 @@ from ihp_backend.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-SETUP_WAIT_S = 2.0
-"""How long /setup waits for the model's version; Label Studio gives up after 3 s."""
-
 _COUNTED_EVENTS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED", "START_TRAINING")
 _OPEN_ROUTES = ("live", "ready")
 _REQUEST_ID = re.compile(r"[\w.-]{1,64}")
@@ -83,8 +80,13 @@ def _add_probes(app: Flask, runtime: Runtime) -> None:
 
     @app.get("/versions")
     def versions() -> Response:
-        version = _version(runtime)
+        version = runtime.version()
         return _json({"versions": [version], "current": version})
+
+    @app.get("/projects/<int:project>/connection")
+    def connection(project: int) -> Response:
+        """Tries whether the images of a project can be had: for `ihp connect`, and for who looks for a fault."""
+        return _json(runtime.try_connection(project))
 
 
 def _add_label_studio_routes(app: Flask, runtime: Runtime) -> None:
@@ -98,7 +100,7 @@ def _add_label_studio_routes(app: Flask, runtime: Runtime) -> None:
             token = str(body.get("access_token") or "")
             runtime.connections.remember(project, Connection(str(hostname), token))
         InteractiveHumanParsing(project_id=project, label_config=schema, runtime=runtime)
-        return _json({"model_version": _version(runtime)})
+        return _json({"model_version": runtime.version()})
 
     @app.post("/predict")
     def predict() -> Response:
@@ -139,16 +141,6 @@ def _add_label_studio_routes(app: Flask, runtime: Runtime) -> None:
         if action == "START_TRAINING":
             abort(501, NO_TRAINER)
         return _json({"status": "counted" if action in _COUNTED_EVENTS else "ignored", "action": action})
-
-
-def _version(runtime: Runtime) -> str:
-    version = runtime.version(SETUP_WAIT_S)
-    if version is None:
-        raise ServiceUnavailable(
-            f"the model could not be loaded: {runtime.failure}" if runtime.failure else "the model is still loading",
-            retry_after=2,
-        )
-    return version
 
 
 def _body() -> dict[str, Any]:
@@ -232,6 +224,11 @@ def _answer_errors_in_json(app: Flask) -> None:
         # Label Studio shows an annotator the status line and nothing else of a refused request.
         response.status = f"{status} {_CONTROL.sub(' ', detail)[:300]}"
         return response
+
+    @app.errorhandler(413)
+    def too_large(error: HTTPException) -> Response:
+        limit = app.config["MAX_CONTENT_LENGTH"] // 2**20
+        return answer(413, error.name, f"the request is larger than {limit} MB; raise IHP_MAX_BODY_MB")
 
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Self, get_type_hints
 from urllib.parse import urlsplit
@@ -48,7 +49,7 @@ class Settings:
         (), "Hosts, beside Label Studio's, whose images may be fetched: a.example, a.example:9000, *.a.example, *."
     )
     allow_private_addresses: bool = _option(
-        False, "Fetch from private addresses, too; IHP_LABEL_STUDIO_URL's always may be."
+        False, "Fetch images from private addresses, too. Label Studio's own may be private anyway."
     )
     local_files_root: Path | None = _option(None, "Folder that /data/local-files/ stands for, to read it directly.")
     max_image_bytes: int = _option(100_000_000, "Largest image file, in bytes.", least=1)
@@ -82,6 +83,11 @@ class Settings:
                 )
         if bool(self.basic_auth_user) != bool(self.basic_auth_password):
             raise SettingsError("IHP_BASIC_AUTH_USER and IHP_BASIC_AUTH_PASSWORD go together; one of them is not set")
+
+    @property
+    def only_known_callers(self) -> bool:
+        """Whether only who has the password, or is on this machine, can call: what they tell can be believed."""
+        return bool(self.basic_auth_password) or is_loopback(self.host)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -117,6 +123,14 @@ class Settings:
             default = option.default if option.default not in (MISSING, None, "", ()) else ""
             lines.append(f"| `{variable(option.name)}` | {default} | {option.metadata['doc']} |")
         return "\n".join(lines)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on is this machine's own."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def variable(name: str) -> str:

@@ -19,6 +19,7 @@ from ihp_backend.backend import InteractiveHumanParsing
 from ihp_backend.label_studio.connections import Connection
 from ihp_backend.label_studio.label_config import LabelConfigError
 from ihp_backend.label_studio.regions import RequestError
+from ihp_backend.label_studio.rle import decode_mask
 from ihp_backend.runtime import Runtime
 from ihp_backend.settings import Settings
 
@@ -161,7 +162,7 @@ def test_only_the_clicked_label_is_answered_whatever_the_draft_holds(
     assert [r["value"]["brushlabels"] for r in item["result"]] == [["Building"]]
     call = disc_model.calls[-1]
     assert call["wanted"] == ["Building"]
-    assert [click.part for click in call["clicks"]] == ["Building", "Road"], "of the clicked label, the context's only"
+    assert [click.part for click in call["clicks"]] == ["Road", "Building"], "of the clicked label, the context's only"
 
 
 def test_accepted_regions_of_one_label_become_one_mask(parser: InteractiveHumanParsing, disc_model: DiscModel) -> None:
@@ -176,7 +177,7 @@ def test_a_draft_older_than_the_label_config_does_not_break_the_click(
 ) -> None:
     (item,) = parser.predict([drafted(keypoint("Renamed"), keypoint("Road", "k2"))], CONTEXT)
     assert item["result"]
-    assert [click.part for click in disc_model.calls[-1]["clicks"]] == ["Building", "Road"]
+    assert [click.part for click in disc_model.calls[-1]["clicks"]] == ["Road", "Building"]
     assert "Renamed" in caplog.text
 
 
@@ -206,6 +207,40 @@ def test_a_correction_before_the_draft_is_saved_keeps_the_region(
     parser.predict(CLICK["tasks"], {"result": results})
     parser.predict(CLICK["tasks"], {"result": [keypoint("Road", "k4")]})
     assert disc_model.calls[-1]["clicks"][0].part == "Road"
+
+
+def test_a_click_inside_an_accepted_mask_of_another_label_wins(
+    parser: InteractiveHumanParsing, disc_model: DiscModel
+) -> None:
+    """The recorded click is at column 173 of 640: the road over it gives way, and keeps its id."""
+    (item,) = parser.predict([drafted(region("Road", slice(0, 400), "r"))], CONTEXT)
+    building, road = item["result"]
+    assert (building["value"]["brushlabels"], road["value"]["brushlabels"]) == (["Building"], ["Road"])
+    assert road["id"] == "r"
+    assert disc_model.calls[-1]["accepted"] == {}
+    masks = [decode_mask(r["value"]["rle"], 480, 640) for r in (building, road)]
+    assert masks[0][162, 173]
+    assert not (masks[0] & masks[1]).any()
+    assert masks[1].any()
+
+
+def test_an_annotation_of_somebody_else_does_not_block_a_new_one(
+    parser: InteractiveHumanParsing, disc_model: DiscModel
+) -> None:
+    theirs = {"id": 9, "result": [region("Road", slice(0, 640), "theirs")], "created_at": "2026-11-23T00:00:00Z"}
+    (item,) = parser.predict([{**CLICK["tasks"][0], "annotations": [theirs]}], CONTEXT)
+    assert [r["value"]["brushlabels"] for r in item["result"]] == [["Building"]]
+    two = [theirs, {**theirs, "id": 10}]
+    parser.predict([{**CLICK["tasks"][0], "annotations": two}], CONTEXT)
+    assert disc_model.calls[-1]["accepted"] == {}
+
+
+def test_an_annotation_that_is_opened_again_is_corrected(
+    parser: InteractiveHumanParsing, disc_model: DiscModel
+) -> None:
+    mine = {"id": 9, "result": [region("Building", slice(200, 640), "mine")], "created_at": "2026-11-23T00:00:00Z"}
+    (item,) = parser.predict([{**CLICK["tasks"][0], "annotations": [mine]}], CONTEXT)
+    assert [r["id"] for r in item["result"]] == ["mine"]
 
 
 def test_an_empty_mask_gives_no_region(parser: InteractiveHumanParsing) -> None:

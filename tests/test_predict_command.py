@@ -32,15 +32,19 @@ def test_clicked_parts_are_cut_out(photo: Path, tmp_path: Path) -> None:
     clicks = ["--click", "FACE,100,40", "--click", "upper clothes,100,110", "--click", "-face,5,5"]
     code, output = run(photo, *clicks, "--out", tmp_path)
     assert code == 0, output
-    found = json.loads((tmp_path / "regions.json").read_text())
-    assert {r["label"] for r in found["regions"]} == {"face", "upper-clothes"}
-    for region in found["regions"]:
+    (task,) = json.loads((tmp_path / "regions.json").read_text())
+    (prediction,) = task["predictions"]
+    assert prediction["model_version"].startswith("lip")
+    regions = task["meta"]["regions"]
+    assert {r["label"] for r in regions} == {"face", "upper-clothes"}
+    for region, result in zip(regions, prediction["result"], strict=True):
+        assert result["value"]["brushlabels"] == [region["label"]]
         mask = cv2.imread(str(tmp_path / f"{region['label']}.png"), cv2.IMREAD_GRAYSCALE)
         assert set(np.unique(mask)) == {0, 255}
         assert (mask > 0).sum() == region["area_px"]
         left, top, right, bottom = region["box_px"]
         assert (mask[top:bottom, left:right] > 0).sum() == region["area_px"]
-        rle = region["label_studio"]["value"]["rle"]
+        rle = result["value"]["rle"]
         assert np.array_equal(np.asarray(brush.decode_rle(rle)).reshape(300, 200, 4)[..., 3], mask)
     overlay = cv2.imread(str(tmp_path / "overlay.png"))
     assert max(overlay.shape) >= 1000
@@ -50,7 +54,8 @@ def test_clicked_parts_are_cut_out(photo: Path, tmp_path: Path) -> None:
 def test_without_clicks_all_that_is_seen(photo: Path, tmp_path: Path) -> None:
     code, output = run(photo, "--out", tmp_path)
     assert code == 0, output
-    assert len(json.loads((tmp_path / "regions.json").read_text())["regions"]) >= 2
+    (task,) = json.loads((tmp_path / "regions.json").read_text())
+    assert len(task["meta"]["regions"]) >= 2
 
 
 def test_a_part_that_the_schema_does_not_know(photo: Path, tmp_path: Path) -> None:
@@ -74,7 +79,10 @@ def test_a_part_that_is_nowhere_gives_no_file(photo: Path, tmp_path: Path) -> No
         (["--click", "face,nan,1"], "200x300"),
         (["--click", "../x,1,1"], "part's name"),
         (["--weights", "none-such"], "none-such"),
+        (["--click", "overlay,1,1"], "part's name"),
+        (["--click", "..,1,1"], "part's name"),
         (["--device", "cuda:7"], "GPU"),
+        (["--device", "foo"], "'foo'"),
     ],
 )
 def test_what_is_wrong_is_said(photo: Path, tmp_path: Path, words: list[str], expected: str) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 from conftest import DiscModel
@@ -47,12 +48,29 @@ def test_a_failed_load_is_told_and_tried_again(tmp_path: Path) -> None:
         return answer
 
     runtime = Runtime(Settings.from_environment({"IHP_DATA_DIR": str(tmp_path)}), load)
-    assert runtime.version(5) is None
+    runtime.preload().join(5)
     assert "disk on fire" in runtime.failure
     with pytest.raises(ModelUnavailableError, match="disk on fire"):
         runtime.predictor()
-    assert runtime.version(5) == "discs-1"
+    assert runtime.predictor().version == "discs-1"
     assert runtime.failure == ""
+    assert runtime.version() == "discs-1"
+
+
+def test_the_version_is_told_before_the_model_is_loaded(tmp_path: Path) -> None:
+    go_on = Event()
+
+    def slow() -> DiscModel:
+        go_on.wait(10)
+        return DiscModel()
+
+    runtime = Runtime(Settings.from_environment({"IHP_DATA_DIR": str(tmp_path)}), slow)
+    assert runtime.version().startswith("lip")  # from info.json of the shipped weights
+    assert not runtime.is_ready
+    go_on.set()
+    gone = Settings.from_environment({"IHP_DATA_DIR": str(tmp_path), "IHP_WEIGHTS": "gone"})
+    with pytest.raises(ModelUnavailableError, match="no weights 'gone'"):
+        Runtime(gone).version()
 
 
 def test_without_settings_a_project_is_where_its_setup_said(tmp_path: Path) -> None:

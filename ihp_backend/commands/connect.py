@@ -54,20 +54,48 @@ def connect(
             made = client.get_project(project)
             if schema:
                 client.patch_project(project, label_config=label_config_of(schema))
-        config = check_label_config(client, made)
-        click.echo(f"the label config has {len(config.labels)} labels to click and paint")
         access = BackendAccess(backend, backend_user, backend_password)
-        connect_backend(client, int(made["id"]), access, preannotate=preannotate)
+        try:
+            config = check_label_config(client, made)
+            click.echo(f"the label config has {len(config.labels)} labels to click and paint")
+            connect_backend(client, int(made["id"]), access, preannotate=preannotate)
+        except Exception:
+            if project is None:
+                client.delete_project(int(made["id"]))
+            raise
     except (LabelStudioError, LabelConfigError, ValueError) as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"Label Studio reaches the backend. Click here: {url.rstrip('/')}/projects/{made['id']}/data")
+    click.echo("Label Studio reaches the backend")
+    _check_way_back(access, int(made["id"]))
+    click.echo(f"click here: {url.rstrip('/')}/projects/{made['id']}/data")
 
 
 def _check_backend(backend: str) -> None:
     """Tells if the backend does not answer here; from Label Studio's machine it may all the same."""
     try:
-        status = requests.get(f"{backend.rstrip('/')}/health", timeout=5).status_code
+        status = requests.get(f"{backend.rstrip('/')}/live", timeout=5).status_code
     except requests.RequestException:
         status = 0
     if status != 200:
         click.echo(f"warning: {backend} does not answer from this machine; is `ihp serve` running there?", err=True)
+
+
+def _check_way_back(access: BackendAccess, project: int) -> None:
+    """Lets the backend say whether it reaches Label Studio, from which it gets the photos."""
+    auth = (access.user, access.password) if access.user else None
+    try:
+        answer = requests.get(f"{access.url.rstrip('/')}/projects/{project}/connection", auth=auth, timeout=30)
+        found = answer.json()
+        reason = found.get("reason") or found.get("detail") or ""
+        if answer.status_code == 200 and found["reachable"]:
+            click.echo(f"the backend reaches Label Studio at {found['hostname']}")
+            return
+    except (requests.RequestException, ValueError, KeyError, AttributeError) as error:
+        click.echo(
+            f"warning: whether the backend reaches Label Studio could not be checked from here ({error})", err=True
+        )
+        return
+    raise click.ClickException(
+        f"connected, but the backend does not get photos from Label Studio: {reason}. Start it with "
+        "IHP_LABEL_STUDIO_URL set to Label Studio's address as the backend reaches it, and IHP_LABEL_STUDIO_TOKEN"
+    )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,10 +71,12 @@ def demo(
         data_dir = data_dir.resolve()
         photos = photos_in(images) if images else default_photos(data_dir / "photos")
         title = f"Human parsing: {images.resolve().name}" if images else "Human parsing"
+        place = str(images.resolve()) if images else ""  # tells apart two folders of one name
+        config = label_config_of(schema)
         is_first = not (data_dir / "label-studio").exists()
         credentials = _credentials(data_dir / "credentials.json")
         url, backend = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{backend_port}"
-        with Children(data_dir / "logs") as children:
+        with _alone(data_dir), Children(data_dir / "logs") as children:
             click.echo(f"starting Label Studio and the backend; their logs are in {data_dir / 'logs'}")
             children.start(
                 "label-studio",
@@ -89,7 +93,11 @@ def demo(
                 click.echo("the first start of Label Studio takes about a minute")
             children.wait_for("label-studio", f"{url}/health", _FIRST_START_S)
             client = Client(url, credentials.token)
-            project = find_project(client, title) or client.create_project(title, label_config_of(schema))
+            project = find_project(client, title, place)
+            if project is None:
+                project = client.create_project(title[:50], config, description=place)
+            elif not is_first and schema != "lip":
+                click.echo(f"project {title!r} keeps its label config; --schema is for a new one")
             connect_backend(client, int(project["id"]), BackendAccess(backend), preannotate=preannotate)
             made = import_new(client, int(project["id"]), photos)
             click.echo(f"project {title!r}: {made} new photos" if made else f"project {title!r} is as you left it")
@@ -101,6 +109,21 @@ def demo(
         click.echo("\nstopped; everything is kept for the next start")
     except (ProcessError, PhotosError, LabelStudioError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def _alone(data_dir: Path) -> Iterator[None]:
+    """Keeps a second demonstration away from the same data.
+
+    Raises:
+        ProcessError: If there is one.
+    """
+    with (data_dir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ProcessError(f"{data_dir} is in use by another demo; stop it, or take another --data-dir") from error
+        yield
 
 
 def _credentials(path: Path) -> Credentials:
@@ -135,8 +158,9 @@ def _label_studio_environment(url: str, data_dir: Path, credentials: Credentials
 
 
 def _backend_environment(url: str, data_dir: Path, credentials: Credentials) -> Mapping[str, str]:
+    own = ("IHP_HOST", "IHP_PORT", "IHP_BASIC_AUTH", "IHP_LABEL_STUDIO", "IHP_ALLOW_ANONYMOUS")
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if not name.startswith(own)},
         "IHP_DATA_DIR": str(data_dir / "backend"),
         "IHP_LABEL_STUDIO_URL": url,
         "IHP_LABEL_STUDIO_TOKEN": credentials.token,

@@ -38,8 +38,8 @@ _MAX_PIXELS = 200_000_000
 def predict(image: Path, clicks: tuple[str, ...], weights: str, device: str, every: bool, out: Path) -> None:
     """Cuts the clicked parts out of a photo; without clicks, every part that is seen.
 
-    Writes PART.png (0 and 255) for each part, overlay.png to look at, and regions.json: for each part its score,
-    area, box, and the region as Label Studio imports it.
+    Writes PART.png (0 and 255) for each part, overlay.png to look at, and regions.json: a task as Label Studio
+    imports it, with each part's score, area and box under "meta".
 
     \b
     ihp predict photo.jpg --out masks
@@ -52,16 +52,16 @@ def predict(image: Path, clicks: tuple[str, ...], weights: str, device: str, eve
         predictor = Predictor.load(weights, device=device)
         height, width = rgb.shape[:2]
         points = [_read_click(text, predictor, height, width) for text in clicks]
-    except (ImageError, WeightsError) as error:
+        out.mkdir(parents=True, exist_ok=True)
+    except (ImageError, WeightsError, OSError) as error:
         raise click.ClickException(str(error)) from error
     labels: dict[str, tuple[str, ...]] = {name: (name,) for name in predictor.schema.names}
     labels |= {c.part: () for c in points if c.part not in labels}
     wanted = None if every or not points else list(dict.fromkeys(c.part for c in points))
     prediction = predictor.predict(rgb, points, labels=labels, wanted=wanted)
 
-    out.mkdir(parents=True, exist_ok=True)
     config = LabelConfig("image", "image", "click", "mask", tuple(labels), ((),) * len(labels))
-    regions = []
+    regions, results = [], []
     for label, mask in prediction.masks.items():
         box = box_of(mask)
         if box is None:  # its clicks were all negative
@@ -74,13 +74,13 @@ def predict(image: Path, clicks: tuple[str, ...], weights: str, device: str, eve
                 "score": round(prediction.scores[label], 4),
                 "area_px": int(mask.sum()),
                 "box_px": [box.left, box.top, box.right, box.bottom],
-                "label_studio": region,
             }
         )
+        results.append(region)
         click.echo(f"{label:14s} score {prediction.scores[label]:.2f}  {int(mask.sum()):8d} px")
-    (out / "regions.json").write_text(
-        json.dumps({"image": image.name, "model_version": predictor.version, "regions": regions})
-    )
+    found = {"model_version": predictor.version, "score": prediction.score, "result": results}
+    task = {"data": {"image": image.name}, "predictions": [found], "meta": {"regions": regions}}
+    (out / "regions.json").write_text(json.dumps([task]))
     colours = {label: label_colour(label, predictor.schema) for label in labels}
     overlay = draw_overlay(rgb, prediction.masks, colours, points)
     cv2.imwrite(str(out / "overlay.png"), overlay[..., ::-1])
@@ -98,6 +98,6 @@ def _read_click(text: str, predictor: Predictor, height: int, width: int) -> Cli
         raise click.UsageError(f"--click {text!r} is outside the photo, which is {width}x{height} pixels")
     known = {normalise(n): n for n in predictor.schema.names}
     part = predictor.schema.find(name)
-    if not normalise(name) or any(c in name for c in "/\\\0"):
+    if not normalise(name) or name.startswith(".") or any(c in name for c in "/\\\0") or name == "overlay":
         raise click.UsageError(f"--click {text!r}: expected a part's name; the schema has {', '.join(known.values())}")
     return Click(x, y, name if part is None else predictor.schema.names[part], positive)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 from dataclasses import replace
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -62,20 +61,13 @@ def _check(settings: Settings) -> None:
             "IHP_LABEL_STUDIO_TOKEN is set without IHP_LABEL_STUDIO_URL: the token is sent to the address "
             "that you name, never to one that a request names. Set it, such as http://127.0.0.1:8080"
         )
-    if settings.basic_auth_password or settings.allow_anonymous or _is_loopback(settings.host):
+    if settings.only_known_callers or settings.allow_anonymous:
         return
     raise ValueError(
         f"refusing to listen on {settings.host} without a password: whoever reaches it could read the "
         "project's images through it. Set IHP_BASIC_AUTH_USER and IHP_BASIC_AUTH_PASSWORD, or listen on "
         "127.0.0.1, or, where a firewall or proxy already keeps others out, set IHP_ALLOW_ANONYMOUS=true"
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped

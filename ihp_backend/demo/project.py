@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from ihp_backend.label_studio.client import Client, LabelStudioError
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.parts import get_schema
 
+_TITLE = "Interactive human parsing"
+_TAG = re.compile(r"<[^>]*>")
 LABEL_CONFIGS = Path(__file__).parents[2] / "label_config"
 
 
@@ -33,13 +36,18 @@ class BackendAccess:
     password: str = ""
 
 
-def find_project(client: Client, title: str) -> dict[str, Any] | None:
-    """Returns the project of that title, if there is one."""
-    return next((project for project in client.list_projects() if project["title"] == title), None)
+def find_project(client: Client, title: str, description: str = "") -> dict[str, Any] | None:
+    """Returns the project of that title and description, if there is one."""
+    return next(
+        (p for p in client.list_projects() if p["title"] == title and (p.get("description") or "") == description), None
+    )
 
 
 def connect_backend(client: Client, project: int, backend: BackendAccess, *, preannotate: bool = False) -> None:
-    """Connects a project to the backend as interactive, once.
+    """Connects a project to the backend as interactive.
+
+    A connection that was made so before is moved to this address, with this user and password: of several, Label
+    Studio's interface asks the first, whether or not it answers.
 
     Args:
         client: Label Studio.
@@ -52,12 +60,15 @@ def connect_backend(client: Client, project: int, backend: BackendAccess, *, pre
         LabelStudioError: If Label Studio does not reach the backend; a refusal of a private address says which of
             Label Studio's settings lift it.
     """
-    known = [ml for ml in client.list_ml_backends(project) if str(ml["url"]).rstrip("/") == backend.url.rstrip("/")]
-    if not known:
-        try:
-            client.add_ml_backend(project, backend.url, user=backend.user, password=backend.password)
-        except LabelStudioError as error:
-            raise explain_refusal(error, backend.url) from error
+    url = backend.url.rstrip("/")
+    ours = [ml for ml in client.list_ml_backends(project) if ml["title"] == _TITLE or str(ml["url"]).rstrip("/") == url]
+    first = int(ours[0]["id"]) if ours else None
+    try:
+        client.put_ml_backend(project, url, title=_TITLE, user=backend.user, password=backend.password, known=first)
+    except LabelStudioError as error:
+        raise explain_refusal(error, url) from error
+    for other in ours[1:]:
+        client.delete_ml_backend(int(other["id"]))
     client.patch_project(project, show_collab_predictions=preannotate, evaluate_predictions_automatically=preannotate)
 
 
@@ -72,7 +83,7 @@ def explain_refusal(error: LabelStudioError, url: str) -> LabelStudioError:
             "USE_DEFAULT_BANNED_SUBNETS=false), then try again",
         )
     return LabelStudioError(
-        f"Label Studio cannot use the backend at {url}: {error.reason}",
+        f"Label Studio cannot use the backend at {url}: {_TAG.sub('', error.reason)}",
         status=error.status,
         remedy="is `ihp serve` running there, reachable from Label Studio's machine, with this user and password?",
     )
@@ -85,7 +96,7 @@ def check_label_config(client: Client, project: dict[str, Any]) -> LabelConfig:
 
 def import_new(client: Client, project: int, photos: Sequence[Path]) -> int:
     """Imports the photos that the project does not have yet, by file name, and returns how many those were."""
-    there = [str(task["data"].get("image", "")).rpartition("/")[2] for task in client.list_tasks(project)]
+    there = [unquote(str(task["data"].get("image", ""))).rpartition("/")[2] for task in client.list_tasks(project)]
     names = {_PREFIX.sub("", name) for name in there}
     new = [photo for photo in photos if _kept(photo) not in names]
     return client.import_files(project, new) if new else 0

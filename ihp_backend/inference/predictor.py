@@ -99,6 +99,10 @@ class Predictor:
             raise WeightsError(f"device {device!r} asked for, but torch sees no GPU; use 'auto' or 'cpu'")
         folder = find_weights(weights)
         parser, info = load_parser(folder)
+        try:
+            torch.device(device)
+        except RuntimeError as error:
+            raise WeightsError(f"device {device!r} is not one of auto, cpu, cuda and cuda:N") from error
         return cls(parser, version=str(info.get("version", folder.name)), device=device)
 
     def predict(

@@ -292,25 +292,35 @@ class Client:
         """Returns the backends that a project is connected to."""
         return list(self.get("/api/ml/", project=project))
 
-    def add_ml_backend(
-        self,
-        project: int,
-        url: str,
-        *,
-        title: str = "Interactive human parsing",
-        user: str = "",
-        password: str = "",
-        **fields: Any,
+    def put_ml_backend(
+        self, project: int, url: str, *, title: str, user: str = "", password: str = "", known: int | None = None
     ) -> dict[str, Any]:
-        """Connects a project to a backend, as interactive, and returns the connection.
+        """Connects a project to a backend, as interactive, and returns the connection. Label Studio tries it first.
+
+        Args:
+            project: The project.
+            url: The backend's address, as Label Studio reaches it.
+            title: What the project's settings call it.
+            user: User that the backend asks for, or nothing.
+            password: Password of that user.
+            known: Id of a connection to change instead of making a new one.
 
         Raises:
             LabelStudioError: If Label Studio does not reach the backend, or refuses its address as private.
         """
         body: dict[str, Any] = {"project": project, "url": url, "title": title, "is_interactive": True}
+        body["auth_method"] = "BASIC_AUTH" if user else "NONE"
         if user:
-            body |= {"auth_method": "BASIC_AUTH", "basic_auth_user": user, "basic_auth_pass": password}
-        return dict(self.post("/api/ml/", json=body | fields))
+            body |= {"basic_auth_user": user, "basic_auth_pass": password}
+        return dict(self.post("/api/ml/", json=body) if known is None else self.patch(f"/api/ml/{known}", json=body))
+
+    def delete_ml_backend(self, backend: int) -> None:
+        """Removes a connection to a backend; its predictions stay."""
+        self.delete(f"/api/ml/{backend}")
+
+    def delete_project(self, project: int) -> None:
+        """Deletes a project with all that is in it."""
+        self.delete(f"/api/projects/{project}/")
 
 
 _REMEDIES = {

@@ -80,6 +80,15 @@ class Connections:
             logger.warning("project %s: cannot read %s (%s): waiting for the next /setup", project, path, error)
             return None
 
+    def find_number(self, number: int) -> Connection | None:
+        """Returns what was remembered last of the project of that number, whatever the rest of its name."""
+        try:
+            found = sorted(self._folder.glob(f"{number}.*.json"), key=lambda path: path.stat().st_mtime)
+        except OSError:
+            found = []
+        names = [*self._unsaved, *(path.name.removesuffix(".json") for path in reversed(found))]
+        return next((self.find(name) for name in names if name.partition(".")[0] == str(number)), None)
+
     def _path(self, project: str) -> Path:
         if not _PROJECT.fullmatch(project):
             raise RequestError(

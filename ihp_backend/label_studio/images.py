@@ -31,8 +31,8 @@ class ImageLoader:
     """Loads the images of tasks, and keeps the last ones. May be shared between threads.
 
     Only Label Studio's own host and IHP_ALLOWED_HOSTS are asked, after every redirect anew; the token goes to Label
-    Studio alone. Private addresses are refused, except that of IHP_LABEL_STUDIO_URL: anyone who can reach this
-    backend can name another.
+    Studio alone. Private addresses are refused, except Label Studio's own, as far as its address is in the settings or
+    was told by somebody who may be believed.
 
     Args:
         settings: Whose hosts, limits and cache size hold.
@@ -76,24 +76,39 @@ class ImageLoader:
         key = (absolute, base, hashlib.blake2b(token.encode("utf-8", "replace")).hexdigest())
         return self._images.get(key, lambda: self._decoded(self._bytes(absolute, base, token)))
 
-    def _bytes(self, url: str, base: str, token: str) -> bytes:
-        asked = url
+    def check(self, hostname: str, token: str) -> None:
+        """Asks Label Studio who the token's user is, by the same rules as for its images.
+
+        Raises:
+            ImageError: If it cannot be asked, or does not know the token.
+            LabelStudioError: If the personal access token cannot be exchanged.
+        """
         try:
-            own = Target.parse(base) if base else None
-            for _ in range(_MAX_REDIRECTS + 1):
-                target = Target.parse(url)
-                is_own = own is not None and _is_within(target, own)
-                if is_own and self._settings.local_files_root and _local_name(target) is not None:
-                    return self._local_file(_local_name(target) or "", self._settings.local_files_root)
-                reply = self._get(target, self._client(base, token) if is_own else None)
-                if reply.status == 200:
-                    return reply.body
-                if not 300 <= reply.status < 400:
-                    raise FetchError(_refusal(reply, target, is_own))
-                url = urljoin(str(target), reply.headers.get("location", ""))
-            raise FetchError(f"it was redirected more than {_MAX_REDIRECTS} times")
+            self._fetched(f"{hostname.rstrip('/')}/api/current-user/whoami", hostname, token)
         except FetchError as error:
-            raise ImageError(f"the image {_short(asked)} cannot be had: {error}") from None
+            raise ImageError(str(error)) from None
+
+    def _bytes(self, url: str, base: str, token: str) -> bytes:
+        try:
+            return self._fetched(url, base, token)
+        except FetchError as error:
+            raise ImageError(f"the image {_short(url)} cannot be had: {error}") from None
+
+    def _fetched(self, url: str, base: str, token: str) -> bytes:
+        own = Target.parse(base) if base else None
+        for _ in range(_MAX_REDIRECTS + 1):
+            target = Target.parse(url)
+            is_own = own is not None and _is_within(target, own)
+            local = _local_name(target) if is_own and self._settings.local_files_root else None
+            if local is not None and self._settings.local_files_root:
+                return self._local_file(local, self._settings.local_files_root)
+            reply = self._get(target, self._client(base, token) if is_own else None)
+            if reply.status == 200:
+                return reply.body
+            if not 300 <= reply.status < 400:
+                raise FetchError(_refusal(reply, target, is_own))
+            url = urljoin(str(target), reply.headers.get("location", ""))
+        raise FetchError(f"it was redirected more than {_MAX_REDIRECTS} times")
 
     def _get(self, target: Target, client: Client | None) -> Reply:
         """Asks a host, if it may be asked; with the token if it is Label Studio."""
@@ -109,7 +124,7 @@ class ImageLoader:
                 target,
                 headers,
                 allow_private=settings.allow_private_addresses
-                or (client is not None and bool(settings.label_studio_url)),
+                or (client is not None and (bool(settings.label_studio_url) or settings.only_known_callers)),
                 max_bytes=settings.max_image_bytes,
                 timeout_s=settings.fetch_timeout_s,
             )

@@ -77,7 +77,7 @@ class LabelConfig:
         found = {}
         for label, values in zip(self.labels, self.predicted_values, strict=True):
             ids = _known(values, schema) or _known([label], schema)
-            if values and not _known(values, schema):
+            if values and not ids:
                 logger.warning("label %r: predicted_values has no part of schema %s", label, schema.name)
             found[label] = tuple(schema.names[i] for i in ids)
         return found
@@ -119,12 +119,23 @@ def _parse(xml: str) -> LabelConfig:
         data_key=value[1:],
         keypoint=keypoint.get("name", ""),
         brush=brush.get("name", ""),
-        labels=tuple(tag.get("value", "") for tag in labels),
-        predicted_values=tuple(
-            tuple(name.strip() for name in tag.get("predicted_values", "").split(",") if name.strip()) for tag in labels
-        ),
+        labels=tuple(_name(tag) for tag in labels),
+        predicted_values=tuple(_predicted_values(tag, keypoint) for tag in labels),
         **_options(keypoint),
     )
+
+
+def _name(label: Element) -> str:
+    """What Label Studio calls a label in regions: its alias, if it has one."""
+    return label.get("alias", "") or label.get("value", "")
+
+
+def _predicted_values(label: Element, keypoint: Element) -> tuple[str, ...]:
+    """The parts that a label names, in the brush control or else in the keypoint control; an alias means its value."""
+    twins = [twin for twin in keypoint.iter("Label") if _name(twin) == _name(label)]
+    given = next((tag.get("predicted_values", "") for tag in (label, *twins) if tag.get("predicted_values")), "")
+    named = tuple(name.strip() for name in given.split(",") if name.strip())
+    return named or ((label.get("value", ""),) if label.get("alias") else ())
 
 
 def _options(keypoint: Element) -> dict[str, str]:

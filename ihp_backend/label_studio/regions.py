@@ -42,17 +42,17 @@ class AcceptedMask:
 
 
 def working_results(task: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns the regions that the annotator sees: of the newest draft, else of the newest annotation.
+    """Returns the regions that the annotator sees, as far as the task tells: those of the newest draft.
 
-    Cancelled (skipped) annotations do not count.
+    Without a draft, those of the annotation if there is one only: it may be open to be changed. Of several, nobody can
+    know which. Cancelled (skipped) annotations do not count.
     """
     drafts = _dicts(task.get("drafts"))
+    if drafts:
+        newest = max(drafts, key=lambda d: (str(d.get("updated_at") or d.get("created_at") or ""), _id(d)))
+        return _dicts(newest.get("result"))
     annotations = [a for a in _dicts(task.get("annotations")) if not a.get("was_cancelled")]
-    for candidates in (drafts, annotations):
-        if candidates:
-            newest = max(candidates, key=lambda c: (str(c.get("updated_at") or c.get("created_at") or ""), _id(c)))
-            return _dicts(newest.get("result"))
-    return []
+    return _dicts(annotations[0].get("result")) if len(annotations) == 1 else []
 
 
 def read_clicks(results: Sequence[Mapping[str, Any]], config: LabelConfig, height: int, width: int) -> list[Click]:
@@ -149,9 +149,11 @@ def _percent(value: object, axis: str, region: object) -> float:
     # Only floats are asked whether they are finite: an integer of 400 digits does not fit the question.
     is_float = isinstance(value, float)
     if isinstance(value, bool) or not isinstance(value, int | float) or (is_float and not math.isfinite(value)):
-        raise RequestError(f"keypoint {region!r} has {axis} {value!r}; expected a number, percent of the image")
+        raise RequestError(f"keypoint {region!r} has {axis} {value!r:.50}; expected a number, percent of the image")
     if not 0 <= value <= 100:
-        raise RequestError(f"keypoint {region!r} has {axis} {value}; outside the image, expected 0 to 100 percent")
+        raise RequestError(
+            f"keypoint {region!r} has {axis} {value!s:.50}; outside the image, expected 0 to 100 percent"
+        )
     return float(value)
 
 

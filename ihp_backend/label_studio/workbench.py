@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from time import monotonic
 
@@ -90,7 +90,7 @@ class Workbench:
         """Returns the masks of the draft, and those answered since, as far as they are accepted by all signs.
 
         An answer whose keypoints are open still is a suggestion, or was rejected. So is one into which another label
-        is clicked.
+        is clicked. A mask of the draft into which another label is clicked is contradicted: it becomes a guess.
 
         Args:
             task: Names the project and the task.
@@ -102,12 +102,16 @@ class Workbench:
         now = self._clock()
         with self._lock:
             answers = [a for a in self._tasks.get(task, {}).values() if now - a.at < _LIFETIME_S and a.shape == shape]
-        masks = {mask.id: mask for mask in drawn}
+
+        def is_contradicted(label: str, mask: NDArray[np.bool_]) -> bool:
+            return any(c.is_positive and c.part != label and mask[c.pixel(*shape)] for c in clicks)
+
+        masks = {m.id: replace(m, is_guess=True) if is_contradicted(m.label, m.mask) else m for m in drawn}
         for answer in answers:
             if not answer.keypoints.isdisjoint(open_keypoints):
                 continue
             mask = answer.mask()
-            if any(c.is_positive and c.part != answer.label and mask[c.pixel(*shape)] for c in clicks):
+            if is_contradicted(answer.label, mask):
                 continue
             masks[answer.id] = AcceptedMask(answer.id, answer.label, mask)
         return list(masks.values())
@@ -176,7 +180,8 @@ class Scene:
         if corrected is not None and not corrected.is_guess:
             mask = only_where_clicked(corrected.mask, mask, [c for c in self.clicks if c.part == label])
         for other in self.accepted:
-            if other.label == label and other is not corrected and not may_overlap:
+            is_clicked = any(other.mask[c.pixel(*mask.shape)] for c in self.clicks if c.part == label and c.is_positive)
+            if other.label == label and other is not corrected and not may_overlap and not is_clicked:
                 mask = mask & ~other.mask
         if not mask.any():
             return []

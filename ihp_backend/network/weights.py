@@ -10,28 +10,9 @@ import safetensors
 from safetensors.torch import load_file, save_file
 
 from ihp_backend.network.parser import HumanParser, ParserConfig
+from ihp_backend.network.weights_folder import SHIPPED, WeightsError, find_weights, read_info
 
-SHIPPED = Path(__file__).parents[2] / "model_weights"
-
-
-class WeightsError(ValueError):
-    """A folder of weights is missing or not what it should be."""
-
-
-def find_weights(weights: str | Path) -> Path:
-    """Returns the folder of weights given by name (in model_weights/) or by path.
-
-    Raises:
-        WeightsError: If there is none; the message lists the names there are.
-    """
-    for folder in (Path(weights), SHIPPED / weights):
-        if (folder / "info.json").is_file():
-            return folder
-    names = sorted(path.parent.name for path in SHIPPED.glob("*/info.json"))
-    raise WeightsError(
-        f"no weights {str(weights)!r}: expected a folder with model.safetensors and info.json, "
-        f"or one of these names: {', '.join(names) or 'none'} (in {SHIPPED})"
-    )
+__all__ = ["SHIPPED", "WeightsError", "find_weights", "load_parser", "save_parser"]
 
 
 def load_parser(folder: Path) -> tuple[HumanParser, dict[str, Any]]:
@@ -44,7 +25,7 @@ def load_parser(folder: Path) -> tuple[HumanParser, dict[str, Any]]:
         WeightsError: If a file is missing, damaged, or does not fit the network.
     """
     try:
-        info = json.loads((folder / "info.json").read_text())
+        info = read_info(folder)
         parser = HumanParser(ParserConfig.from_dict(info["architecture"]))
         parser.load_state_dict(load_file(folder / "model.safetensors"))
     except FileNotFoundError as error:

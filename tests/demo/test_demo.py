@@ -19,10 +19,17 @@ from click.testing import CliRunner
 from PIL import Image
 
 from ihp_backend.cli import main
-from ihp_backend.commands.demo import _credentials
+from ihp_backend.commands.demo import Credentials, _alone, _backend_environment, _credentials
 from ihp_backend.demo.photos import PhotosError, default_photos, photos_in
 from ihp_backend.demo.processes import Children, ProcessError, require_free
-from ihp_backend.demo.project import BackendAccess, connect_backend, explain_refusal, import_new, label_config_of
+from ihp_backend.demo.project import (
+    BackendAccess,
+    connect_backend,
+    explain_refusal,
+    find_project,
+    import_new,
+    label_config_of,
+)
 from ihp_backend.label_studio.client import Client, LabelStudioError
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.parts import SCHEMAS
@@ -31,9 +38,12 @@ from ihp_backend.parts import SCHEMAS
 class KeptCalls:
     """Label Studio's API as the demonstration uses it; keeps what it is asked."""
 
-    def __init__(self, images: tuple[str, ...] = (), backends: tuple[str, ...] = ()) -> None:
+    def __init__(self, images: tuple[str, ...] = (), backends: tuple[tuple[str, str], ...] = ()) -> None:
         self.images, self.backends = images, backends
-        self.calls: list[tuple[str, Any]] = []
+        self.calls: list[tuple[Any, ...]] = []
+
+    def list_projects(self) -> list[dict[str, Any]]:
+        return [{"id": 1, "title": "a", "description": "/x/a"}, {"id": 2, "title": "a", "description": None}]
 
     def list_tasks(self, project: int) -> list[dict[str, Any]]:
         return [{"data": {"image": image}} for image in self.images]
@@ -43,10 +53,13 @@ class KeptCalls:
         return len(files)
 
     def list_ml_backends(self, project: int) -> list[dict[str, Any]]:
-        return [{"url": url} for url in self.backends]
+        return [{"id": i, "title": title, "url": url} for i, (title, url) in enumerate(self.backends, 5)]
 
-    def add_ml_backend(self, project: int, url: str, **options: Any) -> None:
-        self.calls.append(("add", url))
+    def put_ml_backend(self, project: int, url: str, *, known: int | None, user: str, **_: Any) -> None:
+        self.calls.append(("put", known, url, user))
+
+    def delete_ml_backend(self, backend: int) -> None:
+        self.calls.append(("delete", backend))
 
     def patch_project(self, project: int, **fields: Any) -> None:
         self.calls.append(("patch", fields))
@@ -75,20 +88,57 @@ def test_a_folder_of_photos(tmp_path: Path) -> None:
 
 
 def test_only_new_photos_are_imported() -> None:
-    client = KeptCalls(("/data/upload/1/0a1b2c3d-figure-1.jpg", "/data/upload/1/ffff0000-my_cat.png"))
-    photos = [Path("figure-1.jpg"), Path("figure-11.jpg"), Path("my cat.png"), Path("1.jpg")]
+    client = KeptCalls(
+        (
+            "/data/upload/1/0a1b2c3d-figure-1.jpg",
+            "/data/upload/1/ffff0000-my_cat.png",
+            "/data/upload/1/ffff0001-%C3%BCn%C3%AF.JPG",
+        )
+    )
+    photos = [Path(n) for n in ("figure-1.jpg", "figure-11.jpg", "my cat.png", "1.jpg", "ünï.JPG")]
     assert import_new(client, 1, photos) == 2  # type: ignore[arg-type]
     assert client.calls == [("import", ["figure-11.jpg", "1.jpg"])]
     assert import_new(client, 1, photos[:1]) == 0  # type: ignore[arg-type]
 
 
-def test_a_project_is_connected_once_and_starts_empty() -> None:
-    client = KeptCalls(backends=("http://127.0.0.1:9090/",))
-    connect_backend(client, 1, BackendAccess("http://127.0.0.1:9090"))  # type: ignore[arg-type]
+def test_a_new_connection_starts_empty() -> None:
+    client = KeptCalls()
+    connect_backend(client, 1, BackendAccess("http://b:9090/"))  # type: ignore[arg-type]
     off = {"show_collab_predictions": False, "evaluate_predictions_automatically": False}
-    assert client.calls == [("patch", off)]
+    assert client.calls == [("put", None, "http://b:9090", ""), ("patch", off)]
     connect_backend(client, 1, BackendAccess("http://b:9090"), preannotate=True)  # type: ignore[arg-type]
-    assert client.calls[1:] == [("add", "http://b:9090"), ("patch", dict.fromkeys(off, True))]
+    assert client.calls[-1] == ("patch", dict.fromkeys(off, True))
+
+
+def test_an_earlier_connection_of_ours_is_moved_and_others_stay() -> None:
+    """Of several, Label Studio's interface asks the first, whether or not it answers."""
+    ours = "Interactive human parsing"
+    client = KeptCalls(backends=(("SAM", "http://s:1"), (ours, "http://b:9090"), (ours, "http://b:9091")))
+    connect_backend(client, 1, BackendAccess("http://b:9092", "u", "p"))  # type: ignore[arg-type]
+    assert client.calls[:2] == [("put", 6, "http://b:9092", "u"), ("delete", 7)]
+
+
+def test_two_folders_of_one_name_are_two_projects() -> None:
+    client = KeptCalls()
+    assert find_project(client, "a", "/x/a")["id"] == 1  # type: ignore[arg-type, index]
+    assert find_project(client, "a")["id"] == 2  # type: ignore[arg-type, index]
+    assert find_project(client, "a", "/y/a") is None  # type: ignore[arg-type]
+
+
+def test_a_second_demo_keeps_away_from_the_data_of_the_first(tmp_path: Path) -> None:
+    with _alone(tmp_path), pytest.raises(ProcessError, match=f"{tmp_path} is in use"), _alone(tmp_path):
+        pass
+    with _alone(tmp_path):
+        pass
+
+
+def test_variables_of_another_deployment_do_not_reach_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("IHP_BASIC_AUTH_PASSWORD", "IHP_HOST", "IHP_LABEL_STUDIO_TOKEN_FILE"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("IHP_DEVICE", "cpu")
+    environ = _backend_environment("http://l:8080", Path("/d"), Credentials("u", "p", "t"))
+    ours = {name: value for name, value in environ.items() if name.startswith("IHP_")}
+    assert ours.keys() == {"IHP_DEVICE", "IHP_DATA_DIR", "IHP_LABEL_STUDIO_URL", "IHP_LABEL_STUDIO_TOKEN"}
 
 
 def test_the_refusal_of_a_private_address_names_the_setting() -> None:

@@ -161,6 +161,10 @@ def test_files_are_imported_in_batches(label_studio: FakeLabelStudio, tmp_path: 
 
 
 def test_ml_backend_is_interactive_and_has_its_password(label_studio: FakeLabelStudio) -> None:
-    made = Client(label_studio.url, LEGACY).add_ml_backend(3, "http://b:9090", user="u", password="p")
+    client = Client(label_studio.url, LEGACY)
+    made = client.put_ml_backend(3, "http://b:9090", title="t", user="u", password="p")
     assert made["is_interactive"] is True
     assert (made["auth_method"], made["basic_auth_user"], made["basic_auth_pass"]) == ("BASIC_AUTH", "u", "p")
+    changed = client.put_ml_backend(3, "http://b:9090", title="t", known=7)
+    assert label_studio.requests[-1][:2] == ("PATCH", "/api/ml/7")
+    assert changed["auth_method"] == "NONE"

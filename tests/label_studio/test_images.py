@@ -85,10 +85,13 @@ def test_what_setup_told_is_used_where_the_settings_say_nothing(studio: FakeLabe
         load(images, "/data/upload/1/a.png", hostname=studio.url)
 
 
-def test_a_private_address_that_a_request_told_is_refused(studio: FakeLabelStudio) -> None:
+def test_a_private_address_that_a_stranger_may_have_told_is_refused(studio: FakeLabelStudio) -> None:
+    strangers = loader(host="0.0.0.0", allow_anonymous=True)
     with pytest.raises(ImageError, match="IHP_LABEL_STUDIO_URL"):
-        load(loader(), "/data/upload/1/a.png", hostname=studio.url, token=LEGACY)
+        load(strangers, "/data/upload/1/a.png", hostname=studio.url, token=LEGACY)
     assert studio.requests == []
+    known = loader(host="0.0.0.0", basic_auth_user="u", basic_auth_password="p")
+    assert np.array_equal(load(known, "/data/upload/1/a.png", hostname=studio.url, token=LEGACY), RED)
 
 
 def test_an_expired_access_token_is_renewed(studio: FakeLabelStudio) -> None:

@@ -91,6 +91,19 @@ def test_a_config_of_ones_own() -> None:
     }
 
 
+def test_an_alias_is_what_label_studio_calls_the_label() -> None:
+    config = LabelConfig.parse(own('<Label value="Dress" alias="d1"/><Label value="Kleid" alias="coat"/>'))
+    assert config.labels == ("d1", "coat")
+    assert config.parts(LIP) == {"d1": ("dress",), "coat": ("coat",)}
+
+
+def test_predicted_values_may_stand_on_the_clicked_control() -> None:
+    xml = """<View><Image name="i" value="$u"/>
+      <KeyPointLabels name="k" toName="i"><Label value="Oberteil" predicted_values="upper-clothes"/></KeyPointLabels>
+      <BrushLabels name="b" toName="i"><Label value="Oberteil"/></BrushLabels></View>"""
+    assert LabelConfig.parse(xml).parts(LIP) == {"Oberteil": ("upper-clothes",)}
+
+
 @given(st.sampled_from(LIP.names), st.data())
 def test_case_hyphens_and_spaces_do_not_matter(name: str, data: st.DataObject) -> None:
     written = "".join(

@@ -56,6 +56,12 @@ def test_a_click_of_another_label_into_it_says_it_was_rejected() -> None:
     assert seen(bench, clicks=(Click(15, 15, "Face", is_positive=False),)).keys() == {"r1"}
 
 
+def test_a_mask_of_the_draft_into_which_another_label_is_clicked_is_a_guess() -> None:
+    hair, coat = AcceptedMask("r1", "Hair", square(0, 0)), AcceptedMask("r2", "Coat", square(30, 30))
+    found = seen(Workbench(), drawn=(hair, coat), clicks=(FACE,))
+    assert (found["r1"].is_guess, found["r2"].is_guess) == (True, False)
+
+
 def test_a_correction_that_is_not_in_the_draft_yet_is_newer_than_it() -> None:
     bench = Workbench()
     old = AcceptedMask("r1", "Hair", square(0, 0))
@@ -142,5 +148,7 @@ def test_a_guess_of_the_own_label_is_replaced_as_a_whole() -> None:
 
 
 def test_nothing_is_answered_where_nothing_is_left() -> None:
-    assert scene(AcceptedMask("a", "Face", square(0, 0))).answers("Face", {"Face": square(0, 0)}, None) == []
+    away = (Click(70.0, 50.0, "Face"),)
+    covered = scene(AcceptedMask("a", "Face", square(0, 0)), clicks=away)
+    assert covered.answers("Face", {"Face": square(0, 0)}, None) == []
     assert scene().answers("Face", {"Face": np.zeros(SHAPE, bool)}, None) == []
