@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Demo, start_demo, stop_demo
+import requests
+from conftest import Demo, free_port, start_demo, stop_demo
 from label_studio_sdk.converter import brush
 from numpy.typing import NDArray
 from studio import Studio
@@ -169,6 +175,43 @@ def test_an_image_that_is_gone_does_not_break_the_page(demo: Demo) -> None:
     assert answer["data"]["result"] == []
     log = (demo.data_dir / "logs" / "backend.log").read_text()
     assert re.search(r"task skipped: the image '\S+/gone\.jpg' cannot be had: \S+ answered \d+", log)
+
+
+def test_connect_as_the_readme_says(demo: Demo, tmp_path: Path) -> None:
+    """A backend that was told nothing of Label Studio: `ihp serve`, `ihp connect`, a click."""
+    port = free_port()
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("IHP_")}
+    ihp = [sys.executable, "-m", "ihp_backend"]
+    serve = subprocess.Popen([*ihp, "serve", "--port", str(port)], env={**environ, "IHP_DATA_DIR": str(tmp_path)})
+    try:
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            try:
+                if requests.get(f"http://127.0.0.1:{port}/ready", timeout=1).ok:
+                    break
+            except requests.RequestException:
+                time.sleep(0.2)
+        token = json.loads((demo.data_dir / "credentials.json").read_text())["token"]
+        connect = [*ihp, "connect", "--url", demo.url, "--token", token, "--backend", f"http://127.0.0.1:{port}"]
+        done = subprocess.run([*connect, "--new", "Street photos"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"the backend reaches Label Studio at {demo.url}" in done.stdout
+        project = int(re.search(r"click here: \S+/projects/(\d+)/data", done.stdout)[1])  # type: ignore[index]
+        demo.client.import_files(project, [demo.data_dir / "photos" / "figure-6.jpg"])
+        (task,) = demo.client.list_tasks(project)
+        value = {"x": 50, "y": 36, "width": 0.3, "keypointlabels": ["Upper-clothes"]}
+        ends = {"from_name": "click", "to_name": "image", "type": "keypointlabels"}
+        context = {"result": [{"id": "k", "is_positive": True, "value": value, **ends}]}
+        (backend,) = demo.client.list_ml_backends(project)
+        ask = f"/api/ml/{backend['id']}/interactive-annotating"
+        (region,) = demo.client.post(ask, {"task": task["id"], "context": context})["data"]["result"]
+        assert mask_of(region).any()
+        again = subprocess.run([*connect, "--project", str(project)], capture_output=True, text=True, check=False)
+        assert again.returncode == 0, again.stdout + again.stderr
+        assert len(demo.client.list_ml_backends(project)) == 1
+    finally:
+        serve.terminate()
+        serve.wait(30)
 
 
 def test_a_second_start_is_quick_and_keeps_everything(demo: Demo) -> None:
