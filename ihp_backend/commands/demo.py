@@ -8,8 +8,9 @@ import os
 import secrets
 import signal
 import sys
+import textwrap
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,14 @@ import click
 
 from ihp_backend.demo.photos import PhotosError, default_photos, photos_in
 from ihp_backend.demo.processes import Children, ProcessError, require_free
-from ihp_backend.demo.project import BackendAccess, connect_backend, find_project, import_new, label_config_of
+from ihp_backend.demo.project import (
+    BackendAccess,
+    connect_backend,
+    find_project,
+    hotkeys,
+    import_new,
+    label_config_of,
+)
 from ihp_backend.label_studio.client import Client, LabelStudioError
 
 _USER = "annotator@example.com"
@@ -101,7 +109,9 @@ def demo(
             connect_backend(client, int(project["id"]), BackendAccess(backend), preannotate=preannotate)
             made = import_new(client, int(project["id"]), photos)
             click.echo(f"project {title!r}: {made} new photos" if made else f"project {title!r} is as you left it")
-            click.echo(_instructions(f"{url}/projects/{project['id']}/data", credentials))
+            click.echo(
+                _instructions(f"{url}/projects/{project['id']}/data", credentials, hotkeys(project["label_config"]))
+            )
             while True:
                 children.check()
                 time.sleep(1)
@@ -167,14 +177,19 @@ def _backend_environment(url: str, data_dir: Path, credentials: Credentials) -> 
     }
 
 
-def _instructions(address: str, credentials: Credentials) -> str:
+def _instructions(address: str, credentials: Credentials, keys: Sequence[tuple[str, str]]) -> str:
+    parts = [f"{key.upper()} {label}" for key, label in keys]
+    table = textwrap.fill("   ".join(part.replace(" ", "\0") for part in parts), 88, break_on_hyphens=False).replace(
+        "\0", " "
+    )
     return f"""
   address   {address}
   user      {credentials.user}
   password  {credentials.password}
 
   1. Open a photo. Switch on Auto-Annotation, below it, and pick the keypoint tool with the wand (key M).
-  2. Press a label's key: 1 Face, 2 Hair, 5 Upper-clothes, 9 Pants, A Left-arm ... then click on the part.
+  2. Press a label's key, then click on the part:
+{textwrap.indent(table, "       ")}
   3. Label's key and click again where something is missing; Alt+click where it does not belong.
   4. Accept the mask with the tick below the photo, or switch on Auto-Accept Suggestions.
   5. Submit with Ctrl+Enter.

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from defusedxml.ElementTree import fromstring
+
 from ihp_backend.label_studio.client import Client, LabelStudioError
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.parts import get_schema
@@ -25,6 +27,12 @@ def label_config_of(schema: str) -> str:
         ValueError: If there is no such schema.
     """
     return (LABEL_CONFIGS / f"{get_schema(schema).name.replace('-', '_')}.xml").read_text()
+
+
+def hotkeys(label_config: str) -> list[tuple[str, str]]:
+    """Returns the key and the label of each keypoint label that has a key."""
+    labels = fromstring(label_config, forbid_dtd=True).iterfind(".//KeyPointLabels/Label")
+    return [(label.get("hotkey", ""), label.get("value", "")) for label in labels if label.get("hotkey")]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -19,7 +20,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from ihp_backend.cli import main
-from ihp_backend.commands.demo import Credentials, _alone, _backend_environment, _credentials
+from ihp_backend.commands.demo import Credentials, _alone, _backend_environment, _credentials, _instructions
 from ihp_backend.demo.photos import PhotosError, default_photos, photos_in
 from ihp_backend.demo.processes import Children, ProcessError, require_free
 from ihp_backend.demo.project import (
@@ -27,6 +28,7 @@ from ihp_backend.demo.project import (
     connect_backend,
     explain_refusal,
     find_project,
+    hotkeys,
     import_new,
     label_config_of,
 )
@@ -153,6 +155,15 @@ def test_the_refusal_of_a_private_address_names_the_setting() -> None:
 @pytest.mark.parametrize("schema", SCHEMAS)
 def test_each_schema_has_a_ready_config(schema: str) -> None:
     assert LabelConfig.parse(label_config_of(schema)).keypoint == "click"
+
+
+def test_the_instructions_say_which_key_does_what() -> None:
+    keys = hotkeys(label_config_of("lip"))
+    assert ("1", "Face") in keys
+    assert len(keys) == 19
+    text = _instructions("http://a", Credentials("u", "p", "t"), keys)
+    for key, label in keys:
+        assert re.search(rf"(?m)(^|\s){key.upper()} {label}(\s|$)", text)
 
 
 def test_the_password_is_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
