@@ -141,6 +141,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         if not scene.clicks:
             logger.info("no keypoint of %s in the context", config.keypoint, extra=fields(task=task.get("id")))
             return empty
+        keypoints = {str(result.get("id")) for result in clicked}
         regions = []
         scores = []
         for label in dict.fromkeys(click.part for click in scene.clicks):
@@ -163,9 +164,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
                 for answer in answers:
                     score = prediction.scores.get(answer.label, scores[-1])
                     regions.append(brush_region(answer.mask, answer.label, score, config, answer.id))
-                    self._runtime.workbench.remember(
-                        self._task_key(task), answer.id, answer.label, answer.mask, scene.keypoints
-                    )
+                    self._runtime.workbench.remember(self._task_key(task), _draft_of(task), answer, keypoints)
         return {"result": regions, "score": float(np.mean(scores)), "model_version": predictor.version}
 
     def _scene(
@@ -184,8 +183,8 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         if not task.get("drafts") and any(c.is_positive and m.mask[c.pixel(*shape)] for c in clicks for m in masks):
             # Label Studio takes no plain click inside a mask: this annotation is another one, not the open one.
             masks = []
-        accepted = self._runtime.workbench.accepted(self._task_key(task), masks, clicks, keypoints, shape)
-        return Scene(clicks, others, accepted, frozenset(str(result.get("id")) for result in clicked))
+        recent = self._runtime.workbench.recent(self._task_key(task), _draft_of(task), keypoints, shape)
+        return Scene.of(clicks, others, masks, recent)
 
     def _task_key(self, task: Mapping[str, Any]) -> str:
         return f"{self._project} {task.get('id')}"
@@ -215,6 +214,16 @@ def _results_of(context: object) -> list[dict[str, Any]]:
     if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
         raise RequestError("the context has no list `result` of objects; expected {'result': [a keypoint, ...]}")
     return results
+
+
+def _draft_of(task: Mapping[str, Any]) -> str:
+    """Names the state of a task's drafts: another one, once Label Studio has saved again."""
+    drafts = task.get("drafts")
+    return repr(
+        [(d.get("id"), d.get("updated_at")) for d in drafts if isinstance(d, Mapping)]
+        if isinstance(drafts, list)
+        else []
+    )
 
 
 def _other_clicks(

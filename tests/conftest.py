@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -21,6 +22,8 @@ from ihp_backend import process
 from ihp_backend.clicks import Click
 from ihp_backend.parts import LIP
 
+settings.register_profile("here", deadline=None)  # a busy machine is not a fault
+settings.load_profile("here")
 process.prepare()  # as `ihp` does, before torch is imported
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -194,19 +194,18 @@ def test_options_of_the_label_config_reach_the_model(runtime: Runtime, disc_mode
     assert disc_model.calls[-1]["options"] == {"suggest": True, "everyone": True, "overlap": False}
 
 
-def test_a_correction_before_the_draft_is_saved_keeps_the_region(
+def test_the_same_mask_again_before_the_draft_is_saved_keeps_the_region(
     parser: InteractiveHumanParsing, disc_model: DiscModel
 ) -> None:
-    """Accepted a second ago: the keypoint is gone, and the draft does not have the mask yet."""
     (first,) = parser.predict(CLICK["tasks"], {"result": [keypoint("Building", "k1")]})
     (second,) = parser.predict(CLICK["tasks"], {"result": [keypoint("Building", "k2")]})
     assert second["result"][0]["id"] == first["result"][0]["id"]
+    assert disc_model.calls[-1]["accepted"] == {}  # it may have been rejected
+    parser.predict(CLICK["tasks"], {"result": [keypoint("Building", "k3", is_positive=False)]})
     assert disc_model.calls[-1]["accepted"].keys() == {"Building"}
-    # Not accepted: the first keypoint is open still.
-    results = [keypoint("Building", "k2"), keypoint("Building", "k3")]
-    parser.predict(CLICK["tasks"], {"result": results})
-    parser.predict(CLICK["tasks"], {"result": [keypoint("Road", "k4")]})
-    assert disc_model.calls[-1]["clicks"][0].part == "Road"
+    saved = {**CLICK["tasks"][0], "drafts": [{"id": 1, "result": [], "updated_at": "2026-11-23T00:33:59Z"}]}
+    parser.predict([saved], {"result": [keypoint("Building", "k4", is_positive=False)]})
+    assert disc_model.calls[-1]["accepted"] == {}  # deleted, and saved so
 
 
 def test_a_click_inside_an_accepted_mask_of_another_label_wins(

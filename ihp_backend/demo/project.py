@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,6 +78,14 @@ def connect_backend(client: Client, project: int, backend: BackendAccess, *, pre
         raise explain_refusal(error, url) from error
     for other in ours[1:]:
         client.delete_ml_backend(int(other["id"]))
+    # Label Studio makes a webhook with a new connection, but does not move it, nor does it tell it the password.
+    secret = base64.b64encode(f"{backend.user}:{backend.password}".encode()).decode()
+    client.put_webhook(
+        project,
+        f"{url}/webhook",
+        headers={"Authorization": f"Basic {secret}"} if backend.user else {},
+        instead_of=[f"{str(ml['url']).rstrip('/')}/webhook" for ml in ours],
+    )
     client.patch_project(project, show_collab_predictions=preannotate, evaluate_predictions_automatically=preannotate)
 
 

@@ -314,6 +314,26 @@ class Client:
             body |= {"basic_auth_user": user, "basic_auth_pass": password}
         return dict(self.post("/api/ml/", json=body) if known is None else self.patch(f"/api/ml/{known}", json=body))
 
+    def put_webhook(
+        self, project: int, url: str, *, headers: Mapping[str, str], instead_of: Sequence[str] = ()
+    ) -> None:
+        """Makes Label Studio tell a project's events to one address, under these headers.
+
+        Args:
+            project: The project.
+            url: The address.
+            headers: Sent with each event.
+            instead_of: Addresses that are not told any more.
+        """
+        known = [h for h in self.get("/api/webhooks/", project=project) if h["url"] in (url, *instead_of)]
+        body = {"project": project, "url": url, "headers": dict(headers), "send_payload": True}
+        if known:
+            self.patch(f"/api/webhooks/{known[0]['id']}/", json=body)
+        else:
+            self.post("/api/webhooks/", json={**body, "send_for_all_actions": True})
+        for other in known[1:]:
+            self.delete(f"/api/webhooks/{other['id']}/")
+
     def delete_ml_backend(self, backend: int) -> None:
         """Removes a connection to a backend; its predictions stay."""
         self.delete(f"/api/ml/{backend}")

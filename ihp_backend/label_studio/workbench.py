@@ -2,7 +2,9 @@
 
 Label Studio saves a draft some seconds after the last change. Who clicks part after part is faster, so the draft knows
 nothing of the masks that were just accepted. A memory of the last answers fills that gap. It is a help, not a record:
-what the draft says counts, and a replica that does not remember answers all the same.
+a request does not tell whether an answer was accepted or rejected, for both take its keypoint away. So a remembered
+mask keeps other labels off it, and a remembered correction counts as made, but no mask comes back by itself. Once a
+newer draft is there, only the draft counts.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ class _Answer:
     id: str
     label: str
     keypoints: frozenset[str]
+    draft: str
     shape: tuple[int, int]
     box: Box
     bits: NDArray[np.bool_]
@@ -51,74 +54,60 @@ class Workbench:
         self._tasks: OrderedDict[str, OrderedDict[str, _Answer]] = OrderedDict()
         self._lock = Lock()
 
-    def remember(
-        self, task: str, region_id: str, label: str, mask: NDArray[np.bool_], keypoints: Collection[str]
-    ) -> None:
-        """Keeps an answer.
+    def remember(self, task: str, draft: str, answer: AcceptedMask, keypoints: Collection[str]) -> None:
+        """Keeps an answer, in place of older ones of its label.
 
         Args:
             task: Names the project and the task.
-            region_id: Id of the answered region.
-            label: Its label.
-            mask: (H, W).
-            keypoints: Ids of the keypoints that it answers: as long as they are open, it is not accepted.
+            draft: Which draft the request came with; an empty text is none.
+            answer: The answered region.
+            keypoints: Ids of the keypoints that it answers: as long as they are open, it is a suggestion.
         """
-        box = box_of(mask)
+        box = box_of(answer.mask)
         if box is None:
             return
-        height, width = mask.shape
-        bits = mask[box.slices].copy()
-        answer = _Answer(region_id, label, frozenset(keypoints), (height, width), box, bits, self._clock())
+        height, width = answer.mask.shape
+        bits = answer.mask[box.slices].copy()
+        kept = _Answer(answer.id, answer.label, frozenset(keypoints), draft, (height, width), box, bits, self._clock())
         with self._lock:
             answers = self._tasks.setdefault(task, OrderedDict())
             self._tasks.move_to_end(task)
-            answers[region_id] = answer
-            answers.move_to_end(region_id)
+            answers[answer.label] = kept
+            answers.move_to_end(answer.label)
             while len(answers) > _ANSWERS:
                 answers.popitem(last=False)
             while len(self._tasks) > _TASKS:
                 self._tasks.popitem(last=False)
 
-    def accepted(
-        self,
-        task: str,
-        drawn: Sequence[AcceptedMask],
-        clicks: Sequence[Click],
-        open_keypoints: Collection[str],
-        shape: tuple[int, int],
-    ) -> list[AcceptedMask]:
-        """Returns the masks of the draft, and those answered since, as far as they are accepted by all signs.
-
-        An answer whose keypoints are open still is a suggestion, or was rejected. So is one into which another label
-        is clicked. A mask of the draft into which another label is clicked is contradicted: it becomes a guess.
+    def recent(
+        self, task: str, draft: str, open_keypoints: Collection[str], shape: tuple[int, int]
+    ) -> dict[str, AcceptedMask]:
+        """Returns, by label, what was answered since the draft was saved, and is no open suggestion any more.
 
         Args:
             task: Names the project and the task.
-            drawn: Masks of the draft.
-            clicks: Of this request.
+            draft: Which draft this request comes with.
             open_keypoints: Ids of the keypoints in the request and in the draft.
             shape: Height and width of the photo.
         """
         now = self._clock()
         with self._lock:
-            answers = [a for a in self._tasks.get(task, {}).values() if now - a.at < _LIFETIME_S and a.shape == shape]
-
-        def is_contradicted(label: str, mask: NDArray[np.bool_]) -> bool:
-            return any(c.is_positive and c.part != label and mask[c.pixel(*shape)] for c in clicks)
-
-        masks = {m.id: replace(m, is_guess=True) if is_contradicted(m.label, m.mask) else m for m in drawn}
-        for answer in answers:
-            if not answer.keypoints.isdisjoint(open_keypoints):
-                continue
-            mask = answer.mask()
-            if is_contradicted(answer.label, mask):
-                continue
-            masks[answer.id] = AcceptedMask(answer.id, answer.label, mask)
-        return list(masks.values())
+            answers = list(self._tasks.get(task, {}).values())
+        return {
+            a.label: AcceptedMask(a.id, a.label, a.mask())
+            for a in answers
+            if now - a.at < _LIFETIME_S
+            and (a.draft, a.shape) == (draft, shape)
+            and a.keypoints.isdisjoint(open_keypoints)
+        }
 
 
 _NEAR = 0.5
 """A click that is farther from a mask than this share of the mask's longer side does not correct it."""
+
+
+_MOSTLY = 0.8
+"""A new mask that holds this share of a remembered one takes its place, if that was accepted."""
 
 
 @dataclass(frozen=True)
@@ -129,29 +118,67 @@ class Scene:
         clicks: The clicks of the request, in image pixels.
         other_clicks: Open clicks of other labels.
         accepted: The masks that are there.
-        keypoints: Ids of the request's keypoints.
+        recent: For the clicked labels what was answered a moment ago, and accepted or rejected since.
     """
 
     clicks: Sequence[Click]
     other_clicks: Sequence[Click]
     accepted: Sequence[AcceptedMask]
-    keypoints: frozenset[str]
+    recent: Mapping[str, AcceptedMask]
+
+    @classmethod
+    def of(
+        cls,
+        clicks: Sequence[Click],
+        other_clicks: Sequence[Click],
+        drawn: Sequence[AcceptedMask],
+        recent: Mapping[str, AcceptedMask],
+    ) -> Scene:
+        """Sorts what is there.
+
+        A mask of the draft into which another label is clicked is contradicted: it becomes a guess. A remembered one
+        was rejected. A remembered correction of a mask of the draft is newer than it.
+
+        Args:
+            clicks: Of the request.
+            other_clicks: Open clicks of other labels.
+            drawn: Masks of the draft.
+            recent: Remembered masks, by label.
+        """
+
+        def is_contradicted(mask: AcceptedMask) -> bool:
+            shape = mask.mask.shape
+            return any(c.is_positive and c.part != mask.label and mask.mask[c.pixel(*shape)] for c in clicks)
+
+        labels = {c.part for c in clicks}
+        there = {m.id: replace(m, is_guess=True) if is_contradicted(m) else m for m in drawn}
+        for answer in recent.values():
+            if answer.id in there:  # a correction; to lose an accepted one would be worse than to show a rejected one
+                there[answer.id] = replace(answer, is_guess=is_contradicted(answer))
+            elif answer.label not in labels and not is_contradicted(answer):
+                there[answer.id] = answer
+        return cls(clicks, other_clicks, list(there.values()), {k: v for k, v in recent.items() if k in labels})
 
     def corrected(self, label: str) -> AcceptedMask | None:
         """Returns the mask of this label that the newest click means: it lies in it or near it.
 
-        With none, the click begins a new one, such as another person's.
+        With none, the click begins a new one, such as another person's. Negative clicks alone make sense on something
+        that was accepted only, so there the memory is good enough.
         """
-        click = [c for c in self.clicks if c.part == label][-1]
-        candidates = [(_distance(a.mask, click), a) for a in self.accepted if a.label == label]
+        own = [c for c in self.clicks if c.part == label]
+        candidates = [(_distance(a.mask, own[-1]), a) for a in self.accepted if a.label == label]
         near = [(distance, mask) for distance, mask in candidates if distance <= _NEAR]
-        return min(near, key=lambda pair: pair[0])[1] if near else None
+        if near:
+            return min(near, key=lambda pair: pair[0])[1]
+        return None if any(c.is_positive for c in own) else self.recent.get(label)
 
     def guides(self, label: str, corrected: AcceptedMask | None) -> dict[str, NDArray[np.bool_]]:
         """Returns the masks (H, W) that the network is shown, one a label: what others accepted, what is corrected."""
         guides: dict[str, NDArray[np.bool_]] = {}
+        if corrected is not None and not corrected.is_guess:
+            guides[label] = corrected.mask
         for accepted in self.accepted:
-            if accepted.is_guess or (accepted.label == label and accepted is not corrected):
+            if accepted.is_guess or accepted.label == label:
                 continue
             known = guides.get(accepted.label)
             guides[accepted.label] = accepted.mask if known is None else known | accepted.mask
@@ -185,6 +212,10 @@ class Scene:
                 mask = mask & ~other.mask
         if not mask.any():
             return []
+        if corrected is None and label in self.recent:
+            before = self.recent[label]
+            if (before.mask & mask).sum() >= _MOSTLY * before.mask.sum():
+                corrected = before
         answers = [AcceptedMask(corrected.id if corrected is not None else _new_id(), label, mask)]
         guesses = {other.label for other in self.accepted if other.is_guess}
         for name, suggested in masks.items():

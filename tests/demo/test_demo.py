@@ -60,6 +60,9 @@ class KeptCalls:
     def put_ml_backend(self, project: int, url: str, *, known: int | None, user: str, **_: Any) -> None:
         self.calls.append(("put", known, url, user))
 
+    def put_webhook(self, project: int, url: str, *, headers: dict[str, str], instead_of: list[str]) -> None:
+        self.hook = (url, headers, instead_of)
+
     def delete_ml_backend(self, backend: int) -> None:
         self.calls.append(("delete", backend))
 
@@ -118,6 +121,8 @@ def test_an_earlier_connection_of_ours_is_moved_and_others_stay() -> None:
     client = KeptCalls(backends=(("SAM", "http://s:1"), (ours, "http://b:9090"), (ours, "http://b:9091")))
     connect_backend(client, 1, BackendAccess("http://b:9092", "u", "p"))  # type: ignore[arg-type]
     assert client.calls[:2] == [("put", 6, "http://b:9092", "u"), ("delete", 7)]
+    basic = {"Authorization": "Basic dTpw"}
+    assert client.hook == ("http://b:9092/webhook", basic, ["http://b:9090/webhook", "http://b:9091/webhook"])
 
 
 def test_two_folders_of_one_name_are_two_projects() -> None:

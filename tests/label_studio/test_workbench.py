@@ -26,72 +26,120 @@ class Clock:
         return self.now
 
 
-def seen(
-    bench: Workbench,
-    *,
-    drawn: tuple[AcceptedMask, ...] = (),
-    clicks: tuple[Click, ...] = (),
-    still_open: tuple[str, ...] = (),
-):
-    found = bench.accepted("1 7", drawn, clicks, still_open, SHAPE)
-    return {a.id: a for a in found}
+def hair(mask: NDArray[np.bool_] | None = None, region: str = "r1") -> AcceptedMask:
+    return AcceptedMask(region, "Hair", square(0, 0) if mask is None else mask)
 
 
-def test_an_answer_counts_as_accepted_once_its_keypoint_is_gone() -> None:
+def recent(bench: Workbench, *still_open: str, task: str = "1 7", draft: str = "d") -> dict[str, AcceptedMask]:
+    return bench.recent(task, draft, still_open, SHAPE)
+
+
+def test_an_answer_is_remembered_once_its_keypoint_is_gone() -> None:
     bench = Workbench()
-    bench.remember("1 7", "r1", "Hair", square(0, 0), {"k1"})
-    assert seen(bench, still_open=("k1",)) == {}  # the suggestion is open, or was rejected
-    (hair,) = seen(bench, still_open=("k2",)).values()
-    assert (hair.id, hair.label) == ("r1", "Hair")
-    assert np.array_equal(hair.mask, square(0, 0))
-    assert bench.accepted("1 8", [], [], [], SHAPE) == []
-    assert bench.accepted("2 7", [], [], [], SHAPE) == []
+    bench.remember("1 7", "d", hair(), {"k1"})
+    assert recent(bench, "k1") == {}  # the suggestion is open
+    (found,) = recent(bench, "k2").values()
+    assert (found.id, found.label) == ("r1", "Hair")
+    assert np.array_equal(found.mask, square(0, 0))
+    assert recent(bench, task="1 8") == recent(bench, task="2 7") == {}
 
 
-def test_a_click_of_another_label_into_it_says_it_was_rejected() -> None:
+def test_once_a_newer_draft_is_there_only_the_draft_counts() -> None:
+    """It was deleted, say, and the draft without it saved."""
     bench = Workbench()
-    bench.remember("1 7", "r1", "Hair", square(0, 0), {"k1"})
-    assert seen(bench, clicks=(FACE,)) == {}
-    assert seen(bench, clicks=(Click(70, 50, "Face"),)).keys() == {"r1"}
-    assert seen(bench, clicks=(Click(15, 15, "Face", is_positive=False),)).keys() == {"r1"}
+    bench.remember("1 7", "d", hair(), {"k1"})
+    assert recent(bench, draft="e") == {}
 
 
-def test_a_mask_of_the_draft_into_which_another_label_is_clicked_is_a_guess() -> None:
-    hair, coat = AcceptedMask("r1", "Hair", square(0, 0)), AcceptedMask("r2", "Coat", square(30, 30))
-    found = seen(Workbench(), drawn=(hair, coat), clicks=(FACE,))
-    assert (found["r1"].is_guess, found["r2"].is_guess) == (True, False)
-
-
-def test_a_correction_that_is_not_in_the_draft_yet_is_newer_than_it() -> None:
+def test_of_a_label_the_newest_answer_counts() -> None:
     bench = Workbench()
-    old = AcceptedMask("r1", "Hair", square(0, 0))
-    bench.remember("1 7", "r1", "Hair", square(0, 0, 30), {"k2"})
-    assert np.array_equal(seen(bench, drawn=(old,))["r1"].mask, square(0, 0, 30))
-    assert np.array_equal(seen(bench, drawn=(old,), still_open=("k2",))["r1"].mask, old.mask)
+    bench.remember("1 7", "d", hair(), {"k1"})
+    bench.remember("1 7", "d", hair(square(30, 30), "r2"), {"k2"})
+    assert recent(bench)["Hair"].id == "r2"
 
 
 def test_it_forgets_after_a_minute_and_photos_of_another_size() -> None:
     clock = Clock()
     bench = Workbench(clock)
-    bench.remember("1 7", "r1", "Hair", square(0, 0), {"k1"})
-    bench.remember("1 7", "r2", "Hat", np.ones((5, 5), bool), {"k1"})
-    bench.remember("1 7", "r3", "Coat", np.zeros(SHAPE, bool), {"k1"})
-    assert seen(bench).keys() == {"r1"}
+    bench.remember("1 7", "d", hair(), {"k1"})
+    bench.remember("1 7", "d", AcceptedMask("r2", "Hat", np.ones((5, 5), bool)), {"k1"})
+    bench.remember("1 7", "d", AcceptedMask("r3", "Coat", np.zeros(SHAPE, bool)), {"k1"})
+    assert recent(bench).keys() == {"Hair"}
     clock.now += 61
-    assert seen(bench) == {}
+    assert recent(bench) == {}
 
 
 def test_it_is_bounded() -> None:
     bench = Workbench()
     for number in range(1000):
-        bench.remember(f"1 {number}", "r", "Hair", square(0, 0), ())
-        bench.remember("1 0", f"r{number}", "Hair", square(0, 0), ())
+        bench.remember(f"1 {number}", "d", hair(), ())
+        bench.remember("1 0", "d", AcceptedMask("r", f"label {number}", square(0, 0)), ())
     assert len(bench._tasks) <= 64
     assert len(bench._tasks["1 0"]) <= 40
 
 
+def sorted_scene(click: Click, drawn: list[AcceptedMask], remembered: list[AcceptedMask]) -> Scene:
+    return Scene.of([click], (), drawn, {m.label: m for m in remembered})
+
+
+def test_a_remembered_mask_keeps_other_labels_off_it() -> None:
+    found = sorted_scene(Click(70, 50, "Face"), [], [hair()])
+    assert [m.id for m in found.accepted] == ["r1"]
+    assert found.guides("Face", None).keys() == {"Hair"}
+
+
+def test_a_click_of_another_label_into_it_says_it_was_rejected() -> None:
+    assert sorted_scene(FACE, [], [hair()]).accepted == []
+    negative = Click(15.0, 15.0, "Face", is_positive=False)
+    assert len(sorted_scene(negative, [], [hair()]).accepted) == 1
+
+
+def test_a_mask_of_the_draft_into_which_another_label_is_clicked_is_a_guess() -> None:
+    coat = AcceptedMask("r2", "Coat", square(30, 30))
+    found = {m.id: m.is_guess for m in sorted_scene(FACE, [hair(), coat], []).accepted}
+    assert found == {"r1": True, "r2": False}
+
+
+def test_a_rejected_mask_does_not_come_back() -> None:
+    """Reject takes the keypoint away as accept does: a fresh click gets a fresh mask."""
+    wrong = hair(square(0, 0))
+    again = sorted_scene(Click(50, 40, "Hair"), [], [wrong])
+    assert again.corrected("Hair") is None
+    assert again.guides("Hair", None) == {}
+    (answer,) = again.answers("Hair", {"Hair": square(30, 40)}, None)
+    assert answer.id != "r1"
+    assert np.array_equal(answer.mask, square(30, 40))
+
+
+def test_a_second_correction_goes_on_from_the_first_before_the_draft_has_it() -> None:
+    drawn, corrected = hair(square(0, 0)), hair(square(0, 0, 30))
+    again = sorted_scene(Click(5, 5, "Hair", is_positive=False), [drawn], [corrected])
+    mine = again.corrected("Hair")
+    assert mine is not None
+    assert np.array_equal(mine.mask, corrected.mask)
+    other = sorted_scene(Click(70, 50, "Face"), [drawn], [corrected])
+    assert np.array_equal(other.guides("Face", None)["Hair"], corrected.mask)
+
+
+def test_a_fresh_mask_that_holds_the_remembered_one_takes_its_place() -> None:
+    again = sorted_scene(Click(25, 10, "Hair"), [], [hair()])
+    (answer,) = again.answers("Hair", {"Hair": square(0, 0, 30)}, None)
+    assert answer.id == "r1"
+    assert np.array_equal(answer.mask, square(0, 0, 30))
+
+
+def test_a_negative_click_alone_corrects_what_is_remembered() -> None:
+    again = sorted_scene(Click(5, 5, "Hair", is_positive=False), [], [hair()])
+    mine = again.corrected("Hair")
+    assert mine is not None
+    assert mine.id == "r1"
+    (answer,) = again.answers("Hair", {"Hair": square(10, 0)}, mine)
+    assert answer.id == "r1"
+    assert not answer.mask[5, 5]
+
+
 def scene(*accepted: AcceptedMask, clicks: tuple[Click, ...] = (FACE,)) -> Scene:
-    return Scene(clicks, (), accepted, frozenset({"k"}))
+    return Scene(clicks, (), accepted, {})
 
 
 def test_a_click_in_or_near_a_mask_of_its_label_corrects_it_and_keeps_its_id() -> None:
@@ -120,12 +168,12 @@ def test_the_newest_click_says_which_mask_is_meant() -> None:
 
 
 def test_accepted_masks_of_others_are_shown_and_guesses_are_not() -> None:
-    hair, hat, guess = (
+    one, two, guess = (
         AcceptedMask("a", "Hair", square(0, 0)),
         AcceptedMask("b", "Hair", square(30, 0)),
         AcceptedMask("c", "Coat", square(30, 40), is_guess=True),
     )
-    guides = scene(hair, hat, guess).guides("Face", None)
+    guides = scene(one, two, guess).guides("Face", None)
     assert guides.keys() == {"Hair"}
     assert np.array_equal(guides["Hair"], square(0, 0) | square(30, 0))
 
