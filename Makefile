@@ -32,7 +32,7 @@ test: $(DEV_READY)
 	.venv/bin/lint-imports
 	.venv/bin/pytest
 
-e2e: $(DEV_READY) $(LABEL_STUDIO_READY) chromium
+e2e: $(DEV_READY) $(DEMO_READY) $(LABEL_STUDIO_READY) chromium
 	.venv/bin/pytest -m e2e tests/e2e
 
 chromium:
