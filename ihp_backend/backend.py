@@ -18,6 +18,7 @@ from ihp_backend.label_studio.label_config import LabelConfig, LabelConfigError
 from ihp_backend.label_studio.regions import (
     RequestError,
     brush_region,
+    draft_state,
     read_clicks,
     read_masks,
     working_results,
@@ -141,7 +142,9 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         if not scene.clicks:
             logger.info("no keypoint of %s in the context", config.keypoint, extra=fields(task=task.get("id")))
             return empty
+        key_of_task, draft = self._task_key(task), draft_state(task)
         keypoints = {str(result.get("id")) for result in clicked}
+        parts = config.parts(predictor.schema)
         regions = []
         scores = []
         for label in dict.fromkeys(click.part for click in scene.clicks):
@@ -150,7 +153,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
                 prediction = predictor.predict(
                     image,
                     [*scene.other_clicks, *scene.clicks],  # the newest last
-                    labels=config.parts(predictor.schema),
+                    labels=parts,
                     wanted=[label],
                     accepted=scene.guides(label, corrected),
                     image_key=key,
@@ -164,7 +167,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
                 for answer in answers:
                     score = prediction.scores.get(answer.label, scores[-1])
                     regions.append(brush_region(answer.mask, answer.label, score, config, answer.id))
-                    self._runtime.workbench.remember(self._task_key(task), _draft_of(task), answer, keypoints)
+                    self._runtime.workbench.remember(key_of_task, draft, answer, keypoints)
         return {"result": regions, "score": float(np.mean(scores)), "model_version": predictor.version}
 
     def _scene(
@@ -183,7 +186,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         if not task.get("drafts") and any(c.is_positive and m.mask[c.pixel(*shape)] for c in clicks for m in masks):
             # Label Studio takes no plain click inside a mask: this annotation is another one, not the open one.
             masks = []
-        recent = self._runtime.workbench.recent(self._task_key(task), _draft_of(task), keypoints, shape)
+        recent = self._runtime.workbench.recent(self._task_key(task), draft_state(task), keypoints, shape)
         return Scene.of(clicks, others, masks, recent)
 
     def _task_key(self, task: Mapping[str, Any]) -> str:
@@ -214,16 +217,6 @@ def _results_of(context: object) -> list[dict[str, Any]]:
     if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
         raise RequestError("the context has no list `result` of objects; expected {'result': [a keypoint, ...]}")
     return results
-
-
-def _draft_of(task: Mapping[str, Any]) -> str:
-    """Names the state of a task's drafts: another one, once Label Studio has saved again."""
-    drafts = task.get("drafts")
-    return repr(
-        [(d.get("id"), d.get("updated_at")) for d in drafts if isinstance(d, Mapping)]
-        if isinstance(drafts, list)
-        else []
-    )
 
 
 def _other_clicks(

@@ -287,9 +287,8 @@ def _relaxed(server: ServerUnderTest, annotators: int, clicks: int) -> tuple[flo
 # The stages, one by one
 
 
-def stages(weights: str, runs: int, note: Callable[[Row], None]) -> None:
+def stages(predictor: Predictor, runs: int, note: Callable[[Row], None]) -> None:
     """Measures what a click consists of, within one process, and hands each row to ``note``."""
-    predictor = Predictor.load(weights)
     for width, height in SIZES:
         _stages_on(predictor, width, height, runs, note)
 
@@ -358,9 +357,8 @@ def _blobs(height: int, width: int, count: int) -> NDArray[np.bool_]:
     return mask.astype(bool)
 
 
-def batches(weights: str, runs: int, note: Callable[[Row], None]) -> None:
+def batches(predictor: Predictor, runs: int, note: Callable[[Row], None]) -> None:
     """Measures pre-annotation without HTTP: decoded photos a second."""
-    predictor = Predictor.load(weights)
     image = decode_image(draw_photo(512, 512), max_pixels=10**9)
     median, p95 = timed(lambda n: predictor.predict(image), runs)
     note(Row("pre-annotation", "512x512 decoded", 1000 / median, 1000 / p95, "1/s"))

@@ -38,10 +38,10 @@ def bench(weights: str, runs: int, json_file: Path | None, markdown: bool) -> No
     where = machine()
     click.echo(", ".join(f"{name} {value}" for name, value in where.items()), err=markdown)
     try:
-        Predictor.load(weights)  # an error of the weights is clearer here than in the server's log
+        predictor = Predictor.load(weights)  # an error of the weights is clearer here than in the server's log
         through_http(weights, runs, note)
-        stages(weights, runs, note)
-        batches(weights, runs, note)
+        stages(predictor, runs, note)
+        batches(predictor, runs, note)
         codec(runs, note)
     except (WeightsError, RuntimeError, OSError) as error:
         raise click.ClickException(str(error)) from error

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ihp_backend.clicks import Click
 from ihp_backend.geometry import Box, box_of
+from ihp_backend.inference.figures import joined
 from ihp_backend.inference.parse import Parse
 
 _MARGIN = 0.06
@@ -40,10 +41,8 @@ def person_box(
     """
     whole = Box(0, 0, width, height)
     positive = [c for c in clicks if c.is_positive and coarse.channels.of(c.part) != (0,)]
-    seen = coarse.figure().astype(np.uint8)
-    reach = max(3, round(0.02 * max(seen.shape)))
-    joined = cv2.morphologyEx(seen, cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8))
-    count, figures, stats, _ = cv2.connectedComponentsWithStats(joined)
+    seen = coarse.figure()
+    count, figures, stats, _ = cv2.connectedComponentsWithStats(joined(seen))
     sizes = stats[1:, cv2.CC_STAT_AREA]
     kept = {i + 1 for i, size in enumerate(sizes) if size >= 0.02 * sizes.max()} if count > 1 else set()
     scale_x, scale_y = width / seen.shape[1], height / seen.shape[0]

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ihp_backend.inference.figures import joined
 from ihp_backend.localization import Point
 
 _LEAST_SHARE = 0.03
@@ -35,8 +36,7 @@ def tidy(logits: NDArray[np.float32], points: Sequence[Point], *, one_person: bo
     """
     winner = logits.argmax(0)
     clicked = _cells(points, *winner.shape)
-    figures = _figures(winner)
-    meant = {figures[cell] for channel, cells in clicked.items() if channel for cell in cells}
+    figures = cv2.connectedComponents(joined(winner != 0))[1] if clicked and one_person else None
     for channel in (int(c) for c in np.unique(winner)):
         count, islands, stats, _ = cv2.connectedComponentsWithStats((winner == channel).astype(np.uint8))
         if count <= 2 and (stats[-1, cv2.CC_STAT_AREA] >= _LEAST_CELLS or channel in clicked):
@@ -46,10 +46,11 @@ def tidy(logits: NDArray[np.float32], points: Sequence[Point], *, one_person: bo
         is_foreign: NDArray[np.bool_] = np.zeros(count, bool)
         if channel and channel in clicked:
             is_speck |= _mean_probabilities(logits, channel, islands, sizes) < _CERTAIN
-            figure_of = np.zeros(count, np.int32)
-            figure_of[islands] = figures
-            if one_person:
-                is_foreign |= ~np.isin(figure_of, list(meant))
+            if figures is not None:
+                meant = [figures[cell] for part, cells in clicked.items() if part for cell in cells]
+                figure_of = np.zeros(count, np.int32)
+                figure_of[islands] = figures
+                is_foreign |= ~np.isin(figure_of, meant)
         kept = [0, *(islands[cell] for cell in clicked.get(channel, ()))]
         is_speck[kept] = is_foreign[kept] = False
         rows, columns = np.nonzero((is_speck | is_foreign)[islands])
@@ -73,19 +74,13 @@ def _cells(points: Sequence[Point], height: int, width: int) -> dict[int, list[t
     return cells
 
 
-def _figures(winner: NDArray[np.intp]) -> NDArray[np.int32]:
-    """Numbers the connected pieces of what is not background, small gaps closed."""
-    reach = max(3, round(0.02 * max(winner.shape)))
-    seen = cv2.morphologyEx((winner != 0).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8))
-    return cv2.connectedComponents(seen)[1].astype(np.int32)
-
-
 def _mean_probabilities(
     logits: NDArray[np.float32], channel: int, islands: NDArray[np.int32], sizes: NDArray[np.int32]
 ) -> NDArray[Any]:
     """The channel's mean probability on each island."""
     rows, columns = np.nonzero(islands)
     there = logits[:, rows, columns]
-    probabilities = np.exp(there[channel] - there.max(0)) / np.exp(there - there.max(0)).sum(0)
+    there = np.exp(there - there.max(0))
+    probabilities = there[channel] / there.sum(0)
     sums: NDArray[Any] = np.bincount(islands[rows, columns], probabilities, len(sizes))
     return sums / np.maximum(sizes, 1)  # type: ignore[no-any-return]

@@ -53,9 +53,9 @@ class LabelConfig:
     brush: str
     labels: tuple[str, ...]
     predicted_values: tuple[tuple[str, ...], ...]
-    suggest: str = "clicked"
-    people: str = "one"
-    overlap: str = "no"
+    suggest: str = OPTIONS["suggest"][0]
+    people: str = OPTIONS["people"][0]
+    overlap: str = OPTIONS["overlap"][0]
 
     @staticmethod
     def parse(xml: str) -> LabelConfig:

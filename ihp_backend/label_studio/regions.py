@@ -55,6 +55,11 @@ def working_results(task: Mapping[str, Any]) -> list[dict[str, Any]]:
     return _dicts(annotations[0].get("result")) if len(annotations) == 1 else []
 
 
+def draft_state(task: Mapping[str, Any]) -> str:
+    """Names the state of a task's drafts: another text, once Label Studio has saved again."""
+    return repr([(draft.get("id"), draft.get("updated_at")) for draft in _dicts(task.get("drafts"))])
+
+
 def read_clicks(results: Sequence[Mapping[str, Any]], config: LabelConfig, height: int, width: int) -> list[Click]:
     """Reads the keypoints of the config's keypoint control as clicks, in their order.
 

@@ -27,6 +27,10 @@ from ihp_backend.label_studio.regions import AcceptedMask
 _LIFETIME_S = 60.0
 _TASKS = 64
 _ANSWERS = 40
+_NEAR = 0.5
+"""A click that is farther from a mask than this share of the mask's longer side does not correct it."""
+_MOSTLY = 0.8
+"""A new mask that holds this share of a remembered one takes its place, if that was accepted."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Workbench:
 
         Args:
             task: Names the project and the task.
-            draft: Which draft the request came with; an empty text is none.
+            draft: The state of the drafts that the request came with, see ``draft_state``.
             answer: The answered region.
             keypoints: Ids of the keypoints that it answers: as long as they are open, it is a suggestion.
         """
@@ -86,7 +90,7 @@ class Workbench:
 
         Args:
             task: Names the project and the task.
-            draft: Which draft this request comes with.
+            draft: The state of the drafts that this request comes with.
             open_keypoints: Ids of the keypoints in the request and in the draft.
             shape: Height and width of the photo.
         """
@@ -100,14 +104,6 @@ class Workbench:
             and (a.draft, a.shape) == (draft, shape)
             and a.keypoints.isdisjoint(open_keypoints)
         }
-
-
-_NEAR = 0.5
-"""A click that is farther from a mask than this share of the mask's longer side does not correct it."""
-
-
-_MOSTLY = 0.8
-"""A new mask that holds this share of a remembered one takes its place, if that was accepted."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,18 @@
+"""Which cells belong together: a figure is a connected piece of what is not background, small gaps closed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+_GAP = 0.02
+"""Gaps up to this share of the longer side are closed."""
+
+
+def joined(seen: NDArray[np.bool_]) -> NDArray[Any]:
+    """Closes the small gaps of what is seen, (h, w); returns uint8, 0 and 1, ready to be numbered."""
+    reach = max(3, round(_GAP * max(seen.shape)))
+    return cv2.morphologyEx(seen.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8))
