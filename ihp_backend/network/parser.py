@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Self
 
@@ -29,7 +30,8 @@ class ParserConfig:
         maps: Shape of a click's blob.
         map_size: Its size in working pixels, see ``localization_maps``.
         semantic: Each part has a map of its own. Without, all clicks share one map, as in tools for one object.
-        early_fusion: Localization maps are concatenated with RGB as the input, as in the paper.
+        early_fusion: Localization maps are concatenated with RGB as the input, as in the paper. Without, a photo's
+            features do not depend on the clicks: they are computed once and kept.
         late_fusion: The decoder sees the maps, too, at the strides 4, 8 and 16.
         previous: The decoder sees the previous round's probabilities.
         prototypes: The decoder sees how similar each place is to the clicked ones.
@@ -43,7 +45,7 @@ class ParserConfig:
     maps: MapKind = "gaussian"
     map_size: float = 10.0
     semantic: bool = True
-    early_fusion: bool = True
+    early_fusion: bool = False
     late_fusion: bool = True
     previous: bool = True
     prototypes: bool = True
@@ -122,12 +124,21 @@ class HumanParser(nn.Module):
         Returns:
             Logits at half the size, and the embedding. Spare channels without click or previous mask are silent.
         """
-        unused = self._unused(maps, previous)
-        if not self.config.semantic:
-            maps = maps.amax(1, keepdim=True).expand_as(maps)
-        features = self.backbone(torch.cat((image, maps), 1) if self.config.early_fusion else image)
-        output = ParserOutput(*self.decoder(features, maps, previous))
-        return output._replace(logits=output.logits.masked_fill(unused, _SILENT))
+        return self.decode(self.encode(image, maps), maps, previous)
+
+    def encode(self, image: Tensor, maps: Tensor) -> list[Tensor]:
+        """The first half of ``forward``: the features. Without early fusion the image alone decides them."""
+        seen = torch.cat((image, self._seen(maps)), 1) if self.config.early_fusion else image
+        features: list[Tensor] = self.backbone(seen)
+        return features
+
+    def decode(self, features: Sequence[Tensor], maps: Tensor, previous: Tensor) -> ParserOutput:
+        """The second half of ``forward``: from the features and the clicks to logits."""
+        output = ParserOutput(*self.decoder(features, self._seen(maps), previous))
+        return output._replace(logits=output.logits.masked_fill(self._unused(maps, previous), _SILENT))
+
+    def _seen(self, maps: Tensor) -> Tensor:
+        return maps if self.config.semantic else maps.amax(1, keepdim=True).expand_as(maps)
 
     def _unused(self, maps: Tensor, previous: Tensor) -> Tensor:
         spares = slice(self.config.channels - self.config.spares, None)

@@ -31,7 +31,7 @@ class SamplingConfig:
     """
 
     random_sampling: bool = True
-    drop_all: float = 0.2
+    drop_all: float = 0.45
     some_parts: float = 0.3
     more_clicks: float = 0.4
     error_rounds: int = 3

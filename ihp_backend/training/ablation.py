@@ -11,15 +11,16 @@ from typing import Any
 from ihp_backend.data.sample import DataSet
 from ihp_backend.network.parser import HumanParser
 from ihp_backend.network.weights import load_parser
+from ihp_backend.simulation.sampling import SamplingConfig
 from ihp_backend.training.trainer import TrainConfig, Trainer
 
 ROWS: dict[str, dict[str, Any]] = {
     "no clicks": {
         "sp_loss": "none",
-        "parser": {"late_fusion": False, "previous": False, "prototypes": False},
+        "parser": {"early_fusion": True, "late_fusion": False, "previous": False, "prototypes": False},
         "sampling": {"drop_all": 1.0, "random_sampling": False, "error_rounds": 0},
     },
-    "class-agnostic clicks": {"parser": {"semantic": False}, "sampling": {"drop_all": 0.2}},
+    "class-agnostic clicks": {"parser": {"semantic": False}, "sampling": {"drop_all": SamplingConfig.drop_all}},
     "semantic-aware clicks, early fusion": {"parser": {"semantic": True}},
     "+ random sampling": {"sampling": {"random_sampling": True}},
     "+ error-driven clicks": {"sampling": {"error_rounds": 3}},
@@ -28,6 +29,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "+ prototypes": {"parser": {"prototypes": True}},
     "+ SP-loss, reading 1 (pairs)": {"sp_loss": "pairs"},
     "+ SP-loss, reading 2 (prototypes)": {"sp_loss": "prototypes"},
+    "late fusion without early fusion": {"parser": {"early_fusion": False}},
 }
 """Each row's difference from the one before it; the first one's from the configuration."""
 

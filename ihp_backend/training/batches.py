@@ -15,6 +15,7 @@ from ihp_backend.data.augment import mirror, random_colours, random_view
 from ihp_backend.data.sample import DataSet, Sample
 from ihp_backend.localization import Point
 from ihp_backend.network.parser import ParserConfig
+from ihp_backend.parts import IGNORE
 from ihp_backend.simulation.sampling import SamplingConfig, borrow_spares, first_clicks
 
 _ASPECTS = (2.0, 2.0, 2.0, 2.0, 1.5, 1.5, 1.0, 1.0, 0.65)
@@ -64,6 +65,7 @@ class Batches:
         area: Callable[[int], float],
         detail: float = 0.2,
         zoom: float = 3.0,
+        balance: float = 0.0,
     ) -> None:
         """Prepares.
 
@@ -76,19 +78,43 @@ class Batches:
             area: Height times width of a step's photos, in pixels.
             detail: Share of the views that show a detail, see ``random_view``.
             zoom: Its greatest enlargement.
+            balance: Photos with a class that a smaller share of them has are seen more often; 0: all equally often.
         """
         self.data, self.parser, self.sampling, self.size, self.seed = data, parser, sampling, size, seed
         self.area, self.detail, self.zoom = area, detail, zoom
         self._samples: dict[int, Sample] = {}
+        self._repeats = self._repeat_factors(balance) if balance else np.ones(len(data))
 
     def indices(self, step: int) -> list[int]:
         """The photos of a step: every pass over the data is a new order."""
-        n = len(self.data)
+        upto = np.cumsum(self._repeats)
+        n = round(upto[-1])
         picks = []
         for place in range(step * self.size, (step + 1) * self.size):
-            order = np.random.default_rng((self.seed, place // n)).permutation(n)
-            picks.append(int(order[place % n]))
+            rng = np.random.default_rng((self.seed, place // n))
+            counts = np.diff(np.floor(upto * (n / upto[-1]) + rng.random()), prepend=0.0).astype(int)
+            order = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+            picks.append(int(order[place % n % len(order)]))
         return picks
+
+    def _repeat_factors(self, balance: float) -> NDArray[np.float64]:
+        """How often a pass shows each photo: sqrt(balance / share) of its rarest class, at least once.
+
+        Source: repeat factor sampling, Gupta et al., "LVIS", CVPR 2019.
+        """
+        present = np.zeros((len(self.data), 256), bool)
+        for index in range(len(self.data)):
+            present[index, np.unique(self._sample(index).labels)] = True
+        share = present.mean(0)
+        factor = np.sqrt(balance / np.maximum(share, 1 / len(present))).clip(min=1.0)
+        factor[IGNORE] = 1.0
+        repeats: NDArray[np.float64] = np.where(present, factor, 1.0).max(1)
+        return repeats
+
+    def _sample(self, index: int) -> Sample:
+        if index not in self._samples:
+            self._samples[index] = self.data[index]
+        return self._samples[index]
 
     def make(self, step: int) -> Batch:
         """Makes the batch of a step.
@@ -103,9 +129,7 @@ class Batches:
         schema, channels = self.data.schema, self.parser.channels
         images, labels, points, accepted, names = [], [], [], [], []
         for index in self.indices(step):
-            if index not in self._samples:
-                self._samples[index] = self.data[index]
-            sample = random_view(self._samples[index], height, width, rng, detail=self.detail, zoom=self.zoom)
+            sample = random_view(self._sample(index), height, width, rng, detail=self.detail, zoom=self.zoom)
             if rng.random() < 0.5:
                 sample = mirror(sample, schema)
             truth = borrow_spares(sample.labels, len(schema), self.parser.spares, rng, self.sampling)

@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ class TrainConfig:
         base_loss: ``ce`` or ``focal``, half of the loss; the other half is Lovasz-softmax.
         sp_loss: ``none``, ``pairs`` (reading 1) or ``prototypes`` (reading 2).
         sp_weight: Its weight.
+        balance: Photos with rare classes are seen more often, see ``Batches``; 0: all equally often.
         drop_previous: Probability that the previous round's probabilities are not shown.
         small_share: This first share of the steps sees photos at half the area: twice as many for the same time.
         lovasz_stride: Lovasz-softmax looks at each so-many-th pixel of the logits in both directions.
@@ -76,6 +77,7 @@ class TrainConfig:
     base_loss: str = "ce"
     sp_loss: str = "prototypes"
     sp_weight: float = 0.1
+    balance: float = 0.3
     drop_previous: float = 0.3
     small_share: float = 0.7
     lovasz_stride: int = 2
@@ -160,6 +162,7 @@ class Trainer:
             area=self._area,
             detail=config.detail,
             zoom=config.zoom,
+            balance=config.balance,
         )
         self.step = 0
         self.best = -math.inf
@@ -218,27 +221,32 @@ class Trainer:
 
     def _losses(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """One training step's loss: rounds of error clicks without gradient, then the pass that is trained on."""
-        config = self.config
-        images, labels = batch.images.to(self.device), batch.labels.to(self.device)
-        previous = batch.accepted.to(self.device)
-        rounds = int(batch.rng.integers(config.sampling.error_rounds + 1))
-        for _ in range(rounds):
-            self.parser.eval()
+        config, parser = self.config, self.parser
+        images, accepted = batch.images.to(self.device), batch.accepted.to(self.device)
+        features: Sequence[Tensor] = ()
+        if not config.parser.early_fusion:  # clicks do not change them
+            parser.train()
+            with self._autocast():
+                features = parser.encode(images, images)
+        previous = accepted
+        for _ in range(int(batch.rng.integers(config.sampling.error_rounds + 1))):
+            maps = self._maps(batch, images)
+            parser.eval()
             with torch.no_grad(), self._autocast():
-                said = self.parser(images, self._maps(batch, images), previous).logits.float()
+                known = [f.detach() for f in features] or parser.encode(images, maps)
+                said = parser.decode(known, maps, previous).logits.float()
             self._click_errors(batch, said)
             shown = torch.from_numpy(batch.rng.random(len(images)) >= config.drop_previous).to(self.device)
-            previous = torch.where(shown[:, None, None, None], said.softmax(1), batch.accepted.to(self.device))
-        self.parser.train()
+            previous = torch.where(shown[:, None, None, None], said.softmax(1), accepted)
+        parser.train()
         maps = self._maps(batch, images)
-        small = at_half_size(labels, batch.rng)
         with self._autocast():
-            output = self.parser(images, maps, previous)
-        logits = output.logits.float()
+            output = parser.decode(features or parser.encode(images, maps), maps, previous)
+        logits, labels = output.logits.float(), at_half_size(batch.labels.to(self.device), batch.rng)
         base = losses.cross_entropy if config.base_loss == "ce" else losses.normalised_focal
-        found = {config.base_loss: base(logits, small)}
+        found = {config.base_loss: base(logits, labels)}
         sparse = config.lovasz_stride
-        found["lovasz"] = losses.lovasz_softmax(logits[:, :, ::sparse, ::sparse], small[:, ::sparse, ::sparse])
+        found["lovasz"] = losses.lovasz_softmax(logits[:, :, ::sparse, ::sparse], labels[:, ::sparse, ::sparse])
         total = 0.5 * found[config.base_loss] + 0.5 * found["lovasz"]
         if output.embedding is not None and config.sp_loss != "none":
             if config.sp_loss == "pairs":
@@ -246,7 +254,7 @@ class Trainer:
             else:
                 similarity = prototype_similarity(output.embedding.float(), maps)
                 clicked = maps.amax((2, 3)) > 0
-                found["sp"] = losses.sp_prototypes(similarity, clicked, small[:, ::2, ::2])
+                found["sp"] = losses.sp_prototypes(similarity, clicked, labels[:, ::2, ::2])
             total = total + config.sp_weight * found["sp"]
         return total, {k: v.item() for k, v in found.items()}
 
@@ -347,6 +355,9 @@ def load_start(parser: HumanParser, path: Path) -> None:
         if "stem.weight" in weights and isinstance(parser.backbone, MobileNetV2):
             parser.backbone.load_image_weights(weights)
         else:
+            stem = "backbone.stem.weight"
+            if stem in weights and not parser.config.early_fusion:  # weights of early fusion start without it
+                weights[stem] = weights[stem][:, :3]
             parser.load_state_dict(weights)
     except SafetensorError as error:
         raise TrainingError(f"{path} is not a safetensors file: {error}") from error

@@ -37,6 +37,7 @@ def test_each_row_differs_in_one_thing_from_the_one_before() -> None:
         ["parser.prototypes"],
         ["sp_loss"],
         ["sp_loss"],
+        ["parser.early_fusion"],
     ]
     assert configs[-1] == flat(TrainConfig())  # the last row is what is shipped
     assert len({(c["steps"], c["batch"], c["seed"]) for c in configs}) == 1
