@@ -6,6 +6,7 @@ Ids are those of the published data sets. Left and right are the person's own.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from colorsys import hsv_to_rgb
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -68,10 +69,40 @@ class Schema:
         """For each id, the id that it becomes when the photo is mirrored."""
         return tuple(i if p.twin is None else self.names.index(p.twin) for i, p in enumerate(self.parts))
 
+    def extended(self, own: Sequence[str]) -> Schema:
+        """Returns the schema with further parts at its end: a project's own labels.
+
+        Those named left and right, such as Left-hand and Right-hand, are each other's mirror image.
+
+        Raises:
+            ValueError: If the schema knows a label already, or one comes twice.
+        """
+        if not own:
+            return self
+        if known := [label for label in own if self.find(label) is not None]:
+            raise ValueError(f"schema {self.name} knows {', '.join(known)} already; own labels must be new to it")
+        by_name = {normalise(label): label for label in own}
+        if len(by_name) < len(own):
+            raise ValueError(f"own labels {', '.join(own)}: a name comes twice, but for case, hyphens and spaces")
+        parts = []
+        for i, label in enumerate(own):
+            hue = (i * 0.618034) % 1  # the golden ratio keeps neighbours apart
+            colour = "#{:02x}{:02x}{:02x}".format(*(round(255 * c) for c in hsv_to_rgb(hue, 0.65, 0.95)))
+            parts.append(Part(label, colour, twin=by_name.get(_mirrored_name(normalise(label)))))
+        return Schema(self.name, self.title, self.parts + tuple(parts))
+
     @cached_property
     def colours(self) -> tuple[tuple[int, int, int], ...]:
         """RGB, 0-255, of each part."""
         return tuple((int(p.colour[1:3], 16), int(p.colour[3:5], 16), int(p.colour[5:7], 16)) for p in self.parts)
+
+
+def _mirrored_name(name: str) -> str:
+    """Swaps left and right in a normalised name; one without either has no mirror name: ``""``."""
+    for side, other in (("left", "right"), ("right", "left")):
+        if side in name:
+            return name.replace(side, other, 1)
+    return ""
 
 
 def _pair(what: str, colours: Sequence[str], *aliases: str) -> tuple[Part, Part]:
@@ -141,6 +172,8 @@ HELEN = Schema(
     ),
 )
 
+OPEN = Schema("open", "Own classes", (Part("background", "#202020"),))
+"""The background alone: all parts are a data set's or a project's own, see ``Schema.extended``."""
 SCHEMAS = {schema.name: schema for schema in (LIP, CIHP, PASCAL_PERSON_PART, HELEN)}
 
 
@@ -151,6 +184,6 @@ def get_schema(name: str) -> Schema:
         ValueError: If there is none; the message lists those there are.
     """
     try:
-        return SCHEMAS[name]
+        return OPEN if name == OPEN.name else SCHEMAS[name]
     except KeyError:
         raise ValueError(f"unknown part schema {name!r}; expected one of {', '.join(SCHEMAS)}") from None

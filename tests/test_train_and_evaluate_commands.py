@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from unittest.mock import ANY
 
 import cv2
 import numpy as np
@@ -62,6 +64,25 @@ def test_train_resume_evaluate(people: Path, tmp_path: Path) -> None:
     assert metrics["images"] == 1
     assert metrics["weights"] == "tiny-1"
     assert {p.name for p in report.iterdir()} >= {"metrics.json", "curve.png", "per_class.csv", "failures.png"}
+
+
+def test_a_data_set_with_classes_of_its_own(people: Path, tmp_path: Path) -> None:
+    shutil.copytree(people, tmp_path / "data")
+    for path in (tmp_path / "data/labels").iterdir():
+        with Image.open(path) as file:
+            labels = np.array(file)
+        Image.fromarray(np.where(labels == LIP.find("face"), 1, np.where(labels > 0, 2, 0)).astype(np.uint8)).save(path)
+    classes = [{"id": i, "name": n, "colour": [9, 9, i]} for i, n in enumerate(("nothing", "head", "Body suit"))]
+    (tmp_path / "data/classes.json").write_text(json.dumps({"classes": classes}))
+    (tmp_path / "tiny.json").write_text(json.dumps(TINY))
+    run, report = tmp_path / "run", tmp_path / "report"
+    words = ("--data", tmp_path / "data", "--config", tmp_path / "tiny.json", "--steps", 2, "--out", run)
+    assert invoke("train", *words) == (0, ANY)
+    info = json.loads((run / "best/info.json").read_text())
+    assert (info["architecture"]["schema"], info["architecture"]["own"]) == ("open", ["head", "Body suit"])
+    words = ("--data", tmp_path / "data", "--weights", run / "best", "--max-clicks", 2, "--out", report)
+    assert invoke("evaluate", *words) == (0, ANY)
+    assert json.loads((report / "metrics.json").read_text())["classes"] == ["background", "head", "Body suit"]
 
 
 @pytest.mark.parametrize(

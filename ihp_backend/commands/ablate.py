@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,7 +56,7 @@ def ablate(
         config = read_config(config_file) if config_file else TrainConfig()
         photos = open_data_set(data, "train", layout)
         unseen = first_photos(open_data_set(data, "val", layout), val_photos)
-        parser = replace(config.parser, schema=photos.schema.name, area=area or config.parser.area)
+        parser = replace(config.parser.of(photos.schema), area=area or config.parser.area)
         config = replace(config, steps=steps or config.steps, parser=parser)
         device = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -73,4 +72,3 @@ def ablate(
         raise click.ClickException(str(error)) from error
     click.echo(table(found))
     click.echo(f"mIoU by clicks per class on {len(unseen)} photos; written to {out / 'ablation.md'}")
-    (out / "budget.json").write_text(json.dumps({"steps": config.steps, "area": config.parser.area}))

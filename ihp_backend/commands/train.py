@@ -68,7 +68,7 @@ def train(
         config = replace(config, steps=steps or config.steps, seed=config.seed if seed is None else seed)
         photos = open_data_set(data, split, layout)
         unseen = first_photos(open_data_set(data, val_split, layout), val_photos)
-        config = replace(config, parser=replace(config.parser, schema=photos.schema.name))
+        config = replace(config, parser=config.parser.of(photos.schema))
         if device == "auto":
             import torch
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from ihp_backend.data.sample import DataError, FileDataSet, read_names
-from ihp_backend.parts import SCHEMAS, Part, Schema
+from ihp_backend.parts import OPEN, SCHEMAS, Part, Schema
 
 _ENDINGS = (".jpg", ".jpeg", ".png")
 
@@ -49,7 +49,10 @@ def _split_file(root: Path, split: str | Path) -> Path:
 
 
 def _read_schema(path: Path) -> Schema:
-    """Reads classes.json; a known schema of the same names is returned as it is, with its aliases."""
+    """Reads classes.json; a known schema of the same names is returned as it is, with its aliases.
+
+    Otherwise it is an open one, whose first class is the background, whatever the file calls it.
+    """
     if not path.is_file():
         raise DataError(f"{path} is missing; expected the ids, names, colours and flip pairs of the classes")
     try:
@@ -67,5 +70,6 @@ def _read_schema(path: Path) -> Schema:
     for schema in SCHEMAS.values():
         if schema.names == names:
             return schema
+    names = (OPEN.names[0], *names[1:])
     parts = tuple(Part(n, c, (), twins.get(i)) for i, (n, c) in enumerate(zip(names, colours, strict=True)))
-    return Schema(path.parent.name, f"classes of {path.parent.name}", parts)
+    return Schema(OPEN.name, f"classes of {path.parent.name}", parts)

@@ -30,7 +30,7 @@ from ihp_backend.localization import Point, localization_maps
 from ihp_backend.network.folding import folded
 from ihp_backend.network.parser import HumanParser
 from ihp_backend.network.weights import WeightsError, find_weights, load_parser
-from ihp_backend.parts import Schema, get_schema
+from ihp_backend.parts import Schema
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Predictor:
         self.parser = folded(parser).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.version = version
         self.config = parser.config
-        self.schema: Schema = get_schema(parser.config.schema)
+        self.schema: Schema = parser.config.parts
         self._coarse: OrderedDict[str, Parse] = OrderedDict()
         self._lock = threading.Lock()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -13,7 +13,7 @@ from ihp_backend.localization import MapKind
 from ihp_backend.network.backbone import MobileNetV2
 from ihp_backend.network.decoder import ClickDecoder
 from ihp_backend.network.timm_backbone import TimmBackbone
-from ihp_backend.parts import get_schema
+from ihp_backend.parts import OPEN, Schema, get_schema
 
 _SILENT = -30.0
 """Logit of a spare channel that nobody uses."""
@@ -25,6 +25,7 @@ class ParserConfig:
 
     Attributes:
         schema: Name of the part schema.
+        own: Labels of one project that the schema does not know; their channels follow the schema's.
         backbone: ``mobilenet_v2``, or the name of a feature extractor of timm, where that is installed.
         spares: Channels for parts that the schema does not know: the clicks alone define them.
         maps: Shape of a click's blob.
@@ -40,6 +41,7 @@ class ParserConfig:
     """
 
     schema: str = "lip"
+    own: tuple[str, ...] = ()
     backbone: str = "mobilenet_v2"
     spares: int = 4
     maps: MapKind = "gaussian"
@@ -54,8 +56,17 @@ class ParserConfig:
 
     @property
     def channels(self) -> int:
-        """Channels of maps and logits: the schema's parts, then the spare ones."""
-        return len(get_schema(self.schema)) + self.spares
+        """Channels of maps and logits: the known parts, then the spare ones."""
+        return len(self.parts) + self.spares
+
+    @property
+    def parts(self) -> Schema:
+        """The parts that have a channel of their own: those of the schema, then the project's own."""
+        return get_schema(self.schema).extended(self.own)
+
+    def of(self, schema: Schema) -> ParserConfig:
+        """Returns the same network for another schema: a published one, or the classes of a data set."""
+        return replace(self, schema=schema.name, own=schema.names[1:] if schema.name == OPEN.name else ())
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields for a JSON file."""
@@ -73,7 +84,7 @@ class ParserConfig:
             raise ValueError(
                 f"unknown parser option {', '.join(sorted(unknown))}; expected: {', '.join(sorted(known))}"
             )
-        return cls(**fields)
+        return cls(**{**fields, "own": tuple(fields.get("own", ()))})
 
 
 class ParserOutput(NamedTuple):
@@ -86,7 +97,7 @@ class ParserOutput(NamedTuple):
 class HumanParser(nn.Module):
     """Parses a person into named parts, guided by clicks.
 
-    Channels: those of the schema in its order, then the spare ones.
+    Channels: those of ``ParserConfig.parts`` in their order, then the spare ones.
     """
 
     def __init__(self, config: ParserConfig | None = None, *, pretrained: bool = False) -> None:
