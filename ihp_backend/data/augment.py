@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -18,10 +19,11 @@ def mirror(sample: Sample, schema: Schema) -> Sample:
     """Mirrors a sample and swaps what is left and right."""
     swap = np.arange(256, dtype=np.uint8)
     swap[: len(schema)] = schema.mirrored
-    return Sample(
-        sample.name,
-        np.ascontiguousarray(sample.image[:, ::-1]),
-        np.ascontiguousarray(swap[sample.labels[:, ::-1]]),
+    return replace(
+        sample,
+        image=np.ascontiguousarray(sample.image[:, ::-1]),
+        labels=np.ascontiguousarray(swap[sample.labels[:, ::-1]]),
+        unknown=tuple(int(swap[i]) for i in sample.unknown),
     )
 
 
@@ -72,10 +74,11 @@ def random_view(
     image: NDArray[Any] = sample.image
     if scale < 0.6:  # keep fine patterns from turning into noise
         image = cv2.GaussianBlur(image, (0, 0), 0.4 / scale)
-    return Sample(
-        sample.name,
-        cv2.warpAffine(image, affine, (width, height), flags=cv2.INTER_LINEAR, borderValue=(0, 0, 0)),  # type: ignore[arg-type]
-        cv2.warpAffine(sample.labels, affine, (width, height), flags=cv2.INTER_NEAREST, borderValue=(IGNORE,)),  # type: ignore[arg-type]
+    size = (width, height)
+    return replace(
+        sample,
+        image=cv2.warpAffine(image, affine, size, flags=cv2.INTER_LINEAR, borderValue=(0, 0, 0)),  # type: ignore[arg-type]
+        labels=cv2.warpAffine(sample.labels, affine, size, flags=cv2.INTER_NEAREST, borderValue=(IGNORE,)),  # type: ignore[arg-type]
     )
 
 

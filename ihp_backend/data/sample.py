@@ -27,11 +27,13 @@ class Sample:
         name: Name in the data set, without folder and ending.
         image: (H, W, 3) uint8 RGB.
         labels: (H, W) uint8 ids of the schema; 255 is ignored.
+        unknown: Ids that whoever labelled the photo did not know; training does not ask for them there.
     """
 
     name: str
     image: NDArray[np.uint8]
     labels: NDArray[np.uint8]
+    unknown: tuple[int, ...] = ()
 
 
 class DataSet(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +13,9 @@ from tqdm import tqdm
 from ihp_backend.clicks import Click
 from ihp_backend.data.sample import DataSet
 from ihp_backend.evaluation.metrics import confusion, mean_iou
+from ihp_backend.inference.parse import Parse
 from ihp_backend.inference.predictor import Predictor
+from ihp_backend.parts import Schema, get_schema
 from ihp_backend.simulation.annotator import SimulatedAnnotator, User
 
 BUDGETS = (0.0, *(1 + 0.25 * i for i in range(17)))
@@ -63,6 +66,7 @@ class Evaluation:
     """Everything measured over a data set.
 
     Attributes:
+        schema: Classes of the data.
         confusions: Confusion matrix of the whole data set at each budget of ``BUDGETS``.
         presence_only: The same without clicks, absent classes masked.
         photos: One result a photo.
@@ -70,6 +74,7 @@ class Evaluation:
         seconds_per_click: Time of each parse.
     """
 
+    schema: Schema
     confusions: dict[float, NDArray[np.int64]]
     presence_only: NDArray[np.int64]
     photos: list[PhotoResult] = field(default_factory=list)
@@ -92,18 +97,29 @@ def evaluate(predictor: Predictor, data: DataSet, config: ProtocolConfig, *, qui
         quiet: No progress bar.
 
     Raises:
-        ValueError: If the schemas differ.
+        ValueError: If the data has another schema than the weights.
     """
-    if data.schema.names != predictor.schema.names:
-        raise ValueError(
-            f"the data has the classes of {data.schema.name!r}, the weights those of {predictor.schema.name!r}"
-        )
+    labels_of(data.schema, predictor)
     count = len(data.schema)
     budgets = [b for b in BUDGETS if b <= config.max_clicks]
-    result = Evaluation({b: np.zeros((count, count), np.int64) for b in budgets}, np.zeros((count, count), np.int64))
+    nothing = np.zeros((count, count), np.int64)
+    result = Evaluation(data.schema, {b: nothing.copy() for b in budgets}, nothing.copy())
     for index in tqdm(range(len(data)), desc="evaluate", unit="photo", disable=quiet):
         _photo(predictor, data, index, config, result)
     return result
+
+
+def labels_of(schema: Schema, predictor: Predictor) -> dict[str, tuple[str, ...]]:
+    """Returns the data's classes as labels for the predictor; own ones that it lacks go through spare channels.
+
+    Raises:
+        ValueError: If the data has another schema than the weights.
+    """
+    known = predictor.schema.names
+    base = get_schema(schema.name).names
+    if schema.name != predictor.schema.name or schema.names[: len(base)] != known[: len(base)]:
+        raise ValueError(f"the data has the classes of {schema.name!r}, the weights those of {predictor.schema.name!r}")
+    return {name: (name,) if name in known else () for name in schema.names}
 
 
 def _photo(predictor: Predictor, data: DataSet, index: int, config: ProtocolConfig, result: Evaluation) -> None:
@@ -112,9 +128,10 @@ def _photo(predictor: Predictor, data: DataSet, index: int, config: ProtocolConf
     present = annotator.classes
     count = len(data.schema)
 
-    parse = predictor.parse(sample.image, image_key=sample.name)
-    automatic = parse.label_map()
-    result.presence_only += confusion(sample.labels, parse.label_map(allowed=[0, *present]), count)
+    labels = labels_of(data.schema, predictor)
+    parse = predictor.parse(sample.image, labels=labels, image_key=sample.name)
+    automatic = class_ids(parse, data.schema)
+    result.presence_only += confusion(sample.labels, class_ids(parse, data.schema, [0, *present]), count)
     result.confusions[0.0] += (matrix := confusion(sample.labels, automatic, count))
     clicks: list[Click] = []
     ious = [mean_iou(matrix)]
@@ -132,11 +149,12 @@ def _photo(predictor: Predictor, data: DataSet, index: int, config: ProtocolConf
         parse = predictor.parse(
             sample.image,
             clicks,
+            labels=labels,
             image_key=sample.name,
             previous=parse if config.previous and len(clicks) > photo.first_round else None,
         )
         result.seconds_per_click.append(time.perf_counter() - started)
-        before, predicted = matrix, parse.label_map()
+        before, predicted = matrix, class_ids(parse, data.schema)
         matrix = confusion(sample.labels, predicted, count)
         if len(clicks) > photo.first_round:
             part = data.schema.names.index(clicks[-1].part)
@@ -154,6 +172,15 @@ def _photo(predictor: Predictor, data: DataSet, index: int, config: ProtocolConf
         new = [click] if click else []
     for budget in due:
         result.confusions[budget] += matrix
+
+
+def class_ids(parse: Parse, schema: Schema, allowed: Sequence[int] | None = None) -> NDArray[np.uint8]:
+    """The parse as ids of the data's classes, (H, W); ``allowed`` are the ids that may win."""
+    ids = np.zeros(256, np.uint8)
+    for i, name in enumerate(schema.names):
+        ids[list(parse.channels.of(name))] = i
+    channels = None if allowed is None else [c for i in allowed for c in parse.channels.of(schema.names[i])]
+    return ids[parse.label_map(channels)]
 
 
 def _iou(matrix: NDArray[np.int64], part: int) -> float:

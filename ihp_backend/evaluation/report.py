@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ihp_backend.data.sample import DataSet
 from ihp_backend.evaluation.metrics import budget_at, class_iou, mean_iou
-from ihp_backend.evaluation.protocol import TARGETS, Evaluation, PhotoResult, ProtocolConfig
+from ihp_backend.evaluation.protocol import TARGETS, Evaluation, PhotoResult, ProtocolConfig, class_ids, labels_of
 from ihp_backend.inference.overlay import draw_overlay
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.parts import IGNORE
@@ -26,7 +26,7 @@ def summarise(result: Evaluation, predictor: Predictor, config: ProtocolConfig, 
     """Returns the content of metrics.json."""
     clicked = [b for b in result.confusions if b > 0]
     curve = [mean_iou(result.confusions[b]) for b in clicked]
-    names = predictor.schema.names
+    names = result.schema.names
     reference = 2.0 if 2.0 in result.confusions else max(result.confusions)
     return {
         "images": len(result.photos),
@@ -75,7 +75,7 @@ def write_report(
         writer = csv.writer(file)
         writer.writerow(["class", *(f"{b:g}" for b in result.confusions)])
         columns = [class_iou(matrix) for matrix in result.confusions.values()]
-        for i, name in enumerate(predictor.schema.names):
+        for i, name in enumerate(result.schema.names):
             writer.writerow([name, *(f"{c[i]:.4f}" if np.isfinite(c[i]) else "" for c in columns)])
     _draw_curve(result, out / "curve.png")
     _draw_failures(result, data, predictor, out / "failures.png")
@@ -130,12 +130,13 @@ def _draw_failures(result: Evaluation, data: DataSet, predictor: Predictor, path
 
     ranked = sorted(range(len(result.photos)), key=lambda i: result.photos[i].ious[at_two(result.photos[i])])
     tiles = []
-    names = predictor.schema.names
-    colours = dict(zip(names, predictor.schema.colours, strict=True))
+    names = data.schema.names
+    colours = dict(zip(names, data.schema.colours, strict=True))
     for i in ranked[:_WORST]:
         photo, sample = result.photos[i], data[i]
         clicks = photo.clicks[: photo.first_round + at_two(photo) - 1]
-        said = predictor.parse(sample.image, clicks, image_key=sample.name).label_map()
+        labels = labels_of(data.schema, predictor)
+        said = class_ids(predictor.parse(sample.image, clicks, labels=labels, image_key=sample.name), data.schema)
         pair = [
             draw_overlay(
                 sample.image,

@@ -52,6 +52,7 @@ class Channels:
                 own = (free.pop(0),)
             taken.update(own)
             self._channels[label] = own
+        self.used = frozenset(taken)
 
     def of(self, label: str) -> tuple[int, ...]:
         """Returns a label's channels; none if it has nothing to say in this request."""

@@ -28,7 +28,7 @@ from ihp_backend.inference.parse import Parse
 from ihp_backend.inference.tidy import tidy
 from ihp_backend.localization import Point, localization_maps
 from ihp_backend.network.folding import folded
-from ihp_backend.network.parser import HumanParser
+from ihp_backend.network.parser import SILENT, HumanParser
 from ihp_backend.network.weights import WeightsError, find_weights, load_parser
 from ihp_backend.parts import Schema
 
@@ -238,6 +238,7 @@ class Predictor:
         with torch.inference_mode():
             output = self.parser(self._tensor(rgb[None]), self._tensor(maps[None]), self._tensor(known[None]))
         logits = output.logits[0].float().cpu().numpy()
+        logits[[c for c in config.optional if c not in channels.used]] = SILENT
         embedding = None if output.embedding is None else output.embedding[0].float().cpu().numpy()
         return Parse(
             height=image.shape[0],

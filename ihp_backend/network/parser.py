@@ -15,8 +15,8 @@ from ihp_backend.network.decoder import ClickDecoder
 from ihp_backend.network.timm_backbone import TimmBackbone
 from ihp_backend.parts import OPEN, Schema, get_schema
 
-_SILENT = -30.0
-"""Logit of a spare channel that nobody uses."""
+SILENT = -30.0
+"""Logit of a channel that nobody uses."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,12 @@ class ParserConfig:
     def parts(self) -> Schema:
         """The parts that have a channel of their own: those of the schema, then the project's own."""
         return get_schema(self.schema).extended(self.own)
+
+    @property
+    def optional(self) -> range:
+        """Channels of a project's own labels: silent where nobody asks for the label, so that the others win."""
+        known = len(self.parts)
+        return range(known - (len(self.own) if self.schema != OPEN.name else 0), known)
 
     def of(self, schema: Schema) -> ParserConfig:
         """Returns the same network for another schema: a published one, or the classes of a data set."""
@@ -146,7 +152,7 @@ class HumanParser(nn.Module):
     def decode(self, features: Sequence[Tensor], maps: Tensor, previous: Tensor) -> ParserOutput:
         """The second half of ``forward``: from the features and the clicks to logits."""
         output = ParserOutput(*self.decoder(features, self._seen(maps), previous))
-        return output._replace(logits=output.logits.masked_fill(self._unused(maps, previous), _SILENT))
+        return output._replace(logits=output.logits.masked_fill(self._unused(maps, previous), SILENT))
 
     def _seen(self, maps: Tensor) -> Tensor:
         return maps if self.config.semantic else maps.amax(1, keepdim=True).expand_as(maps)

@@ -32,6 +32,7 @@ class Batch:
         labels: (N, H, W) int64 channels; 255 is ignored.
         points: For each photo its clicks.
         accepted: (N, K, H/2, W/2) float32: masks that the annotator has accepted already.
+        unknown: (N, K) bool: channels that nobody asks for, see ``Sample.unknown``.
         rng: Source of the randomness that the training step still needs.
     """
 
@@ -40,6 +41,7 @@ class Batch:
     labels: Tensor
     points: list[list[Point]]
     accepted: Tensor
+    unknown: Tensor
     rng: np.random.Generator
 
 
@@ -128,7 +130,8 @@ class Batches:
         height, width = (round(s / 16) * 16 for s in (side * aspect, side / aspect))
         schema, channels = self.data.schema, self.parser.channels
         images, labels, points, accepted, names = [], [], [], [], []
-        for index in self.indices(step):
+        unknown = torch.zeros((self.size, channels), dtype=torch.bool)
+        for place, index in enumerate(self.indices(step)):
             sample = random_view(self._sample(index), height, width, rng, detail=self.detail, zoom=self.zoom)
             if rng.random() < 0.5:
                 sample = mirror(sample, schema)
@@ -140,12 +143,14 @@ class Batches:
             points.append(clicks)
             accepted.append(masks)
             names.append(sample.name)
+            unknown[place, list(sample.unknown)] = True
         return Batch(
             names,
             torch.from_numpy(np.stack(images)).contiguous(memory_format=torch.channels_last),
             torch.from_numpy(np.stack(labels)),
             points,
             torch.from_numpy(np.stack(accepted)),
+            unknown,
             rng,
         )
 

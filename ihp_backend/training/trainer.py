@@ -25,7 +25,7 @@ from ihp_backend.data.sample import DataSet
 from ihp_backend.localization import localization_maps
 from ihp_backend.network.backbone import MobileNetV2
 from ihp_backend.network.decoder import prototype_similarity
-from ihp_backend.network.parser import HumanParser, ParserConfig
+from ihp_backend.network.parser import SILENT, HumanParser, ParserConfig
 from ihp_backend.network.weights import save_parser
 from ihp_backend.simulation.sampling import SamplingConfig, error_clicks
 from ihp_backend.training import losses
@@ -46,7 +46,7 @@ class TrainConfig:
         steps: Optimiser steps.
         batch: Photos in a step.
         rate: Peak learning rate of the decoder (AdamW).
-        backbone_rate: Peak learning rate of the backbone.
+        backbone_rate: Peak learning rate of the backbone; 0 leaves it as it is, which takes less time.
         weight_decay: Decoupled weight decay.
         warmup: Steps of linear warm-up; a cosine to zero follows.
         average: Decay of the running average of the weights, which is what is kept.
@@ -61,6 +61,7 @@ class TrainConfig:
         zoom: Greatest enlargement of such a detail.
         validate_every: Steps between validations.
         patience: Stop after so many validations without a better score; 0 never stops early.
+        frozen_norms: Batch norms keep the statistics that they start with: for small data sets.
         pretrained: Start a backbone of timm from timm's weights.
         seed: Makes the run repeatable.
         parser: The network.
@@ -85,6 +86,7 @@ class TrainConfig:
     zoom: float = 3.0
     validate_every: int = 500
     patience: int = 0
+    frozen_norms: bool = False
     pretrained: bool = False
     seed: int = 1
     parser: ParserConfig = field(default_factory=ParserConfig)
@@ -144,6 +146,8 @@ class Trainer:
         self.parser = HumanParser(config.parser, pretrained=config.pretrained)
         if start is not None:
             load_start(self.parser, start)
+        if not config.backbone_rate:
+            self.parser.backbone.requires_grad_(False)
         self.parser.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = AveragedModel(
             self.parser,
@@ -223,10 +227,11 @@ class Trainer:
         """One training step's loss: rounds of error clicks without gradient, then the pass that is trained on."""
         config, parser = self.config, self.parser
         images, accepted = batch.images.to(self.device), batch.accepted.to(self.device)
+        unknown = batch.unknown.to(self.device)[:, :, None, None]
         features: Sequence[Tensor] = ()
         if not config.parser.early_fusion:  # clicks do not change them
-            parser.train()
-            with self._autocast():
+            self._set_training()
+            with torch.set_grad_enabled(config.backbone_rate > 0), self._autocast():
                 features = parser.encode(images, images)
         previous = accepted
         for _ in range(int(batch.rng.integers(config.sampling.error_rounds + 1))):
@@ -234,15 +239,16 @@ class Trainer:
             parser.eval()
             with torch.no_grad(), self._autocast():
                 known = [f.detach() for f in features] or parser.encode(images, maps)
-                said = parser.decode(known, maps, previous).logits.float()
+                said = parser.decode(known, maps, previous).logits.float().masked_fill(unknown, SILENT)
             self._click_errors(batch, said)
             shown = torch.from_numpy(batch.rng.random(len(images)) >= config.drop_previous).to(self.device)
             previous = torch.where(shown[:, None, None, None], said.softmax(1), accepted)
-        parser.train()
+        self._set_training()
         maps = self._maps(batch, images)
         with self._autocast():
             output = parser.decode(features or parser.encode(images, maps), maps, previous)
-        logits, labels = output.logits.float(), at_half_size(batch.labels.to(self.device), batch.rng)
+        logits = output.logits.float().masked_fill(unknown, SILENT)
+        labels = at_half_size(batch.labels.to(self.device), batch.rng)
         base = losses.cross_entropy if config.base_loss == "ce" else losses.normalised_focal
         found = {config.base_loss: base(logits, labels)}
         sparse = config.lovasz_stride
@@ -257,6 +263,13 @@ class Trainer:
                 found["sp"] = losses.sp_prototypes(similarity, clicked, labels[:, ::2, ::2])
             total = total + config.sp_weight * found["sp"]
         return total, {k: v.item() for k, v in found.items()}
+
+    def _set_training(self) -> None:
+        self.parser.train()
+        if self.config.frozen_norms:
+            for module in self.parser.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
 
     def _maps(self, batch: Batch, images: Tensor) -> Tensor:
         parser = self.config.parser

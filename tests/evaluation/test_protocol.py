@@ -18,6 +18,7 @@ from ihp_backend.data.sample import Sample
 from ihp_backend.evaluation.metrics import mean_iou
 from ihp_backend.evaluation.protocol import Evaluation, ProtocolConfig, evaluate
 from ihp_backend.evaluation.report import summarise, summary, write_report
+from ihp_backend.inference.channels import Channels
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.network.parser import HumanParser, ParserConfig
 from ihp_backend.parts import CIHP, LIP
@@ -46,6 +47,8 @@ class OnePhoto:
 
 
 class Answer:
+    channels = Channels(LIP, 0, {name: (name,) for name in LIP.names})
+
     def __init__(self, ids: NDArray[np.uint8]) -> None:
         self.ids = ids
 

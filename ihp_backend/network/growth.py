@@ -1,0 +1,45 @@
+"""A network gets channels for a project's own labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ihp_backend.network.parser import HumanParser
+
+
+def grown(parser: HumanParser, own: Sequence[str]) -> HumanParser:
+    """Returns a copy with a channel for each of these labels; the network is the same for all others.
+
+    A new channel starts as a copy of a spare one: it obeys clicks at once, as the label did through the spare
+    channel. Channels of labels that the network has already stay as they are, also of those not named.
+
+    Args:
+        parser: The network.
+        own: Labels that shall have a channel.
+
+    Raises:
+        ValueError: If the schema knows one of them.
+    """
+    config = parser.config
+    new = [label for label in own if label not in config.own]
+    larger = HumanParser(replace(config, own=(*config.own, *new)))
+    known = len(config.parts)
+    spares = range(known, config.channels) or range(known)
+    sources = [*range(known), *(spares[i % len(spares)] for i in range(len(new))), *range(known, config.channels)]
+    before, shapes = parser.state_dict(), larger.state_dict()
+    larger.load_state_dict({name: _regrown(before[name], shapes[name].shape, sources) for name in shapes})
+    return larger.train(parser.training)
+
+
+def _regrown(values: Tensor, shape: torch.Size, sources: list[int]) -> Tensor:
+    """Takes channels from their sources, along the axis that grows; on it, the channels come last."""
+    for axis, (old, new) in enumerate(zip(values.shape, shape, strict=True)):
+        if old != new:
+            others = new - len(sources)
+            picks = [*range(others), *(others + source for source in sources)]
+            return values.index_select(axis, torch.tensor(picks, device=values.device))
+    return values
