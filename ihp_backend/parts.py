@@ -22,7 +22,7 @@ class Part:
         name: Canonical lower-case name, such as ``left-arm``.
         colour: Display colour, ``#rrggbb``.
         aliases: Other names that annotators use for it.
-        twin: Name of the part that a mirror image turns it into; ``None`` if that is itself.
+        twin: Name of the part that a mirror image turns it into; ``None`` if that is itself, ``""`` if it is unknown.
     """
 
     name: str
@@ -66,13 +66,15 @@ class Schema:
 
     @cached_property
     def mirrored(self) -> tuple[int, ...]:
-        """For each id, the id that it becomes when the photo is mirrored."""
-        return tuple(i if p.twin is None else self.names.index(p.twin) for i, p in enumerate(self.parts))
+        """For each id, the id that it becomes when the photo is mirrored; 255 if that is unknown."""
+        ids = {name: i for i, name in enumerate(self.names)}
+        return tuple(i if p.twin is None else ids.get(p.twin, IGNORE) for i, p in enumerate(self.parts))
 
     def extended(self, own: Sequence[str]) -> Schema:
         """Returns the schema with further parts at its end: a project's own labels.
 
-        Those named left and right, such as Left-hand and Right-hand, are each other's mirror image.
+        Those named left and right, such as Left-hand and Right-hand, are each other's mirror image; of a Left-hand
+        alone the mirror image is unknown.
 
         Raises:
             ValueError: If the schema knows a label already, or one comes twice.
@@ -88,7 +90,8 @@ class Schema:
         for i, label in enumerate(own):
             hue = (i * 0.618034) % 1  # the golden ratio keeps neighbours apart
             colour = "#{:02x}{:02x}{:02x}".format(*(round(255 * c) for c in hsv_to_rgb(hue, 0.65, 0.95)))
-            parts.append(Part(label, colour, twin=by_name.get(_mirrored_name(normalise(label)))))
+            other = _mirrored_name(normalise(label))
+            parts.append(Part(label, colour, twin=None if other is None else by_name.get(other, "")))
         return Schema(self.name, self.title, self.parts + tuple(parts))
 
     @cached_property
@@ -97,12 +100,12 @@ class Schema:
         return tuple((int(p.colour[1:3], 16), int(p.colour[3:5], 16), int(p.colour[5:7], 16)) for p in self.parts)
 
 
-def _mirrored_name(name: str) -> str:
-    """Swaps left and right in a normalised name; one without either has no mirror name: ``""``."""
+def _mirrored_name(name: str) -> str | None:
+    """Swaps left and right in a normalised name; ``None`` if it has neither."""
     for side, other in (("left", "right"), ("right", "left")):
         if side in name:
             return name.replace(side, other, 1)
-    return ""
+    return None
 
 
 def _pair(what: str, colours: Sequence[str], *aliases: str) -> tuple[Part, Part]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ihp_backend.parts import LIP, OPEN, get_schema
+from ihp_backend.parts import IGNORE, LIP, OPEN, get_schema
 
 
 def test_own_labels_follow_the_schema() -> None:
@@ -16,6 +16,7 @@ def test_own_labels_follow_the_schema() -> None:
     assert schema.mirrored[:20] == LIP.mirrored
     assert len(set(schema.colours[20:])) == 3
     assert LIP.extended([]) is LIP
+    assert LIP.extended(["Left-hand"]).mirrored[20:] == (IGNORE,)  # a right hand, for which there is no label
 
 
 @pytest.mark.parametrize(

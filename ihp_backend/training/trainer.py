@@ -231,7 +231,7 @@ class Trainer:
         features: Sequence[Tensor] = ()
         if not config.parser.early_fusion:  # clicks do not change them
             self._set_training()
-            with torch.set_grad_enabled(config.backbone_rate > 0), self._autocast():
+            with self._autocast(), torch.set_grad_enabled(config.backbone_rate > 0):
                 features = parser.encode(images, images)
         previous = accepted
         for _ in range(int(batch.rng.integers(config.sampling.error_rounds + 1))):

@@ -52,7 +52,8 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
         {},
         {"base_loss": "focal", "sp_loss": "pairs"},
         {"sp_loss": "none", "parser": replace(PARSER, prototypes=False, late_fusion=False, previous=False)},
-        {"parser": replace(PARSER, early_fusion=False, maps="disk", spares=0)},
+        {"parser": replace(PARSER, early_fusion=True, maps="disk", spares=0)},
+        {"backbone_rate": 0.0, "frozen_norms": True, "balance": 0.5},
         {"sampling": SamplingConfig(random_sampling=False, error_rounds=0, drop_all=0)},
     ],
 )

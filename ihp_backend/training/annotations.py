@@ -1,0 +1,123 @@
+"""From a project's annotations to what a network can be taught: every pixel gets a channel, or is left out.
+
+Annotators label what they need, not everything. So a pixel without a mask is background only where that is likely; the
+base network, as a teacher, says what it is otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ihp_backend.data.sample import DataSet, Sample
+from ihp_backend.inference.predictor import Predictor
+from ihp_backend.parts import IGNORE, Schema, get_schema
+
+_SURE = 0.8
+"""Where the teacher's probability is less, its opinion does not count."""
+_LONGEST = 800
+"""Photos are reduced to this longer side: the network's working size is below it."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One annotated photo, ready to learn from.
+
+    Attributes:
+        own: In the project's labels: what was annotated, and what is likely of the rest.
+        base: In the base's parts alone, by the teacher: what must not be forgotten. Pixels of which the project has its
+            own opinion are left out.
+    """
+
+    own: Sample
+    base: Sample
+
+
+class Translator:
+    """Translates annotations in a project's labels into ids of a schema that knows them all."""
+
+    def __init__(self, labels: Mapping[str, tuple[str, ...]], schema: Schema, teacher: Predictor) -> None:
+        """Takes the project's labels with the parts they stand for, the schema, and the base network.
+
+        Args:
+            labels: In their order; a label without a part of the base is its own part.
+            schema: The base's schema and the project's own labels behind it.
+            teacher: The base network.
+        """
+        self.schema, self.teacher = schema, teacher
+        known = len(get_schema(schema.name))
+        self._ids = [_ids_of(label, parts, schema, known) for label, parts in labels.items()]
+        self._own = tuple(range(known, len(schema)))
+
+    def lesson(self, sample: Sample) -> Lesson:
+        """Translates a photo whose labels are 0 (no mask) and k + 1 (the project's k-th label)."""
+        sample = _reduced(sample)
+        parse = self.teacher.parse(sample.image)
+        said = parse.label_map()
+        sure = np.zeros(said.shape, np.float32)
+        sure[parse.view.box.slices] = parse.view.enlarge(parse.probabilities.max(0))
+        opinion = np.where(sure >= _SURE, said, IGNORE).astype(np.uint8)
+
+        drawn = [k for k in range(len(self._ids)) if (sample.labels == k + 1).any()]
+        theirs = {i for ids in self._ids for i in ids}
+        here = {i for k in drawn for i in self._ids[k]}
+        own = opinion.copy()
+        # A part that was drawn in this photo is nowhere else; one that the project knows and nobody drew is not asked.
+        own[np.isin(opinion, sorted(here - {0}))] = 0
+        own[np.isin(opinion, sorted(theirs - here - {0}))] = IGNORE
+        base = opinion
+        for k in drawn:
+            ids, mask = self._ids[k], sample.labels == k + 1
+            if len(ids) == 1:
+                own[mask] = ids[0]
+            else:  # of several parts, the one that is likeliest
+                likeliest = parse.label_map(allowed=ids)[mask]
+                own[mask] = np.where(np.isin(likeliest, ids), likeliest, ids[0])
+            if ids[0] not in self._own:
+                base[mask] = IGNORE
+        return Lesson(
+            Sample(sample.name, sample.image, own), Sample(sample.name, sample.image, base, unknown=self._own)
+        )
+
+
+class Samples:
+    """Samples in memory as a data set."""
+
+    def __init__(self, samples: Sequence[Sample], schema: Schema) -> None:
+        self.samples, self.schema, self.names = list(samples), schema, [s.name for s in samples]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Returns a sample by its place."""
+        return self.samples[index]
+
+
+def first_samples(data: DataSet, count: int) -> list[Sample]:
+    """Reads evenly spread samples of a data set, so many at most."""
+    places = np.unique(np.linspace(0, len(data) - 1, min(count, len(data))).astype(int))
+    return [_reduced(data[int(i)]) for i in places]
+
+
+def _ids_of(label: str, parts: Sequence[str], schema: Schema, known: int) -> list[int]:
+    ids = [i for i in (schema.find(part) for part in parts) if i is not None and i < known]
+    own = schema.find(label)
+    if not ids and own is None:
+        raise ValueError(f"label {label!r} stands for {parts}; schema {schema.name} and its own labels lack them")
+    return ids or [own if own is not None else 0]
+
+
+def _reduced(sample: Sample) -> Sample:
+    height, width = sample.labels.shape
+    scale = _LONGEST / max(height, width)
+    if scale >= 1:
+        return sample
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    image = cv2.resize(sample.image, size, interpolation=cv2.INTER_AREA)
+    labels: NDArray[np.uint8] = cv2.resize(sample.labels, size, interpolation=cv2.INTER_NEAREST)  # type: ignore[assignment]
+    return Sample(sample.name, image, labels, sample.unknown)  # type: ignore[arg-type]

@@ -1,0 +1,275 @@
+"""Fine-tuning: a version learns from a project's annotations, and is measured against what it was before.
+
+What must not be forgotten is rehearsed: the base network's own opinion of the project's photos, without the project's
+own labels (learning without forgetting, Li and Hoiem, ECCV 2016), and the photos of a base data set where there is one.
+If the new weights forget all the same, they are averaged with the old ones (Wortsman et al., CVPR 2022).
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ihp_backend.data.annotated import AnnotatedPhotos
+from ihp_backend.data.folder import FolderDataSet
+from ihp_backend.data.sample import DataError, DataSet, Sample
+from ihp_backend.evaluation.metrics import mean_iou
+from ihp_backend.evaluation.protocol import ProtocolConfig, evaluate
+from ihp_backend.inference.predictor import Predictor
+from ihp_backend.network.growth import grown
+from ihp_backend.network.parser import HumanParser
+from ihp_backend.network.weights import load_parser, save_parser
+from ihp_backend.parts import IGNORE, Schema
+from ihp_backend.simulation.sampling import SamplingConfig
+from ihp_backend.training.annotations import Lesson, Samples, Translator, first_samples
+from ihp_backend.training.trainer import TrainConfig, Trainer
+
+log = logging.getLogger(__name__)
+
+_BUDGETS = (0.0, 1.0, 1.5, 2.0)
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """How a version learns.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch: Photos in a step.
+        rate: Peak learning rate of the decoder.
+        backbone_rate: Of the backbone; 0 leaves it as it is, which takes half the time and forgets less.
+        rehearsal: Photos of the base data that are rehearsed, at most.
+        measured: Photos that are measured, at most, of the held-back ones and of the base check each.
+        least_gain: Smallest gain of the held-back photos' mIoU that counts as better.
+        most_loss: Greatest loss of the base check's mIoU.
+        seed: Source of all randomness.
+    """
+
+    steps: int = 200
+    batch: int = 6
+    rate: float = 5e-4
+    backbone_rate: float = 0.0
+    rehearsal: int = 60
+    measured: int = 16
+    least_gain: float = 0.002
+    most_loss: float = 0.01
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it.
+
+    Attributes:
+        is_better: Whether the new version should be served.
+        reason: Why, with figures, in a sentence.
+        before: Figures of the version that it started from: mIoU of the held-back photos after so many clicks per
+            class, ``miou_at_0`` to ``miou_at_2``, and ``base``, the base check's, if there is one.
+        after: The same of the new version; empty if none was made.
+        seconds: How long it took.
+    """
+
+    is_better: bool
+    reason: str
+    before: dict[str, float]
+    after: dict[str, float]
+    seconds: float
+
+
+def finetune(
+    start: Path,
+    train: AnnotatedPhotos,
+    held_back: AnnotatedPhotos,
+    out: Path,
+    *,
+    version: str,
+    base: Path,
+    config: FinetuneConfig | None = None,
+    device: str = "auto",
+    base_data: Path | None = None,
+    report: Callable[[str, float], None] | None = None,
+) -> Outcome:
+    """Trains a version on a project's annotations and says whether it is better.
+
+    A run that was killed goes on where it was if it is given the same folder again.
+
+    Args:
+        start: Folder of the weights to start from: the project's current version, or the base.
+        train: Annotated photos to learn from.
+        held_back: Annotated photos to measure with.
+        out: Folder in which the new weights are left: model.safetensors and info.json.
+        version: What predictions of the new weights call it.
+        base: Folder of the base weights: the teacher.
+        config: How to learn.
+        device: A torch device, or ``auto``.
+        base_data: A folder data set of the base's schema with the splits ``train``, which is rehearsed, and ``val``,
+            which is the base check. Without, the teacher's opinion of the project's photos is both.
+        report: Told of the progress: a stage and the share of it that is done.
+
+    Raises:
+        WeightsError: If weights are missing or damaged.
+        TrainingError: If the training cannot go on.
+        DataError: If ``base_data`` is not such a data set.
+        ValueError: If the base data has another schema than the weights.
+    """
+    began = time.monotonic()
+    config, report = config or FinetuneConfig(), report or (lambda stage, share: None)
+    teacher = Predictor.load(base, device=device)
+    parser, info = load_parser(start)
+    names = teacher.schema.names
+    own = [label for label, parts in train.labels.items() if not set(parts) & set(names)]
+    parser = grown(parser, own)
+    schema = parser.config.parts
+
+    translator = Translator(train.labels, schema, teacher)
+    lessons = _lessons(train, translator, lambda share: report("read", 0.7 * share))
+    tests = _lessons(held_back, translator, lambda share: report("read", 0.7 + 0.3 * share), config.measured)
+    if not lessons or not tests:
+        reason = f"{len(lessons)} photos to learn from and {len(tests)} to measure with; at least one of each is needed"
+        return Outcome(False, reason, {}, {}, time.monotonic() - began)
+
+    rehearsal = [lesson.base for lesson in lessons] if own else []
+    check = Samples([lesson.base for lesson in tests], teacher.schema)
+    if base_data is not None:
+        rehearsal += _rehearsal(base_data, teacher.schema, range(len(names), len(schema)), config)
+        check = Samples(first_samples(FolderDataSet(base_data, "val"), config.measured), teacher.schema)
+    photos = [lesson.own for lesson in lessons]
+    photos *= max(1, round(len(rehearsal) / len(photos)))
+
+    def measure(parser: HumanParser, stage: str) -> dict[str, float]:
+        predictor = Predictor(parser, device=str(teacher.device))
+        report(stage, 0.0)
+        figures = _miou(predictor, Samples([lesson.own for lesson in tests], schema), _BUDGETS)
+        report(stage, 0.7)
+        if _has_parts(check):
+            figures["base"] = _miou(predictor, check, (1.0,))["miou_at_1"]
+        report(stage, 1.0)
+        return figures
+
+    before = measure(load_parser(start)[0], "measure before")
+    tuned = _train(parser, Samples(photos + rehearsal, schema), out, config, str(teacher.device), report)
+    most_loss = config.most_loss if base_data is not None else 3 * config.most_loss  # an opinion is no truth
+    for share in (1.0, 0.5):
+        candidate = _between(parser, tuned, share)
+        after = measure(candidate, "measure after")
+        is_better, reason = _judge(before, after, len(tests), config.least_gain, most_loss)
+        if is_better:
+            break
+    save_parser(
+        candidate,
+        out,
+        {
+            "version": version,
+            "parent": info.get("version", start.name),
+            "licence": info.get("licence", ""),
+            "data": f"{len(lessons)} photos of a project",
+            "finetune": {**asdict(config), "share_of_new_weights": share},
+            "metrics": {"before": before, "after": after},
+        },
+    )
+    shutil.rmtree(out / "run", ignore_errors=True)
+    return Outcome(is_better, reason, before, after, time.monotonic() - began)
+
+
+def _lessons(
+    photos: AnnotatedPhotos, translator: Translator, report: Callable[[float], None], most: int | None = None
+) -> list[Lesson]:
+    lessons = []
+    for index in range(min(len(photos), most or len(photos))):
+        try:
+            lessons.append(translator.lesson(photos[index]))
+        except DataError as error:
+            log.warning("a photo was left out: %s", error)
+        report((index + 1) / len(photos))
+    return [lesson for lesson in lessons if np.any((lesson.own.labels != IGNORE) & (lesson.own.labels > 0))]
+
+
+def _rehearsal(folder: Path, schema: Schema, own: Sequence[int], config: FinetuneConfig) -> list[Sample]:
+    data = FolderDataSet(folder, "train")
+    if data.schema.names != schema.names:
+        raise ValueError(f"the base data {folder} has the classes of {data.schema.name!r}, not of {schema.name!r}")
+    samples = first_samples(data, config.rehearsal)
+    return [Sample(s.name, s.image, s.labels, unknown=tuple(own)) for s in samples]
+
+
+def _has_parts(data: Samples) -> bool:
+    """Whether there is more to check than the background."""
+    ids = {int(i) for sample in data.samples for i in np.unique(sample.labels)}
+    return len(ids - {0, IGNORE}) >= 2
+
+
+def _miou(predictor: Predictor, data: DataSet, budgets: Sequence[float]) -> dict[str, float]:
+    found = evaluate(predictor, data, ProtocolConfig(max_clicks=max(budgets)), quiet=True)
+    return {f"miou_at_{b:g}": round(mean_iou(found.confusions[b]), 4) for b in budgets}
+
+
+def _train(
+    parser: HumanParser,
+    data: Samples,
+    out: Path,
+    config: FinetuneConfig,
+    device: str,
+    report: Callable[[str, float], None],
+) -> HumanParser:
+    run = out / "run"
+    save_parser(parser, run / "start", {})
+    plan = TrainConfig(
+        steps=config.steps,
+        batch=config.batch,
+        rate=config.rate,
+        backbone_rate=config.backbone_rate,
+        warmup=max(1, config.steps // 20),
+        average=0.97,
+        sp_loss="prototypes" if parser.config.prototypes else "none",
+        small_share=1.0,  # half the area teaches as much, in half the time
+        detail=0.3,
+        balance=0.0,
+        validate_every=config.steps,
+        frozen_norms=True,
+        seed=config.seed,
+        parser=parser.config,
+        sampling=SamplingConfig(drop_all=0.3),
+    )
+    trainer = Trainer(plan, data, run, start=run / "start/model.safetensors", device=device)
+    for until in range(min(20, config.steps), config.steps + 20, 20):
+        trainer.run(until)
+        report("train", min(1.0, until / config.steps))
+    return load_parser(run / "best")[0]
+
+
+def _between(old: HumanParser, new: HumanParser, share: float) -> HumanParser:
+    """A network whose weights lie between those of two: ``share`` of the new ones."""
+    if share == 1.0:
+        return new
+    mixed, weights = HumanParser(new.config), new.state_dict()
+    values: dict[str, Any] = {
+        name: torch.lerp(value, weights[name], share) if value.is_floating_point() else weights[name]
+        for name, value in old.state_dict().items()
+    }
+    mixed.load_state_dict(values)
+    return mixed.eval()
+
+
+def _judge(
+    before: dict[str, float], after: dict[str, float], photos: int, least_gain: float, most_loss: float
+) -> tuple[bool, str]:
+    """Whether the new figures are better: mean mIoU at 1, 1.5 and 2 clicks per class, and the base check kept."""
+    clicked = [f"miou_at_{b:g}" for b in _BUDGETS if b > 0]
+    gain = float(np.mean([after[k] - before[k] for k in clicked]))
+    text = ", ".join(f"{k.removeprefix('miou_at_')}: {before[k]:.3f} -> {after[k]:.3f}" for k in clicked)
+    text = f"mIoU of {photos} held-back photos by clicks per class {text}"
+    if "base" in before:
+        text += f"; base check {before['base']:.3f} -> {after['base']:.3f}"
+        if before["base"] - after["base"] > most_loss:
+            return False, f"it forgets: {text}"
+    if gain < least_gain:
+        return False, f"it is not better: {text}"
+    return True, f"it is better: {text}"

@@ -1,0 +1,159 @@
+"""Fine-tuning: what it leaves behind, when it is better, and that it goes on after a kill."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+import torch
+
+from ihp_backend.data.sample import DataError, Sample
+from ihp_backend.data.synthetic import draw_person
+from ihp_backend.network.parser import HumanParser, ParserConfig
+from ihp_backend.network.weights import SHIPPED, load_parser, save_parser
+from ihp_backend.parts import LIP
+from ihp_backend.training import finetune as module
+from ihp_backend.training.finetune import FinetuneConfig, Outcome, _between, _judge, finetune
+
+PARSER = ParserConfig(width=32, area=48 * 32)
+CONFIG = FinetuneConfig(steps=4, batch=2)
+CLOTHES = [LIP.find(name) for name in ("upper-clothes", "coat", "dress", "pants", "skirt")]
+
+
+class Drawn:
+    """Drawn people whose annotators know faces and one label of their own."""
+
+    labels: Mapping[str, tuple[str, ...]] = MappingProxyType({"Face": ("face",), "Costume": ()})
+
+    def __init__(self, *seeds: int, height: int = 96, broken: int | None = None) -> None:
+        self.seeds, self.height, self.broken = seeds, height, broken
+        self.names: Sequence[str] = [str(seed) for seed in seeds]
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def __getitem__(self, index: int) -> Sample:
+        if self.seeds[index] == self.broken:
+            raise DataError("its image is gone")
+        image, ids = draw_person(np.random.default_rng(self.seeds[index]), self.height, 2 * self.height // 3)
+        labels = np.where(ids == LIP.find("face"), 1, np.where(np.isin(ids, CLOTHES), 2, 0)).astype(np.uint8)
+        return Sample(self.names[index], image, labels)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("base")
+    save_parser(HumanParser(PARSER), folder, {"version": "tiny-1", "licence": "none"})
+    return folder
+
+
+def test_it_leaves_weights_with_the_projects_own_label(base: Path, tmp_path: Path) -> None:
+    before = (base / "model.safetensors").read_bytes()
+    told: list[tuple[str, float]] = []
+    outcome = finetune(
+        base,
+        Drawn(1, 2, 3, broken=2),
+        Drawn(4),
+        tmp_path,
+        version="tiny-1+p7.1",
+        base=base,
+        config=CONFIG,
+        report=lambda stage, share: told.append((stage, share)),
+    )
+    parser, info = load_parser(tmp_path)
+    assert parser.config.parts.names[20:] == ("Costume",)
+    assert (info["version"], info["parent"], info["data"]) == ("tiny-1+p7.1", "tiny-1", "2 photos of a project")
+    assert info["metrics"] == {"before": outcome.before, "after": outcome.after}
+    assert {"miou_at_0", "miou_at_1", "miou_at_2"} <= set(outcome.before)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["info.json", "model.safetensors"]
+    assert (base / "model.safetensors").read_bytes() == before
+    done = list(dict.fromkeys(stage for stage, share in told if share == 1.0))
+    assert done == ["read", "measure before", "train", "measure after"]
+    backbone = {k: v for k, v in load_parser(base)[0].state_dict().items() if k.startswith("backbone")}
+    assert all(torch.equal(v, parser.state_dict()[k]) for k, v in backbone.items())  # it is left as it is
+
+
+def test_a_version_can_learn_again(base: Path, tmp_path: Path) -> None:
+    finetune(base, Drawn(1, 2), Drawn(4), tmp_path / "1", version="v1", base=base, config=CONFIG)
+    photos, held_back = Drawn(1, 2), Drawn(4)
+    photos.labels = held_back.labels = {"Hat": ("hat",), "Cape": (), "Costume": ()}
+    finetune(tmp_path / "1", photos, held_back, tmp_path / "2", version="v2", base=base, config=CONFIG)
+    parser, info = load_parser(tmp_path / "2")
+    assert parser.config.own == ("Costume", "Cape")
+    assert info["parent"] == "v1"
+
+
+def test_it_goes_on_after_a_kill(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = (base, Drawn(1, 2), Drawn(4))
+    config = replace(CONFIG, steps=30)
+    whole = finetune(*words, tmp_path / "whole", version="v", base=base, config=config)
+
+    def killed(stage: str, share: float) -> None:
+        if stage == "train":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(*words, tmp_path / "cut", version="v", base=base, config=config, report=killed)
+    assert not (tmp_path / "cut/info.json").exists()
+    steps: list[int] = []
+    run = module.Trainer.run
+    monkeypatch.setattr(module.Trainer, "run", lambda self, until: (steps.append(self.step), run(self, until))[1])
+    again = finetune(*words, tmp_path / "cut", version="v", base=base, config=config)
+    assert steps[0] == 20
+    assert again.after == whole.after
+
+
+@pytest.mark.parametrize(("train", "held_back"), [((), (4,)), ((1,), ()), ((2,), (4,))])
+def test_too_few_photos_are_told(base: Path, tmp_path: Path, train: tuple[int], held_back: tuple[int]) -> None:
+    outcome = finetune(
+        base, Drawn(*train, broken=2), Drawn(*held_back), tmp_path, version="v", base=base, config=CONFIG
+    )
+    assert not outcome.is_better
+    assert "at least one of each is needed" in outcome.reason
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+BEFORE = {"miou_at_0": 0.5, "miou_at_1": 0.6, "miou_at_1.5": 0.7, "miou_at_2": 0.8, "base": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_better", "expected"),
+    [
+        ({"miou_at_1": 0.7}, True, r"^it is better: .*1: 0.600 -> 0.700.*base check 0.900 -> 0.900"),
+        ({"miou_at_1": 0.7, "base": 0.88}, False, "^it forgets"),
+        ({"miou_at_0": 0.9}, False, "^it is not better"),  # clicks are what annotators pay for
+        ({"miou_at_1": 0.7, "miou_at_2": 0.7}, False, "^it is not better"),
+    ],
+)
+def test_promotion_by_hand(changes: dict[str, float], is_better: bool, expected: str) -> None:
+    found, reason = _judge(BEFORE, {**BEFORE, **changes}, 5, least_gain=0.002, most_loss=0.01)
+    assert found is is_better
+    assert re.search(expected, reason)
+
+
+def test_weights_between_two(base: Path) -> None:
+    old, new = load_parser(base)[0], HumanParser(PARSER)
+    half = _between(old, new, 0.5)
+    name = "decoder.fine.weight"
+    expected = (old.state_dict()[name] + new.state_dict()[name]) / 2
+    assert torch.allclose(half.state_dict()[name], expected)
+    assert _between(old, new, 1.0) is new
+
+
+@pytest.mark.slow
+def test_the_shipped_weights_learn_a_label_of_their_own(tmp_path: Path) -> None:
+    base = SHIPPED / "lip"
+    train, held_back = Drawn(*range(10), height=300), Drawn(*range(20, 24), height=300)
+    outcome: Outcome = finetune(
+        base, train, held_back, tmp_path, version="v", base=base, config=FinetuneConfig(steps=80)
+    )
+    assert outcome.is_better, outcome.reason
+    assert outcome.after["miou_at_0"] > outcome.before["miou_at_0"] + 0.1
+    assert json.loads((tmp_path / "info.json").read_text())["architecture"]["own"] == ["Costume"]
