@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from ihp_backend.cli import main
-from ihp_backend.commands.demo import Credentials, _alone, _backend_environment, _credentials, _instructions
+from ihp_backend.commands.demo import _instructions
 from ihp_backend.demo.photos import PhotosError, default_photos, photos_in
 from ihp_backend.demo.processes import Children, ProcessError, require_free
 from ihp_backend.demo.project import (
@@ -32,6 +32,7 @@ from ihp_backend.demo.project import (
     import_new,
     label_config_of,
 )
+from ihp_backend.demo.stack import Credentials, alone, backend_environment, credentials_in
 from ihp_backend.label_studio.client import Client, LabelStudioError
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.parts import SCHEMAS
@@ -133,9 +134,9 @@ def test_two_folders_of_one_name_are_two_projects() -> None:
 
 
 def test_a_second_demo_keeps_away_from_the_data_of_the_first(tmp_path: Path) -> None:
-    with _alone(tmp_path), pytest.raises(ProcessError, match=f"{tmp_path} is in use"), _alone(tmp_path):
+    with alone(tmp_path), pytest.raises(ProcessError, match=f"{tmp_path} is in use"), alone(tmp_path):
         pass
-    with _alone(tmp_path):
+    with alone(tmp_path):
         pass
 
 
@@ -143,7 +144,7 @@ def test_variables_of_another_deployment_do_not_reach_the_demo(monkeypatch: pyte
     for name in ("IHP_BASIC_AUTH_PASSWORD", "IHP_HOST", "IHP_LABEL_STUDIO_TOKEN_FILE"):
         monkeypatch.setenv(name, "x")
     monkeypatch.setenv("IHP_DEVICE", "cpu")
-    environ = _backend_environment("http://l:8080", Path("/d"), Credentials("u", "p", "t"))
+    environ = backend_environment("http://l:8080", Path("/d"), Credentials("u", "p", "t"))
     ours = {name: value for name, value in environ.items() if name.startswith("IHP_")}
     assert ours.keys() == {"IHP_DEVICE", "IHP_DATA_DIR", "IHP_LABEL_STUDIO_URL", "IHP_LABEL_STUDIO_TOKEN"}
 
@@ -173,9 +174,9 @@ def test_the_instructions_say_which_key_does_what() -> None:
 
 def test_the_password_is_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "deep/credentials.json"
-    made = _credentials(path)
+    made = credentials_in(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert _credentials(path) == made
+    assert credentials_in(path) == made
     assert len(made.token) == 40
     assert len(made.password) >= 12
 
