@@ -1,0 +1,322 @@
+"""Versions of each project's weights: added, promoted, rejected, rolled back. A half-written one is never served.
+
+``DIR/PROJECT/VERSION/`` holds model.safetensors, info.json and status.json. It is written under another name and
+renamed, so what has its name is whole. ``DIR/PROJECT/current.json`` has the versions that were served one after the
+other, the last one now; without it, the base weights are served. Every change of it is a new file: who serves looks at
+its stat only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from ihp_backend.files import locked, write_whole
+
+logger = logging.getLogger(__name__)
+
+BASE = "base"
+"""What the base weights are called where a project's version is named."""
+MODEL, INFO, STATUS, CURRENT = "model.safetensors", "info.json", "status.json", "current.json"
+_NUMBER = re.compile(r".+\+p[^.]*\.(\d+)")
+_REMEMBERED = 50
+Stamp = tuple[int, int, int]
+
+
+class RegistryError(ValueError):
+    """There is no such version, or it cannot be served; the message says why."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What became of a version.
+
+    Attributes:
+        state: ``promoted``, ``rejected`` or ``rolled back``.
+        reason: Why.
+        when: ISO 8601, UTC.
+        parent: The version it was trained from, or ``base``.
+        before: Measures of the parent, on the same photos as ``after``.
+        after: Measures of this version.
+        seconds: How long its training took.
+        photos: How many photos there were of each kind: train, held back, left out.
+        digest: SHA-256 of its weights.
+    """
+
+    state: str
+    reason: str
+    parent: str = BASE
+    when: str = ""
+    before: dict[str, float] = field(default_factory=dict)
+    after: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    photos: dict[str, int] = field(default_factory=dict)
+    digest: str = ""
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Reads the fields of a JSON file; those of a newer release are ignored."""
+        known = {option.name for option in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version in its folder."""
+
+    name: str
+    folder: Path
+    status: Status
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether its weights are still there: of old versions only the record is kept."""
+        return (self.folder / MODEL).is_file()
+
+
+class Registry:
+    """All projects' versions below one folder. Processes may share it; every change holds the project's lock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def projects(self) -> list[str]:
+        """Returns the projects that have versions, such as ``"1.1795392500"``."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(path.name for path in self.folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+    def versions(self, project: str) -> list[Version]:
+        """Returns a project's versions, the oldest first."""
+        found = []
+        for path in self._of(project).glob(f"*/{STATUS}"):
+            if path.parent.name.startswith("."):
+                continue
+            try:
+                status = Status.from_dict(json.loads(path.read_text()))
+            except (OSError, ValueError, TypeError, AttributeError) as error:
+                logger.warning("version %s of project %s is left out: %s: %s", path.parent.name, project, path, error)
+                continue
+            found.append(Version(path.parent.name, path.parent, status))
+        return sorted(found, key=lambda version: (_number(version.name), version.name))
+
+    def get(self, project: str, name: str) -> Version:
+        """Returns a version by name.
+
+        Raises:
+            RegistryError: If there is none; the message lists those there are.
+        """
+        versions = self.versions(project)
+        for version in versions:
+            if version.name == name:
+                return version
+        there = ", ".join(version.name for version in versions) or "none"
+        raise RegistryError(f"project {project} has no version {name!r}; there are: {there}")
+
+    def stamp(self, project: str) -> Stamp | None:
+        """Changes whenever another version becomes current; ``None`` if none ever was. Costs one stat."""
+        try:
+            found = os.stat(self._of(project) / CURRENT)
+        except (OSError, ValueError):
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def current(self, project: str) -> str:
+        """Returns the name of the version to serve, or ``base``."""
+        served = self._served(project)
+        return served[-1] if served else BASE
+
+    def candidates(self, project: str) -> Iterator[Version]:
+        """Yields the version to serve, then those served before it: the first that loads is the one.
+
+        Ends where the base weights were served.
+        """
+        seen = set()
+        for name in reversed(self._served(project)):
+            if name == BASE:
+                return
+            if name in seen:
+                continue
+            seen.add(name)
+            try:
+                yield self.get(project, name)
+            except RegistryError as error:
+                logger.error("%s", error)
+
+    def check(self, version: Version) -> None:
+        """Checks that a version's files are those that were written.
+
+        Raises:
+            RegistryError: If one is missing or damaged.
+        """
+        try:
+            if _digest(version.folder / MODEL) == version.status.digest and (version.folder / INFO).is_file():
+                return
+            reason = "its files are not those that were written"
+        except OSError as error:
+            reason = str(error)
+        raise RegistryError(f"version {version.name} in {version.folder} is damaged: {reason}")
+
+    def next_name(self, project: str, base: str) -> str:
+        """Returns a name for the next version, such as ``lip-2+p3.001``: names sort as they are made."""
+        numbers = [_number(path.name) for path in self._of(project).glob("*+p*") if not path.name.startswith(".")]
+        return f"{base.partition('+')[0]}+p{project.partition('.')[0]}.{max(numbers, default=0) + 1:03d}"
+
+    @contextmanager
+    def draft(self, project: str) -> Iterator[Path]:
+        """Gives an empty folder to write a version into. What is left there at the end is deleted.
+
+        What a killed trainer left behind is deleted, too: a project has one training at a time.
+        """
+        home = self._of(project)
+        home.mkdir(parents=True, exist_ok=True)
+        for left in home.glob(".draft-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(dir=home, prefix=".draft-"))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def add(self, project: str, name: str, draft: Path, status: Status) -> Version:
+        """Gives a draft its name. If its state is ``promoted``, it becomes current.
+
+        Args:
+            project: The project.
+            name: A name that no version has.
+            draft: Folder with model.safetensors and info.json, from ``draft``.
+            status: What became of it; its time and digest are filled in.
+
+        Raises:
+            RegistryError: If the name is taken, or a file is missing.
+            OSError: If it cannot be written; nothing has changed then.
+        """
+        folder = self._of(project) / name
+        if missing := [file for file in (MODEL, INFO) if not (draft / file).is_file()]:
+            raise RegistryError(f"the draft of {name} has no {' and no '.join(missing)}")
+        status = replace(status, when=_now(), digest=_digest(draft / MODEL))
+        write_whole(draft / STATUS, _dump(asdict(status)))
+        for file in (MODEL, INFO):
+            _sync(draft / file)
+        draft.chmod(0o755)
+        with self._lock(project):
+            if folder.exists():
+                raise RegistryError(f"project {project} has a version {name} already")
+            os.rename(draft, folder)
+            _sync(folder.parent)
+            if status.state == "promoted":
+                self._serve(project, [*self._served(project), name])
+        logger.info("version %s of project %s is %s: %s", name, project, status.state, status.reason)
+        return Version(name, folder, status)
+
+    def promote(self, project: str, name: str, reason: str = "by hand") -> None:
+        """Makes a version current; ``base`` stands for the base weights.
+
+        Raises:
+            RegistryError: If there is none of that name, or it is damaged.
+        """
+        if name != BASE:
+            version = self.get(project, name)
+            if not version.has_weights:
+                raise RegistryError(f"the weights of {name} are not kept any more; only its record is")
+            self.check(version)
+        with self._lock(project):
+            if name != BASE:
+                self._mark(version, "promoted", reason)
+            self._serve(project, [*self._served(project), name])
+        logger.info("project %s is promoted to %s: %s", project, name, reason)
+
+    def rollback(self, project: str, reason: str = "by hand") -> str:
+        """Goes back to what was served before, and returns its name.
+
+        Raises:
+            RegistryError: If the base weights are served already.
+        """
+        with self._lock(project):
+            served = self._served(project)
+            if not served:
+                raise RegistryError(f"project {project} has the base weights already: there is nothing to go back to")
+            undone = served.pop()
+            if undone != BASE:
+                self._mark(self.get(project, undone), "rolled back", reason)
+            self._serve(project, served)
+        now = served[-1] if served else BASE
+        logger.info("project %s is rolled back from %s to %s: %s", project, undone, now, reason)
+        return now
+
+    def prune(self, project: str, keep: int) -> list[str]:
+        """Deletes the weights of old versions, and returns their names. The records stay.
+
+        Args:
+            project: The project.
+            keep: Of the versions that were served, and of all, the last ones that are kept; at least 1.
+        """
+        with self._lock(project):
+            versions = self.versions(project)
+            kept = {*self._served(project)[-keep:], *(version.name for version in versions[-keep:])}
+            old = [version for version in versions if version.name not in kept and version.has_weights]
+            for version in old:
+                (version.folder / MODEL).unlink(missing_ok=True)
+        return [version.name for version in old]
+
+    def _of(self, project: str) -> Path:
+        if not project or "/" in project or project.startswith("."):
+            raise RegistryError(f"project is {project!r}; expected Label Studio's id, such as '1.1795392500'")
+        return self.folder / project
+
+    def _lock(self, project: str) -> Any:
+        return locked(self._of(project) / ".lock")
+
+    def _served(self, project: str) -> list[str]:
+        path = self._of(project) / CURRENT
+        try:
+            return [str(name) for name in json.loads(path.read_text())["served"]]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.error("project %s gets the base weights: %s cannot be read: %s", project, path, error)
+            return []
+
+    def _serve(self, project: str, names: list[str]) -> None:
+        write_whole(self._of(project) / CURRENT, _dump({"served": names[-_REMEMBERED:], "since": _now()}))
+
+    def _mark(self, version: Version, state: str, reason: str) -> None:
+        status = replace(version.status, state=state, reason=reason, when=_now())
+        write_whole(version.folder / STATUS, _dump(asdict(status)))
+
+
+def _number(name: str) -> int:
+    found = _NUMBER.fullmatch(name)
+    return int(found[1]) if found else 0
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _dump(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=1) + "\n"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
