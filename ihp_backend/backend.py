@@ -117,7 +117,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         self, task: Mapping[str, Any], config: LabelConfig, clicked: Sequence[dict[str, Any]] | None
     ) -> dict[str, Any]:
         metrics = self._runtime.metrics
-        predictor = self._runtime.predictor()
+        predictor = self._runtime.predictor(self._project)
         empty = {"result": [], "score": 0.0, "model_version": predictor.version}
         try:
             with metrics.stage("fetch"):

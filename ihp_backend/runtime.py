@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from threading import BoundedSemaphore, Lock, Thread
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,9 @@ from ihp_backend.label_studio.connections import Connection, Connections
 from ihp_backend.label_studio.images import ImageError, ImageLoader
 from ihp_backend.label_studio.workbench import Workbench
 from ihp_backend.logs import fields
+from ihp_backend.model_pool import ModelPool
 from ihp_backend.network.weights_folder import version_of
+from ihp_backend.registry import Registry
 from ihp_backend.settings import Settings
 from ihp_backend.telemetry import Metrics
 
@@ -36,8 +39,9 @@ class Runtime:
 
     Args:
         settings: The deployment's options.
-        load_predictor: Makes the model; by default, from the settings' weights and device.
-        read_version: Tells the version before the model is loaded; by default, from the settings' weights.
+        load_predictor: Makes the base model; by default, from the settings' weights and device.
+        read_version: Tells its version before it is loaded; by default, from the settings' weights.
+        load_version: Makes the model of a project's own version, from its folder; by default, on the settings' device.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Runtime:
         settings: Settings,
         load_predictor: Callable[[], Predictor] | None = None,
         read_version: Callable[[], str] | None = None,
+        load_version: Callable[[Path], Predictor] | None = None,
     ) -> None:
         self.settings = settings
         self.images = ImageLoader(settings)
@@ -52,7 +57,11 @@ class Runtime:
         self.workbench = Workbench()
         self.computing = BoundedSemaphore(settings.threads or max(1, (os.cpu_count() or 1) // 4))
         self.metrics = Metrics()
-        self._load_predictor = load_predictor or self._load_from_settings
+        self.registry = Registry(settings.data_dir / "versions")
+        self.projects = ModelPool(
+            self.registry, load_version or self._load_ready, settings.models_in_memory, self.metrics
+        )
+        self._load_predictor = load_predictor or (lambda: self._load_ready(settings.weights))
         self._read_version = read_version or (lambda: version_of(settings.weights))
         self._predictor: Predictor | None = None
         self._failure = ""
@@ -70,14 +79,21 @@ class Runtime:
         """Why the model could not be loaded, or an empty string."""
         return self._failure
 
-    def predictor(self) -> Predictor:
-        """Returns the model, loaded by whichever thread asks first; the others wait for it.
+    def predictor(self, project: str | None = None) -> Predictor:
+        """Returns the model of a project, loaded by whichever thread asks first; the others wait for it.
 
-        A failed load is tried again at the next call, so that weights put right are found without a restart.
+        It is the project's own version, or the base model if there is none, or none that loads. A failed load is tried
+        again at the next call, so that weights put right are found without a restart.
+
+        Args:
+            project: Label Studio's id, such as ``"1.1795392500"``; ``None`` for the base model.
 
         Raises:
-            ModelUnavailableError: If the weights cannot be loaded.
+            ModelUnavailableError: If there is no version, and the base weights cannot be loaded.
         """
+        own = self.projects.predictor(project) if project else None
+        if own is not None:
+            return own
         if self._predictor is not None:
             return self._predictor
         with self._lock:
@@ -95,7 +111,7 @@ class Runtime:
             return self._predictor
 
     def preload(self) -> Thread:
-        """Starts to load the model in the background, and returns the thread that does it."""
+        """Starts to load the base model in the background, and returns the thread that does it."""
 
         def load() -> None:
             try:
@@ -109,12 +125,17 @@ class Runtime:
                 self._preloader.start()
             return self._preloader
 
-    def version(self) -> str:
-        """Returns the version that answers, or that will: it is read from the weights' info.json, no model is loaded.
+    def version(self, project: str | None = None) -> str:
+        """Returns the version that answers, or that will: no model is loaded, for the base weights info.json is read.
+
+        Args:
+            project: Label Studio's id; ``None`` for the base model.
 
         Raises:
             ModelUnavailableError: If there are no such weights, or they could not be loaded when last tried.
         """
+        if project and (own := self.projects.version(project)):
+            return own
         if self._predictor is not None:
             return self._predictor.version
         failure = self._failure
@@ -159,11 +180,11 @@ class Runtime:
             return {"hostname": known.hostname, "reachable": False, "reason": str(error)}
         return {"hostname": known.hostname, "reachable": True}
 
-    def _load_from_settings(self) -> Predictor:
+    def _load_ready(self, weights: str | Path) -> Predictor:
         from ihp_backend.inference.predictor import Predictor
 
         settings = self.settings
-        predictor = Predictor.load(settings.weights, device=settings.device, threads=settings.torch_threads or None)
+        predictor = Predictor.load(weights, device=settings.device, threads=settings.torch_threads or None)
         # The first pass is much slower than the next ones: better now than at the first click.
         predictor.predict(np.zeros((512, 512, 3), np.uint8))
         return predictor

@@ -100,7 +100,7 @@ def _add_label_studio_routes(app: Flask, runtime: Runtime) -> None:
             token = str(body.get("access_token") or "")
             runtime.connections.remember(project, Connection(str(hostname), token))
         InteractiveHumanParsing(project_id=project, label_config=schema, runtime=runtime)
-        return _json({"model_version": runtime.version()})
+        return _json({"model_version": runtime.version(project)})
 
     @app.post("/predict")
     def predict() -> Response:

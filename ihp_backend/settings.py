@@ -56,6 +56,16 @@ class Settings:
     max_image_pixels: int = _option(100_000_000, "Largest image, in pixels.", least=1, most=2**30)
     fetch_timeout_s: float = _option(20.0, "Longest download of an image, in seconds.", least=0.01, most=600)
     image_cache_mb: int = _option(256, "Memory for decoded images, in MB.", least=0)
+    models_in_memory: int = _option(4, "Projects whose own versions are kept in memory.", least=1)
+    kept_versions: int = _option(5, "Versions of a project whose weights are kept; older ones are deleted.", least=2)
+    trainer: bool = _option(True, "Start a trainer beside the server.")
+    train_after: int = _option(20, "Train after so many new or changed annotations; 0: when asked only.", least=0)
+    train_steps: int = _option(0, "Steps of one training; 0: what is usual.", least=0)
+    base_data: Path | None = _option(None, "Folder data set that trainings rehearse, so that nothing is forgotten.")
+    queue_url: str = _option(
+        "", "Where trainings are queued, such as redis://:password@host:6379/0; default: a file in IHP_DATA_DIR."
+    )
+    training_cache_mb: int = _option(2000, "Disk space for the photos of trainings, in MB.", least=0)
     log_level: str = _option("INFO", "DEBUG, INFO, WARNING or ERROR.")
 
     def __post_init__(self) -> None:
@@ -75,6 +85,10 @@ class Settings:
         if self.label_studio_url and not _is_web_address(self.label_studio_url):
             raise SettingsError(
                 f"IHP_LABEL_STUDIO_URL is {self.label_studio_url!r}; expected such as http://127.0.0.1:8080"
+            )
+        if self.queue_url and urlsplit(self.queue_url).scheme not in ("redis", "rediss", "unix"):
+            raise SettingsError(
+                f"IHP_QUEUE_URL begins with {self.queue_url.partition(':')[0]!r}; expected such as redis://host:6379/0"
             )
         for host in self.allowed_hosts:
             if not _HOST.fullmatch(host):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from time import perf_counter
 
 from prometheus_client import (
@@ -15,6 +16,7 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.registry import Collector
 
 _SECONDS = (
     0.001,
@@ -66,7 +68,25 @@ class Metrics:
             "ihp_task_failures", "Tasks answered with an empty result", ("reason",), registry=registry
         )
         self.events = Counter("ihp_webhook_events", "Webhook events received", ("action",), registry=registry)
-        self.model = Gauge("ihp_model_loaded", "1 for the version that answers", ("version",), registry=registry)
+        self.model = Gauge("ihp_model_loaded", "1 for the base weights in memory", ("version",), registry=registry)
+        self._versions = Gauge(
+            "ihp_project_version", "1 for the version that answers a project", ("project", "version"), registry=registry
+        )
+        self._version_of: dict[str, str] = {}
+        self._lock = Lock()
+
+    def serve(self, project: str, version: str) -> None:
+        """Notes which version answers a project from now on."""
+        with self._lock:
+            before = self._version_of.get(project)
+            if before is not None and before != version:
+                self._versions.remove(project, before)
+            self._version_of[project] = version
+            self._versions.labels(project, version).set(1)
+
+    def add(self, collector: Collector) -> None:
+        """Takes in what something else counts, read at every rendering."""
+        self._registry.register(collector)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
