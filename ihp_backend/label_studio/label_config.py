@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +26,7 @@ A config that works:
 _MAX_LENGTH = 1_000_000
 OPTIONS = {"suggest": ("clicked", "all"), "people": ("one", "everyone"), "overlap": ("no", "yes")}
 """Our own attributes of <KeyPointLabels>, without their prefix ``ihp_``, and their choices, the default first."""
+_TRAIN_AFTER = "ihp_train_after"
 
 
 class LabelConfigError(ValueError):
@@ -45,6 +47,7 @@ class LabelConfig:
         suggest: After a click answer the ``clicked`` label, or ``all`` that are seen and not accepted yet.
         people: A click means ``one`` person, or ``everyone`` in the photo.
         overlap: Whether a new mask may run over accepted ones: ``no`` or ``yes``.
+        train_after: Train after so many new or changed annotations, 0 for only when asked; ``None``: as the settings say.
     """
 
     image: str
@@ -56,6 +59,7 @@ class LabelConfig:
     suggest: str = OPTIONS["suggest"][0]
     people: str = OPTIONS["people"][0]
     overlap: str = OPTIONS["overlap"][0]
+    train_after: int | None = None
 
     @staticmethod
     def parse(xml: str) -> LabelConfig:
@@ -121,6 +125,7 @@ def _parse(xml: str) -> LabelConfig:
         brush=brush.get("name", ""),
         labels=tuple(_name(tag) for tag in labels),
         predicted_values=tuple(_predicted_values(tag, keypoint) for tag in labels),
+        train_after=_train_after(keypoint),
         **_options(keypoint),
     )
 
@@ -142,15 +147,27 @@ def _options(keypoint: Element) -> dict[str, str]:
     known = {f"ihp_{name}": (name, choices) for name, choices in OPTIONS.items()}
     found = {}
     for attribute, value in keypoint.attrib.items():
-        if not attribute.startswith("ihp_"):
+        if not attribute.startswith("ihp_") or attribute == _TRAIN_AFTER:
             continue
         if attribute not in known:
-            raise LabelConfigError(f"<KeyPointLabels> has the attribute {attribute!r}; expected {', '.join(known)}")
+            expected = ", ".join([*known, _TRAIN_AFTER])
+            raise LabelConfigError(f"<KeyPointLabels> has the attribute {attribute!r}; expected {expected}")
         name, choices = known[attribute]
         if value not in choices:
             raise LabelConfigError(f'<KeyPointLabels> has {attribute}="{value}"; expected {" or ".join(choices)}')
         found[name] = value
     return found
+
+
+def _train_after(keypoint: Element) -> int | None:
+    value = keypoint.get(_TRAIN_AFTER)
+    if value is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,6}", value):
+        raise LabelConfigError(
+            f'<KeyPointLabels> has {_TRAIN_AFTER}="{value}"; expected a whole number of annotations, 0 for none'
+        )
+    return int(value)
 
 
 def _controls(root: Element, name: str, images: dict[str | None, Element]) -> list[Element]:

@@ -1,0 +1,306 @@
+"""The queue of trainings: asked for by the server, done by a trainer, beside it or on another machine.
+
+huey carries the jobs, over a SQLite file or Redis. It hands each out once, so a trainer that is killed would lose its
+job; what is left undone by the records is therefore put in again. Doing a job twice does nothing: a job is a project's
+name, and only a project whose record says so is trained.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cached_property
+from threading import Event, Thread
+from time import monotonic
+from typing import Any
+
+from huey import Huey, RedisHuey, SqliteHuey
+from huey.consumer import Consumer
+from huey.registry import Message
+from huey.serializer import Serializer
+
+from ihp_backend.files import LockedError
+from ihp_backend.logs import fields
+from ihp_backend.settings import Settings
+from ihp_backend.training_records import BUSY, OUTCOMES, Record, TrainingRecords, now
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+_FIRST_RETRY_S = 30.0
+_LOST_AFTER_S = 20.0
+_LOOK_EVERY_S = 2.0
+_REPORT_EVERY_S = 1.0
+_LOG_EVERY_S = 15.0
+_GRACE_S = 10.0
+Report = Callable[[str, float], None]
+
+
+class TemporaryError(RuntimeError):
+    """A training failed for a reason that may pass; it is tried again."""
+
+
+class TrainingError(RuntimeError):
+    """A training failed for a reason that stays; it is not tried again."""
+
+
+class InterruptedTraining(BaseException):
+    """The trainer stops in the middle; the training is begun again at its next start."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a training came to: ``promoted`` or ``rejected``, why, and the version."""
+
+    outcome: str
+    reason: str
+    version: str
+    left_out: tuple[str, ...] = ()
+
+
+class TrainingQueue:
+    """Asks for trainings and does them. Cheap to make: the queue is opened at its first use."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.records = TrainingRecords(settings.data_dir / "trainings")
+        self._work: Callable[[str, Report], Result] | None = None
+        self._stopping = Event()
+
+    def ask(self, project: str, reason: str) -> str:
+        """Asks for a training, and answers at once: ``queued``, ``already queued`` or ``already running``.
+
+        Args:
+            project: Label Studio's id, such as ``"1.1795392500"``.
+            reason: Who or what asks.
+
+        Raises:
+            OSError: If the request cannot be written down, as on a full disk.
+        """
+        answer = "queued"
+
+        def queued(record: Record) -> Record:
+            nonlocal answer
+            if record.state == "running" and self.records.is_training(project):
+                answer = "already running"
+                return record
+            if record.state in ("queued", "waiting"):
+                answer = "already queued"
+                return replace(record, state="queued", retry_at=0.0)
+            return replace(record, state="queued", reason=reason, attempts=0, asked=now(), retry_at=0.0)
+
+        record = self.records.change(project, queued)
+        if record.state == "queued":
+            self._send(project)
+        logger.info("training %s", answer, extra=fields(project=project, reason=reason))
+        return answer
+
+    def length(self) -> int:
+        """Returns how many projects wait for a trainer, by their records."""
+        return sum(self.records.read(project).state in ("queued", "waiting") for project in self.records.projects())
+
+    def put_back_lost(self) -> None:
+        """Puts trainings in again that their records call open, but that nobody does or carries."""
+        for project in self.records.projects():
+            record = self.records.read(project)
+            if record.state not in BUSY or self.records.is_training(project):
+                continue
+            if record.state == "running":
+                self.records.change(project, _after_a_death)
+            elif record.state == "waiting" and time.time() >= record.retry_at:
+                self.records.change(project, lambda r: replace(r, state="queued") if r.state == "waiting" else r)
+            elif record.state == "waiting" or (_age_s(record) < _LOST_AFTER_S) or self._carried() > 0:
+                continue
+            if self.records.read(project).state == "queued":
+                self._send(project)
+
+    def run(self, project: str) -> Record:
+        """Does one training, if it is asked for and nobody does it; what comes of it is in the record.
+
+        Args:
+            project: Label Studio's id of the project.
+        """
+        if self._work is None:
+            raise RuntimeError("this process does not train; `ihp trainer` does")
+        try:
+            with self.records.training(project):
+                return self._run(project, self._work)
+        except LockedError:
+            logger.info("another trainer has the project", extra=fields(project=project))
+        return self.records.read(project)
+
+    def serve(self, work: Callable[[str, Report], Result]) -> None:
+        """Does trainings, one at a time, until SIGTERM or SIGINT.
+
+        Args:
+            work: Trains a project, given its name and a function to report stage and share to. It raises
+                TemporaryError if another try may go well.
+        """
+        self._work = work
+        _ = self._task  # the consumer must know it
+        consumer = _Consumer(
+            self._huey, self._stopping.set, initial_delay=0.5, max_delay=1.0, backoff=1.0, shutdown_timeout=_GRACE_S
+        )
+        Thread(target=self._look_after, name="lost trainings", daemon=True).start()
+        consumer.run()
+
+    def _look_after(self) -> None:
+        while not self._stopping.wait(_LOOK_EVERY_S):
+            try:
+                self.put_back_lost()
+            except Exception as error:
+                logger.error("open trainings cannot be looked after: %s", error)
+
+    def _run(self, project: str, work: Callable[[str, Report], Result]) -> Record:
+        record = self.records.read(project)
+        if record.state != "queued":
+            return record
+        attempt = record.attempts + 1
+        self.records.change(
+            project,
+            lambda r: replace(
+                r, state="running", attempts=attempt, started=now(), stage="begins", share=0.0, version="", left_out=()
+            ),
+        )
+        begun = monotonic()
+        logger.info("training begins", extra=fields(project=project, attempt=attempt, reason=record.reason))
+        try:
+            result = work(project, self._reporter(project))
+            outcome, reason, version, left_out = result.outcome, result.reason, result.version, result.left_out
+        except InterruptedTraining:
+            logger.info("training interrupted; it begins anew with the next trainer", extra=fields(project=project))
+            return self.records.change(project, lambda r: replace(r, state="queued", attempts=attempt - 1))
+        except (TemporaryError, OSError) as error:
+            if attempt < ATTEMPTS:
+                delay = _FIRST_RETRY_S * 4 ** (attempt - 1)
+                text = f"attempt {attempt} of {ATTEMPTS} failed: {error}"
+                logger.warning("training waits for another try", extra=fields(project=project, reason=text, in_s=delay))
+                return self.records.change(
+                    project, lambda r: replace(r, state="waiting", reason=text, retry_at=time.time() + delay)
+                )
+            outcome, reason, version, left_out = "failed", f"after {attempt} attempts: {error}", "", ()
+        except TrainingError as error:
+            outcome, reason, version, left_out = "failed", str(error), "", ()
+        except Exception as error:
+            logger.exception("training failed unexpectedly")
+            outcome, reason, version, left_out = "failed", f"unexpected: {type(error).__name__}: {error}", "", ()
+        seconds = monotonic() - begun
+        level = logging.ERROR if outcome == "failed" else logging.INFO
+        line = fields(project=project, outcome=outcome, version=version, reason=reason, seconds=seconds)
+        logger.log(level, "training ended", extra=line)
+        return self.records.change(
+            project, lambda r: replace(_ended(r, outcome, reason, seconds), version=version, left_out=left_out)
+        )
+
+    def _reporter(self, project: str) -> Report:
+        written = logged = float("-inf")
+        last = ""
+
+        def report(stage: str, share: float) -> None:
+            nonlocal written, logged, last
+            if self._stopping.is_set():
+                raise InterruptedTraining
+            if stage == last and monotonic() - written < _REPORT_EVERY_S:
+                return
+            if stage != last or monotonic() - logged >= _LOG_EVERY_S:
+                logger.info("training: %s", stage, extra=fields(project=project, percent=100 * share))
+                logged = monotonic()
+            written, last = monotonic(), stage
+            try:
+                self.records.change(project, lambda r: replace(r, stage=stage, share=share))
+            except OSError as error:  # progress is no reason to stop
+                logger.warning("progress cannot be written: %s", error)
+
+        return report
+
+    def _send(self, project: str) -> None:
+        """Puts a job into the queue; if that fails, the record brings it back later."""
+        try:
+            self._task(project)
+        except Exception as error:
+            logger.error("the queue does not take the training of %s, it is tried again: %s", project, error)
+
+    def _carried(self) -> int:
+        return int(self._huey.pending_count())
+
+    @cached_property
+    def _task(self) -> Callable[[str], Any]:
+        task: Callable[[str], Any] = self._huey.task(name="train")(self.run)
+        return task
+
+    @cached_property
+    def _huey(self) -> Huey:
+        options = {"results": False, "serializer": _JsonSerializer()}
+        if url := self._settings.queue_url:
+            huey = RedisHuey("ihp", url=url, **options)
+        else:
+            self.records.folder.mkdir(parents=True, exist_ok=True)
+            huey = SqliteHuey("ihp", filename=str(self.records.folder / "queue.sqlite"), **options)
+        return huey
+
+
+class _Consumer(Consumer):  # type: ignore[misc]  # huey is untyped
+    """Stops in order at SIGTERM, too: a training ends at its next report, and is begun anew later."""
+
+    def __init__(self, huey: Huey, on_stop: Callable[[], None], **options: Any) -> None:
+        super().__init__(huey, workers=1, periodic=False, **options)
+        self._on_stop = on_stop
+
+    def stop(self, graceful: bool = False) -> None:
+        """Ends the work, and waits for it."""
+        self._on_stop()
+        super().stop(graceful=True)
+
+
+class _JsonSerializer(Serializer):  # type: ignore[misc]  # huey is untyped
+    """Messages as JSON: huey's own are pickles, which run what whoever reaches the queue puts in."""
+
+    def _serialize(self, data: Any) -> bytes:
+        values = data._asdict() if isinstance(data, Message) else {"value": data}
+        return json.dumps(values, default=datetime.isoformat).encode()
+
+    def _deserialize(self, data: bytes) -> Any:
+        values = json.loads(data)
+        return values["value"] if "value" in values else Message(**values)
+
+
+def _ended(record: Record, outcome: str, reason: str, seconds: float) -> Record:
+    outcomes = {name: record.outcomes.get(name, 0) for name in OUTCOMES}
+    outcomes[outcome] += 1
+    return replace(
+        record,
+        state=outcome,
+        reason=reason,
+        ended=now(),
+        stage="",
+        share=0.0,
+        outcomes=outcomes,
+        seconds=seconds,
+        total_seconds=record.total_seconds + seconds,
+    )
+
+
+def _after_a_death(record: Record) -> Record:
+    """What becomes of a training whose trainer is gone."""
+    if record.state != "running":
+        return record
+    if record.attempts < ATTEMPTS:
+        logger.warning("the trainer died in the middle (%s); the training begins anew", record.stage)
+        return replace(record, state="queued", asked=now())
+    reason = (
+        f"the trainer died {record.attempts} times in the middle, the last time while it {record.stage!r}: "
+        "is there enough memory?"
+    )
+    logger.error("training failed: %s", reason)
+    return _ended(record, "failed", reason, 0.0)
+
+
+def _age_s(record: Record) -> float:
+    try:
+        return time.time() - datetime.fromisoformat(record.asked).timestamp()
+    except ValueError:
+        return float("inf")

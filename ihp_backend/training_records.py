@@ -1,0 +1,112 @@
+"""What is known of each project's training: one small file a project, which server and trainer share.
+
+The record is the truth, the queue only carries it: a training that its record calls queued is done even if the queue
+loses it. Who trains holds the project's lock, which ends with the process, however that ends.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ihp_backend.files import is_locked, locked, write_whole
+
+logger = logging.getLogger(__name__)
+
+BUSY = ("queued", "running", "waiting")
+OUTCOMES = ("promoted", "rejected", "failed")
+
+
+@dataclass(frozen=True)
+class Record:
+    """The last training of a project, or the one under way.
+
+    Attributes:
+        state: ``never``, ``queued``, ``running``, ``waiting`` (for another try), or an outcome: ``promoted``,
+            ``rejected``, ``failed``.
+        reason: Why it is so, for people.
+        version: The version that came out.
+        attempts: How often it was begun.
+        retry_at: When a waiting one is due, in seconds since 1970.
+        asked, started, ended: ISO 8601, UTC.
+        stage: What a running one does, and how much of that is done, 0 to 1.
+        share: See ``stage``.
+        left_out: Why tasks were left out, at most some of them.
+        outcomes: How many trainings ended so, over all time.
+        seconds: How long the last one took.
+        total_seconds: How long all took.
+    """
+
+    state: str = "never"
+    reason: str = ""
+    version: str = ""
+    attempts: int = 0
+    retry_at: float = 0.0
+    asked: str = ""
+    started: str = ""
+    ended: str = ""
+    stage: str = ""
+    share: float = 0.0
+    left_out: tuple[str, ...] = ()
+    outcomes: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    total_seconds: float = 0.0
+
+
+class TrainingRecords:
+    """The records of all projects below one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def projects(self) -> list[str]:
+        """Returns the projects that have a record."""
+        return sorted(path.name.removesuffix(".json") for path in self.folder.glob("[!.]*.json"))
+
+    def read(self, project: str) -> Record:
+        """Returns a project's record; one that is missing or damaged counts as ``never``."""
+        path = self.folder / f"{project}.json"
+        try:
+            values = json.loads(path.read_text())
+            known = {option.name for option in fields(Record)}
+            record = Record(**{name: value for name, value in values.items() if name in known})
+            return replace(record, left_out=tuple(record.left_out))
+        except FileNotFoundError:
+            return Record()
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            logger.warning("the record of project %s cannot be read: %s: %s", project, path, error)
+            return Record()
+
+    def change(self, project: str, change: Callable[[Record], Record]) -> Record:
+        """Reads, changes and writes a record, while nobody else does.
+
+        Raises:
+            OSError: If it cannot be written, as on a full disk.
+        """
+        with locked(self.folder / f".{project}.change"):
+            before = self.read(project)
+            after = change(before)
+            if after != before:
+                write_whole(self.folder / f"{project}.json", json.dumps(asdict(after), indent=1) + "\n")
+        return after
+
+    def training(self, project: str) -> AbstractContextManager[None]:
+        """Holds a project's training for the block; raises LockedError if somebody else does."""
+        return locked(self._lock(project), wait=False)
+
+    def is_training(self, project: str) -> bool:
+        """Whether a trainer that is alive holds the project."""
+        return self._lock(project).exists() and is_locked(self._lock(project))
+
+    def _lock(self, project: str) -> Path:
+        return self.folder / f".{project}.training"
+
+
+def now() -> str:
+    """Returns the time as ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

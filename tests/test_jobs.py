@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_model_pool import eventually
+
+from ihp_backend.jobs import ATTEMPTS, InterruptedTraining, Report, Result, TemporaryError, TrainingError, TrainingQueue
+from ihp_backend.settings import Settings
+
+P, Q = "1.1795392500", "2.1795394116"
+DONE = Result("promoted", "fewer clicks", "lip-2+p1.001")
+
+
+def queue_of(tmp_path: Path, work: Callable[[str, Report], Result] | None = None, **environment: str) -> TrainingQueue:
+    queue = TrainingQueue(Settings.from_environment({"IHP_DATA_DIR": str(tmp_path), **environment}))
+    queue._work = work
+    return queue
+
+
+def carried(queue: TrainingQueue) -> int:
+    return queue._carried()
+
+
+@pytest.mark.parametrize("outcome", ["promoted", "rejected"])
+def test_a_training_that_is_asked_for_is_done_once(tmp_path: Path, outcome: str) -> None:
+    done = []
+
+    def work(project: str, report: Report) -> Result:
+        report("learns", 0.5)
+        assert (queue.records.read(P).state, queue.records.read(P).stage) == ("running", "learns")
+        assert queue.ask(P, "again") == "already running"
+        assert queue.ask(Q, "another project") == "queued"
+        done.append(project)
+        return Result(outcome, "because", "lip-2+p1.001", ("task 3: no mask",))
+
+    queue = queue_of(tmp_path, work)
+    assert queue.ask(P, "a test") == "queued"
+    assert queue.ask(P, "a test") == "already queued"
+    assert queue.length() == 1
+    record = queue.run(P)
+    assert queue.run(P) == record, "nobody asked again"
+    assert done == [P]
+    assert (record.state, record.reason, record.version) == (outcome, "because", "lip-2+p1.001")
+    assert record.outcomes[outcome] == 1
+    assert record.left_out == ("task 3: no mask",)
+    assert queue_of(tmp_path).records.read(P) == record, "every process sees it"
+    assert queue.ask(P, "later") == "queued"
+    assert queue.run(P).outcomes[outcome] == 2
+
+
+def test_only_one_trainer_has_a_project(tmp_path: Path) -> None:
+    def work(project: str, report: Report) -> Result:
+        other = queue_of(tmp_path, lambda *_: pytest.fail("trained twice"))
+        assert other.run(project).state == "running"
+        return DONE
+
+    queue = queue_of(tmp_path, work)
+    queue.ask(P, "a test")
+    assert queue.run(P).state == "promoted"
+
+
+def test_a_fault_that_may_pass_is_tried_again_with_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ihp_backend.jobs._FIRST_RETRY_S", 0.0)
+    tries = []
+
+    def work(project: str, report: Report) -> Result:
+        tries.append(project)
+        if len(tries) % 2:
+            raise OSError(28, "No space left on device")
+        raise TemporaryError("Label Studio cannot be reached")
+
+    queue = queue_of(tmp_path, work)
+    queue.ask(P, "a test")
+    for attempt in range(1, ATTEMPTS):
+        record = queue.run(P)
+        assert record.state == "waiting"
+        assert f"attempt {attempt} of {ATTEMPTS} failed" in record.reason
+        queue.put_back_lost()
+        assert queue.records.read(P).state == "queued"
+    record = queue.run(P)
+    assert (record.state, len(tries)) == ("failed", ATTEMPTS)
+    assert record.reason == "after 3 attempts: [Errno 28] No space left on device"
+    queue.ask(P, "again")
+    assert queue.run(P).state == "waiting", "another request has its own attempts"
+
+
+def test_a_waiting_one_is_not_done_before_its_time_but_when_asked(tmp_path: Path) -> None:
+    def work(project: str, report: Report) -> Result:
+        raise TemporaryError("down")
+
+    queue = queue_of(tmp_path, work)
+    queue.ask(P, "a test")
+    assert queue.run(P).state == "waiting"
+    queue.put_back_lost()
+    assert queue.run(P).attempts == 1
+    assert queue.ask(P, "now, please") == "already queued"
+    assert queue.run(P).attempts == 2
+
+
+@pytest.mark.parametrize("error", [TrainingError("two photos are needed"), ValueError("a bug")])
+def test_a_fault_that_stays_is_reported_at_once(
+    tmp_path: Path, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    def work(project: str, report: Report) -> Result:
+        raise error
+
+    queue = queue_of(tmp_path, work)
+    queue.ask(P, "a test")
+    record = queue.run(P)
+    assert record.state == "failed"
+    assert str(error) in record.reason
+    assert record.outcomes["failed"] == 1
+    (line,) = [r for r in caplog.records if r.getMessage() == "training ended"]
+    assert line.levelno == logging.ERROR
+
+
+def test_a_trainer_that_stops_lets_the_next_one_begin_anew(tmp_path: Path) -> None:
+    def work(project: str, report: Report) -> Result:
+        queue._stopping.set()
+        report("learns", 0.1)
+        return DONE
+
+    queue = queue_of(tmp_path, work)
+    queue.ask(P, "a test")
+    record = queue.run(P)
+    assert (record.state, record.attempts) == ("queued", 0)
+    assert issubclass(InterruptedTraining, BaseException)
+    assert not issubclass(InterruptedTraining, Exception), "a learner that catches errors must not swallow it"
+    assert queue_of(tmp_path, lambda *_: DONE).run(P).state == "promoted"
+
+
+def test_a_job_that_the_queue_lost_is_put_in_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = queue_of(tmp_path)
+    queue.ask(P, "a test")
+    queue._huey.flush()
+    assert carried(queue) == 0
+    queue.put_back_lost()
+    assert carried(queue) == 0, "too early: it may be on its way"
+    monkeypatch.setattr("ihp_backend.jobs._LOST_AFTER_S", 0.0)
+    queue.put_back_lost()
+    queue.put_back_lost()
+    assert carried(queue) == 1
+
+
+def test_a_queue_that_is_down_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    down = queue_of(tmp_path, IHP_QUEUE_URL="redis://127.0.0.1:1/0")
+    assert down.ask(P, "a test") == "queued"
+    assert "the queue does not take" in caplog.text
+    monkeypatch.setattr("ihp_backend.jobs._LOST_AFTER_S", 0.0)
+    up = queue_of(tmp_path)
+    up.put_back_lost()
+    assert carried(up) == 1
+
+
+def test_what_the_queue_carries_is_json(tmp_path: Path) -> None:
+    queue_of(tmp_path).ask(P, "a test")
+    with sqlite3.connect(tmp_path / "trainings" / "queue.sqlite") as connection:
+        (data,) = connection.execute("select data from task").fetchone()
+    connection.close()
+    assert json.loads(data)["args"] == [P]
+
+
+def test_a_full_disk_is_told_to_who_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    queue = queue_of(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(OSError, match="No space"):
+            queue.ask(P, "a test")
+    assert queue.records.read(P).state == "never"
+    (tmp_path / "trainings" / f"{Q}.json").write_text("{")
+    assert queue.records.read(Q).state == "never"
+    assert queue.ask(Q, "a test") == "queued"
+
+
+TRAINER = """
+import sys, time
+from pathlib import Path
+from ihp_backend import logs
+from ihp_backend.jobs import Result, TrainingQueue
+from ihp_backend.settings import Settings
+
+def work(project, report):
+    (folder / f"began-{project}").touch()
+    while (folder / "slow").exists():
+        report("learns", 0.5)
+        time.sleep(0.02)
+    return Result("promoted", "fewer clicks", "v1")
+
+folder = Path(sys.argv[1])
+logs.configure("INFO")
+TrainingQueue(Settings(data_dir=folder)).serve(work)
+"""
+
+
+@contextmanager
+def trainer(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen([sys.executable, "-c", TRAINER, str(folder)], stderr=log)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_trainer_takes_jobs_and_stops_in_the_middle_when_told(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path)
+    queue.ask(P, "a test")
+    with trainer(tmp_path) as process:
+        eventually(lambda: queue.records.read(P).state == "promoted", 20)
+        (tmp_path / "slow").touch()
+        queue.ask(P, "a test")
+        eventually(lambda: queue.records.read(P).stage == "learns", 10)
+        assert queue.ask(P, "a test") == "already running"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+    record = queue.records.read(P)
+    assert (record.state, record.attempts, record.outcomes["promoted"]) == ("queued", 0, 1)
+
+
+def test_a_trainer_that_is_killed_in_the_middle_loses_nothing(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path)
+    queue.ask(P, "a test")
+    (tmp_path / "slow").touch()
+    for attempt in (1, 2):
+        with trainer(tmp_path) as process:
+            eventually(lambda: queue.records.is_training(P) and bool(queue.records.read(P).stage == "learns"), 20)
+            assert queue.records.read(P).attempts == attempt
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        assert not queue.records.is_training(P), "the lock died with it"
+    (tmp_path / "slow").unlink()
+    with trainer(tmp_path):
+        eventually(lambda: queue.records.read(P).state == "promoted", 20)
+    assert queue.records.read(P).attempts == 3
+
+
+def test_a_training_that_kills_its_trainer_again_and_again_fails(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path)
+    running: dict[str, Any] = {"state": "running", "attempts": ATTEMPTS, "stage": "learns"}
+    (tmp_path / "trainings").mkdir()
+    (tmp_path / "trainings" / f"{P}.json").write_text(json.dumps(running))
+    queue.put_back_lost()
+    record = queue.records.read(P)
+    assert record.state == "failed"
+    assert "died 3 times in the middle" in record.reason
+    assert time.time() > record.retry_at
