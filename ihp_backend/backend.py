@@ -37,8 +37,6 @@ except ImportError as error:
 
 logger = logging.getLogger(__name__)
 
-NO_TRAINER = "this version of the backend does not train: the annotation was counted, the model stays as it is"
-
 
 class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the SDK is untyped
     """Cuts out the body part that an annotator clicks on.
@@ -103,10 +101,18 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         return [self._predict_one(_checked(task), config, clicked) for task in tasks]
 
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Accepts an event in the calling style of 1.0.9 or 2.x, and answers that nothing was trained."""
+        """Takes an event in, in the calling style of 1.0.9 or 2.x, and answers at once: a trainer does the work.
+
+        Args:
+            args: 2.x: the event's name and its body.
+            kwargs: 1.0.9: ``event`` and ``data``.
+
+        Returns:
+            ``{"status": "queued", ...}``: what became of the event, see ``Triggers.take``.
+        """
         event = kwargs.get("event") or next((value for value in args if isinstance(value, str)), "unknown")
-        logger.info(NO_TRAINER, extra=fields(event=event))
-        return {"trained": False, "detail": NO_TRAINER}
+        body = kwargs.get("data") or next((value for value in args if isinstance(value, Mapping)), {})
+        return {"status": self._runtime.triggers.take(event, body), "action": event}
 
     def _require_config(self) -> LabelConfig:
         if self._config is None:

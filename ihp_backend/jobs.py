@@ -290,7 +290,7 @@ def _after_a_death(record: Record) -> Record:
         return record
     if record.attempts < ATTEMPTS:
         logger.warning("the trainer died in the middle (%s); the training begins anew", record.stage)
-        return replace(record, state="queued", asked=now())
+        return replace(record, state="queued", stage="", share=0.0)
     reason = (
         f"the trainer died {record.attempts} times in the middle, the last time while it {record.stage!r}: "
         "is there enough memory?"

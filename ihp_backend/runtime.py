@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ihp_backend.jobs import TrainingQueue
 from ihp_backend.label_studio.client import LabelStudioError
 from ihp_backend.label_studio.connections import Connection, Connections
 from ihp_backend.label_studio.images import ImageError, ImageLoader
@@ -23,6 +24,7 @@ from ihp_backend.network.weights_folder import version_of
 from ihp_backend.registry import Registry
 from ihp_backend.settings import Settings
 from ihp_backend.telemetry import Metrics
+from ihp_backend.triggers import Triggers
 
 if TYPE_CHECKING:
     from ihp_backend.inference.predictor import Predictor
@@ -61,6 +63,8 @@ class Runtime:
         self.projects = ModelPool(
             self.registry, load_version or self._load_ready, settings.models_in_memory, self.metrics
         )
+        self.trainings = TrainingQueue(settings)
+        self.triggers = Triggers(settings, self.trainings)
         self._load_predictor = load_predictor or (lambda: self._load_ready(settings.weights))
         self._read_version = read_version or (lambda: version_of(settings.weights))
         self._predictor: Predictor | None = None

@@ -8,6 +8,7 @@ import logging
 import re
 import uuid
 from collections.abc import Mapping
+from dataclasses import asdict
 from threading import BoundedSemaphore
 from time import perf_counter
 from typing import Any
@@ -18,17 +19,18 @@ from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import BadRequest, HTTPException, ServiceUnavailable, Unauthorized
 
 from ihp_backend import __version__
-from ihp_backend.backend import NO_TRAINER, InteractiveHumanParsing
+from ihp_backend.backend import InteractiveHumanParsing
 from ihp_backend.label_studio.connections import Connection
 from ihp_backend.label_studio.label_config import LabelConfigError
 from ihp_backend.label_studio.regions import RequestError
 from ihp_backend.logs import fields, request_id
+from ihp_backend.registry import RegistryError
 from ihp_backend.runtime import ModelUnavailableError, Runtime
 from ihp_backend.settings import Settings
+from ihp_backend.triggers import EVENTS
 
 logger = logging.getLogger(__name__)
 
-_COUNTED_EVENTS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED", "START_TRAINING")
 _OPEN_ROUTES = ("live", "ready")
 _REQUEST_ID = re.compile(r"[\w.-]{1,64}")
 _CONTROL = re.compile(r"[^\x20-\x7e]+")
@@ -80,8 +82,25 @@ def _add_probes(app: Flask, runtime: Runtime) -> None:
 
     @app.get("/versions")
     def versions() -> Response:
-        version = runtime.version()
-        return _json({"versions": [version], "current": version})
+        """Tells the versions that can be served: of the base weights, and of the project if the request names one."""
+        project = request.args.get("project") or None
+        base = runtime.version()
+        try:
+            own = (
+                [version.name for version in runtime.registry.versions(project) if version.has_weights]
+                if project
+                else []
+            )
+        except RegistryError as error:
+            raise BadRequest(str(error)) from error
+        own = [version.name for version in versions if version.has_weights]
+        return _json({"versions": [base, *own], "current": runtime.version(project)})
+
+    @app.get("/trainings")
+    def trainings() -> Response:
+        """Tells the last training of each project, or the one under way."""
+        records = runtime.trainings.records
+        return _json({project: asdict(records.read(project)) for project in records.projects()})
 
     @app.get("/projects/<int:project>/connection")
     def connection(project: int) -> Response:
@@ -136,11 +155,9 @@ def _add_label_studio_routes(app: Flask, runtime: Runtime) -> None:
         body = _body()
         action = _text(body, "action")
         project = body.get("project")
-        runtime.metrics.events.labels(action if action in _COUNTED_EVENTS else "other").inc()
+        runtime.metrics.events.labels(action if action in EVENTS else "other").inc()
         g.log = {"action": action, "project": project.get("id") if isinstance(project, Mapping) else project}
-        if action == "START_TRAINING":
-            abort(501, NO_TRAINER)
-        return _json({"status": "counted" if action in _COUNTED_EVENTS else "ignored", "action": action})
+        return _json({"status": runtime.triggers.take(action, body), "action": action})
 
 
 def _body() -> dict[str, Any]:

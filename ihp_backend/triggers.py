@@ -26,8 +26,8 @@ START = "START_TRAINING"
 NEW = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED")
 DELETED = "ANNOTATIONS_DELETED"
 EVENTS = (START, *NEW, DELETED)
-_WAIT_S = 0.08
-"""Of the second that Label Studio gives, we take a tenth."""
+_WAIT_S = 0.05
+"""The annotator waits for the answer, too."""
 
 
 class Triggers:

@@ -90,7 +90,9 @@ def test_it_answers_in_the_calling_style_of_1_0_9(runtime: Runtime, image_host: 
     )
     (item,) = parser.predict(CLICK["tasks"], **CLICK["params"])
     assert item["result"][0]["value"]["brushlabels"] == ["Building"]
-    assert parser.fit((), event="ANNOTATION_CREATED", data={}, job_id="1", workdir="/nowhere")["trained"] is False
+    event = golden("webhook_annotation_created")
+    done = parser.fit((), event=event["action"], data=event, job_id="1", workdir="/nowhere")
+    assert done == {"status": "counted", "action": "ANNOTATION_CREATED"}
 
 
 def base_of_2() -> type:
@@ -139,7 +141,7 @@ def test_it_runs_on_the_sdk_2(monkeypatch: pytest.MonkeyPatch, runtime: Runtime)
     parser = module.InteractiveHumanParsing(project_id=CLICK["project"], label_config=CLICK["label_config"])
     (item,) = parser.predict(CLICK["tasks"], context=CONTEXT, login=None, password=None)
     assert item["result"][0]["value"]["brushlabels"] == ["Building"]
-    assert parser.fit("START_TRAINING", {"project": {"id": 1}})["trained"] is False
+    assert parser.fit("START_TRAINING", golden("webhook_start_training"))["status"] in ("queued", "accepted")
 
 
 def test_a_missing_sdk_is_one_line_that_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,8 @@ import pytest
 from conftest import TOKEN, DiscModel, ImageHost, golden
 from flask.testing import FlaskClient
 from label_studio_sdk.converter.brush import decode_rle
+from test_model_pool import eventually
+from test_registry import add
 
 from ihp_backend.runtime import Runtime
 from ihp_backend.server import create_app
@@ -315,10 +317,66 @@ def test_a_recorded_event_is_counted(client: FlaskClient, event: str) -> None:
     assert f'ihp_webhook_events_total{{action="{event.upper()}"}} 1.0' in client.get("/metrics").text
 
 
-def test_training_is_not_claimed(client: FlaskClient) -> None:
+def test_a_training_is_asked_for_and_told(client: FlaskClient) -> None:
+    project = golden("predict_click")["project"]
     answer = client.post("/webhook", json=golden("webhook_start_training"))
-    assert answer.status_code == 501
-    assert "does not train" in answer.json["detail"]
+    assert (answer.status_code, answer.json["action"]) == (200, "START_TRAINING")
+    assert answer.json["status"] in ("queued", "accepted")
+    eventually(lambda: client.get("/trainings").json[project]["state"] == "queued")
+    assert client.post("/webhook", json=golden("webhook_start_training")).json["status"] == "already queued"
+
+
+@pytest.mark.parametrize("event", ["annotation_created", "start_training"])
+def test_an_event_is_answered_in_time_with_a_full_disk_and_a_queue_that_hangs(
+    client: FlaskClient, event: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ihp_backend.files.os.replace", full)
+        start = perf_counter()
+        assert client.post("/webhook", json=golden(f"webhook_{event}")).status_code == 200
+        assert perf_counter() - start < 0.1
+        eventually(lambda: "No space left" in caplog.text)
+    go_on = Event()
+    monkeypatch.setattr("ihp_backend.jobs.TrainingQueue._send", lambda *_: go_on.wait(10))
+    start = perf_counter()
+    assert client.post("/webhook", json=golden(f"webhook_{event}")).status_code == 200
+    assert perf_counter() - start < 0.1
+    go_on.set()
+    assert_click_works(client)
+
+
+def test_a_project_is_answered_by_its_own_version(tmp_path: Path, image_host: ImageHost) -> None:
+    project, other = golden("predict_click")["project"], golden("predict_click_n2")["project"]
+    settings = Settings.from_environment({"IHP_DATA_DIR": str(tmp_path), "IHP_ALLOW_PRIVATE_ADDRESSES": "true"})
+    runtime = Runtime(settings, DiscModel, load_version=lambda folder: DiscModel(folder.name))
+    client = create_app(runtime=runtime).test_client()
+
+    def said(name: str = "predict_click") -> str:
+        body = golden(name)
+        told = set_up(client, image_host.url, project=body["project"]).json["model_version"]
+        (item,) = client.post("/predict", json=body).json["results"]
+        assert item["result"]
+        assert item["model_version"] == told
+        assert told == client.get("/versions", query_string={"project": body["project"]}).json["current"]
+        return str(told)
+
+    assert runtime.predictor().version == "discs-1"
+    assert said() == "discs-1"
+    first = add(runtime.registry, project)
+    eventually(lambda: runtime.predictor(project).version == first)
+    assert said() == first
+    assert said("predict_click_n2") == "discs-1", "another project"
+    mine = client.get("/versions", query_string={"project": project}).json
+    assert mine == {"versions": ["discs-1", first], "current": first}
+    assert client.get("/versions").json == {"versions": ["discs-1"], "current": "discs-1"}
+    runtime.registry.rollback(project)
+    eventually(lambda: runtime.predictor(project).version == "discs-1")
+    assert said() == "discs-1"
+    assert client.get("/versions?project=../x").status_code == 400
+    assert other not in runtime.registry.projects()
 
 
 def test_a_web_page_cannot_post_here_from_its_visitors_browser(client: FlaskClient) -> None:
@@ -330,6 +388,7 @@ def test_a_web_page_cannot_post_here_from_its_visitors_browser(client: FlaskClie
 
 
 def test_other_events_are_ignored_and_broken_ones_refused(client: FlaskClient) -> None:
+    assert client.post("/webhook", json={"action": "ANNOTATION_CREATED"}).json["status"] == "ignored"
     assert client.post("/webhook", json={"action": "TASKS_CREATED"}).json["status"] == "ignored"
     assert client.post("/webhook", json={"project": {"id": 1}}).status_code == 400
     assert client.post("/webhook", data="{", content_type="application/json").status_code == 400

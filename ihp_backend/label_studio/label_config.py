@@ -47,7 +47,7 @@ class LabelConfig:
         suggest: After a click answer the ``clicked`` label, or ``all`` that are seen and not accepted yet.
         people: A click means ``one`` person, or ``everyone`` in the photo.
         overlap: Whether a new mask may run over accepted ones: ``no`` or ``yes``.
-        train_after: Train after so many new or changed annotations, 0 for only when asked; ``None``: as the settings say.
+        train_after: Train after so many new or changed annotations, 0: when asked only; ``None``: see the settings.
     """
 
     image: str

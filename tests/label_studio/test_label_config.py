@@ -140,10 +140,19 @@ def test_options_of_ours() -> None:
 
 
 @pytest.mark.parametrize(
+    ("attribute", "expected"), [("", None), ('ihp_train_after="7"', 7), ('ihp_train_after="0"', 0)]
+)
+def test_a_project_says_when_it_trains(attribute: str, expected: int | None) -> None:
+    assert LabelConfig.parse(own('<Label value="Face"/>', f'smart="true" {attribute}')).train_after == expected
+
+
+@pytest.mark.parametrize(
     ("attribute", "expected"),
     [
         ('ihp_suggest="some"', 'ihp_suggest="some"; expected clicked or all'),
-        ('ihp_person="one"', "'ihp_person'; expected ihp_suggest, ihp_people, ihp_overlap"),
+        ('ihp_person="one"', "'ihp_person'; expected ihp_suggest, ihp_people, ihp_overlap, ihp_train_after"),
+        ('ihp_train_after="often"', 'ihp_train_after="often"; expected a whole number'),
+        ('ihp_train_after="-1"', 'ihp_train_after="-1"; expected a whole number'),
         ('ihp_people=""', 'ihp_people=""; expected one or everyone'),
     ],
 )
