@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -22,6 +22,9 @@ from huey import Huey, RedisHuey, SqliteHuey
 from huey.consumer import Consumer
 from huey.registry import Message
 from huey.serializer import Serializer
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from ihp_backend.files import LockedError
 from ihp_backend.logs import fields
@@ -98,10 +101,6 @@ class TrainingQueue:
             self._send(project)
         logger.info("training %s", answer, extra=fields(project=project, reason=reason))
         return answer
-
-    def length(self) -> int:
-        """Returns how many projects wait for a trainer, by their records."""
-        return sum(self.records.read(project).state in ("queued", "waiting") for project in self.records.projects())
 
     def put_back_lost(self) -> None:
         """Puts trainings in again that their records call open, but that nobody does or carries."""
@@ -241,6 +240,32 @@ class TrainingQueue:
             self.records.folder.mkdir(parents=True, exist_ok=True)
             huey = SqliteHuey("ihp", filename=str(self.records.folder / "queue.sqlite"), **options)
         return huey
+
+
+class TrainingCounts(Collector):
+    """What /metrics tells of trainings, read from the records at each look: the trainer is another process."""
+
+    def __init__(self, queue: TrainingQueue) -> None:
+        self._queue = queue
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields trainings by outcome and their time, what runs, and what waits."""
+        records = {project: self._queue.records.read(project) for project in self._queue.records.projects()}
+        ended = CounterMetricFamily("ihp_trainings", "Trainings that ended", labels=("project", "outcome"))
+        seconds = CounterMetricFamily("ihp_training_seconds", "Time that trainings took", labels=("project",))
+        running = GaugeMetricFamily("ihp_training_running", "1 while a trainer has the project", labels=("project",))
+        share = GaugeMetricFamily("ihp_training_share", "Share of the stage that is done", labels=("project", "stage"))
+        for project, record in records.items():
+            for outcome in OUTCOMES:
+                ended.add_metric((project, outcome), record.outcomes.get(outcome, 0))
+            seconds.add_metric((project,), record.total_seconds)
+            is_running = record.state == "running" and self._queue.records.is_training(project)
+            running.add_metric((project,), int(is_running))
+            if is_running:
+                share.add_metric((project, record.stage), record.share)
+        waiting = sum(record.state in ("queued", "waiting") for record in records.values())
+        length = GaugeMetricFamily("ihp_training_queue", "Projects that wait for a trainer", value=waiting)
+        yield from (ended, seconds, running, share, length)
 
 
 class _Consumer(Consumer):  # type: ignore[misc]  # huey is untyped

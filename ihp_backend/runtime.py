@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ihp_backend.jobs import TrainingQueue
+from ihp_backend.jobs import TrainingCounts, TrainingQueue
 from ihp_backend.label_studio.client import LabelStudioError
 from ihp_backend.label_studio.connections import Connection, Connections
 from ihp_backend.label_studio.images import ImageError, ImageLoader
@@ -64,6 +64,7 @@ class Runtime:
             self.registry, load_version or self._load_ready, settings.models_in_memory, self.metrics
         )
         self.trainings = TrainingQueue(settings)
+        self.metrics.add(TrainingCounts(self.trainings))
         self.triggers = Triggers(settings, self.trainings)
         self._load_predictor = load_predictor or (lambda: self._load_ready(settings.weights))
         self._read_version = read_version or (lambda: version_of(settings.weights))
@@ -161,6 +162,14 @@ class Runtime:
         """
         return self._known(self.connections.find(project) if project else None)
 
+    def connection_of_number(self, number: int) -> Connection | None:
+        """Returns where the project of a number comes from: the settings, else the last /setup of that number."""
+        return self._known(self.connections.find_number(number))
+
+    def trusted(self, connection: Connection) -> bool:
+        """Whether an address may be asked whatever it is: it is in the settings, or who told it can be believed."""
+        return connection.hostname == self.settings.label_studio_url or self.settings.only_known_callers
+
     def _known(self, told: Connection | None) -> Connection | None:
         if url := self.settings.label_studio_url:
             return Connection(url, self.settings.label_studio_token or (told.token if told else ""))
@@ -175,7 +184,7 @@ class Runtime:
         Returns:
             ``hostname``, ``reachable``, and ``reason`` if it is not.
         """
-        known = self._known(self.connections.find_number(number))
+        known = self.connection_of_number(number)
         if known is None or not known.hostname:
             return {"hostname": "", "reachable": False, "reason": "Label Studio has not told its address in /setup"}
         try:

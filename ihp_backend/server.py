@@ -86,14 +86,10 @@ def _add_probes(app: Flask, runtime: Runtime) -> None:
         project = request.args.get("project") or None
         base = runtime.version()
         try:
-            own = (
-                [version.name for version in runtime.registry.versions(project) if version.has_weights]
-                if project
-                else []
-            )
+            known = runtime.registry.versions(project) if project else []
         except RegistryError as error:
             raise BadRequest(str(error)) from error
-        own = [version.name for version in versions if version.has_weights]
+        own = [version.name for version in known if version.has_weights]
         return _json({"versions": [base, *own], "current": runtime.version(project)})
 
     @app.get("/trainings")

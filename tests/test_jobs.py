@@ -14,9 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from test_model_pool import eventually
 
-from ihp_backend.jobs import ATTEMPTS, InterruptedTraining, Report, Result, TemporaryError, TrainingError, TrainingQueue
+from ihp_backend.jobs import (
+    ATTEMPTS,
+    InterruptedTraining,
+    Report,
+    Result,
+    TemporaryError,
+    TrainingCounts,
+    TrainingError,
+    TrainingQueue,
+)
 from ihp_backend.settings import Settings
 
 P, Q = "1.1795392500", "2.1795394116"
@@ -33,6 +43,13 @@ def carried(queue: TrainingQueue) -> int:
     return queue._carried()
 
 
+def counted(queue: TrainingQueue) -> str:
+    """What Prometheus reads."""
+    registry = CollectorRegistry()
+    registry.register(TrainingCounts(queue))
+    return generate_latest(registry).decode()
+
+
 @pytest.mark.parametrize("outcome", ["promoted", "rejected"])
 def test_a_training_that_is_asked_for_is_done_once(tmp_path: Path, outcome: str) -> None:
     done = []
@@ -41,6 +58,8 @@ def test_a_training_that_is_asked_for_is_done_once(tmp_path: Path, outcome: str)
         report("learns", 0.5)
         assert (queue.records.read(P).state, queue.records.read(P).stage) == ("running", "learns")
         assert queue.ask(P, "again") == "already running"
+        assert f'ihp_training_running{{project="{P}"}} 1.0' in counted(queue)
+        assert f'ihp_training_share{{project="{P}",stage="learns"}} 0.5' in counted(queue)
         assert queue.ask(Q, "another project") in ("queued", "already queued")
         done.append(project)
         return Result(outcome, "because", "lip-2+p1.001", ("task 3: no mask",))
@@ -48,7 +67,7 @@ def test_a_training_that_is_asked_for_is_done_once(tmp_path: Path, outcome: str)
     queue = queue_of(tmp_path, work)
     assert queue.ask(P, "a test") == "queued"
     assert queue.ask(P, "a test") == "already queued"
-    assert queue.length() == 1
+    assert "ihp_training_queue 1.0" in counted(queue)
     record = queue.run(P)
     assert queue.run(P) == record, "nobody asked again"
     assert done == [P]
@@ -56,6 +75,9 @@ def test_a_training_that_is_asked_for_is_done_once(tmp_path: Path, outcome: str)
     assert record.outcomes[outcome] == 1
     assert record.left_out == ("task 3: no mask",)
     assert queue_of(tmp_path).records.read(P) == record, "every process sees it"
+    assert f'ihp_trainings_total{{outcome="{outcome}",project="{P}"}} 1.0' in counted(queue)
+    assert f'ihp_training_running{{project="{P}"}} 0.0' in counted(queue)
+    assert f'ihp_training_seconds_total{{project="{P}"}} 0.' in counted(queue)
     assert queue.ask(P, "later") == "queued"
     assert queue.run(P).outcomes[outcome] == 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from gunicorn.glogging import Logger
 
 from ihp_backend import logs
 from ihp_backend.settings import Settings
+from ihp_backend.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -35,6 +37,8 @@ def serve(host: str | None, port: int | None, threads: int | None) -> None:
     SIGTERM lets the requests in flight finish. Beyond loopback it wants a user and a password, which Label
     Studio's model settings have fields for: IHP_BASIC_AUTH_USER and IHP_BASIC_AUTH_PASSWORD (or
     IHP_BASIC_AUTH_PASSWORD_FILE).
+
+    A trainer runs beside it, unless IHP_TRAINER=false; `ihp trainer` says how to have it on another machine.
 
     \b
     GET /health tells whether the model is loaded, /metrics is for Prometheus.
@@ -97,6 +101,11 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
             "logger_class": _Logger,
             "proc_name": "ihp-serve",
         }
+        if self._settings.trainer:
+            command = [sys.executable, "-m", "ihp_backend", "trainer", "--parent", str(os.getpid())]
+            trainer = Supervisor("trainer", command)
+            options["when_ready"] = lambda _: trainer.start()
+            options["on_exit"] = lambda _: trainer.stop()
         for name, value in options.items():
             self.cfg.set(name, value)
 
@@ -110,6 +119,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
             sys.exit(Arbiter.APP_LOAD_ERROR)
         runtime = Runtime(self._settings)
         runtime.preload()
+        runtime.projects.watch()
         return create_app(runtime=runtime)
 
 

@@ -260,6 +260,32 @@ class Client:
                 return
             page += 1
 
+    def select_tasks(self, project: int, *, annotated: bool, page_size: int = 50) -> Iterator[dict[str, Any]]:
+        """Yields the tasks of a project that somebody has annotated, or that nobody has, by their numbers.
+
+        Each page begins behind the last task seen, so none is missed or comes twice while annotators work.
+
+        Args:
+            project: The project's id.
+            annotated: Whether a task has an annotation that is not a skip.
+            page_size: Tasks fetched at once: a task carries all its masks.
+        """
+        last = 0
+        while True:
+            filters = [
+                _filter("total_annotations", "greater" if annotated else "equal", 0),
+                _filter("id", "greater", last),
+            ]
+            query = {"filters": {"conjunction": "and", "items": filters}, "ordering": ["tasks:id"]}
+            answer = self.get(
+                "/api/tasks/", project=project, page=1, page_size=page_size, fields="all", query=json.dumps(query)
+            )
+            tasks = [task for task in answer["tasks"] if int(task["id"]) > last]
+            if not tasks:
+                return
+            yield from tasks
+            last = max(int(task["id"]) for task in tasks)
+
     def get_task(self, task: int) -> dict[str, Any]:
         """Returns a task with its annotations, drafts and predictions."""
         return dict(self.get(f"/api/tasks/{task}/"))
@@ -287,6 +313,14 @@ class Client:
         """Adds a prediction to a task."""
         body = {"task": task, "result": list(result), "score": score, "model_version": model_version}
         return dict(self.post("/api/predictions/", json=body))
+
+    def import_predictions(self, project: int, predictions: Sequence[Mapping[str, Any]]) -> None:
+        """Adds predictions to tasks of a project: each has ``task``, ``result``, ``score`` and ``model_version``."""
+        self.post(f"/api/projects/{project}/import/predictions", json=list(predictions))
+
+    def delete_prediction(self, prediction: int) -> None:
+        """Deletes a prediction; annotations that were made from it stay."""
+        self.delete(f"/api/predictions/{prediction}/")
 
     def list_ml_backends(self, project: int) -> list[dict[str, Any]]:
         """Returns the backends that a project is connected to."""
@@ -349,6 +383,10 @@ _REMEDIES = {
     404: "is this Label Studio's address, and does what is asked for still exist?",
     429: "try again later",
 }
+
+
+def _filter(column: str, operator: str, value: int) -> dict[str, Any]:
+    return {"filter": f"filter:tasks:{column}", "operator": operator, "type": "Number", "value": value}
 
 
 def _life_s(access: str) -> float:

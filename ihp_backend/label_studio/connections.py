@@ -89,6 +89,14 @@ class Connections:
         names = [*self._unsaved, *(path.name.removesuffix(".json") for path in reversed(found))]
         return next((self.find(name) for name in names if name.partition(".")[0] == str(number)), None)
 
+    def projects(self) -> list[str]:
+        """Returns the ids of all projects that something is remembered of."""
+        try:
+            found = {path.name.removesuffix(".json") for path in self._folder.glob("[!.]*.json")}
+        except OSError:
+            found = set()
+        return sorted(found | self._unsaved.keys())
+
     def _path(self, project: str) -> Path:
         if not _PROJECT.fullmatch(project):
             raise RequestError(

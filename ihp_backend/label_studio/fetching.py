@@ -33,7 +33,15 @@ _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 
 
 class FetchError(ValueError):
-    """A download failed; the message says why."""
+    """A download failed; the message says why.
+
+    Attributes:
+        is_temporary: Another try may go well: the host was busy, down or slow.
+    """
+
+    def __init__(self, message: str, *, is_temporary: bool = False) -> None:
+        super().__init__(message)
+        self.is_temporary = is_temporary
 
 
 @dataclass(frozen=True)
@@ -140,15 +148,15 @@ def get(target: Target, headers: Mapping[str, str], *, allow_private: bool, max_
             reply = _read(response, max_bytes)
     except (OSError, http.client.HTTPException, ValueError) as error:
         if watchdog.barked or isinstance(error, TimeoutError):
-            raise FetchError(f"it took longer than {timeout_s:g} s (IHP_FETCH_TIMEOUT_S)") from None
+            raise FetchError(f"it took longer than {timeout_s:g} s (IHP_FETCH_TIMEOUT_S)", is_temporary=True) from None
         if isinstance(error, FetchError):
             raise
-        raise FetchError(f"{target.origin} cannot be reached: {_reason(error)}") from None
+        raise FetchError(f"{target.origin} cannot be reached: {_reason(error)}", is_temporary=True) from None
     finally:
         watchdog.cancel()
         connection.close()
     if watchdog.barked:
-        raise FetchError(f"it took longer than {timeout_s:g} s (IHP_FETCH_TIMEOUT_S)")
+        raise FetchError(f"it took longer than {timeout_s:g} s (IHP_FETCH_TIMEOUT_S)", is_temporary=True)
     return reply
 
 
@@ -176,7 +184,7 @@ def _resolve(target: Target, allow_private: bool) -> list[str]:
     try:
         found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise FetchError(f"the host {target.host} is not known ({_reason(error)})") from None
+        raise FetchError(f"the host {target.host} is not known ({_reason(error)})", is_temporary=True) from None
     addresses = [str(address[0]) for *_, address in found]
     allowed = [address for address in addresses if allow_private or is_public(address)]
     if not allowed:
@@ -231,7 +239,8 @@ def _read(response: http.client.HTTPResponse, max_bytes: int) -> Reply:
     if not is_error and size > max_bytes:
         raise FetchError(_too_large(max_bytes))
     if not is_error and response.length:
-        raise FetchError(f"the download broke off after {size:,} bytes, {response.length:,} are missing")
+        text = f"the download broke off after {size:,} bytes, {response.length:,} are missing"
+        raise FetchError(text, is_temporary=True)
     return Reply(response.status, headers, b"".join(chunks)[:limit])
 
 

@@ -33,7 +33,15 @@ Image.MAX_IMAGE_PIXELS = 2**30
 
 
 class ImageError(ValueError):
-    """An image cannot be had; the message says why."""
+    """An image cannot be had; the message says why.
+
+    Attributes:
+        is_temporary: Label Studio itself was busy, down or slow: another try may go well.
+    """
+
+    def __init__(self, message: str, *, is_temporary: bool = False) -> None:
+        super().__init__(message)
+        self.is_temporary = is_temporary
 
 
 def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:

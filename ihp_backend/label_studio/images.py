@@ -67,14 +67,18 @@ class ImageLoader:
         if url[:5].lower() == "data:":
             key: tuple[str, ...] = (hashlib.blake2b(url.encode("utf-8", "replace")).hexdigest(),)
             return self._images.get(key, lambda: self._decoded(self._inline(url)))
-        base = self._settings.label_studio_url or hostname or ""
-        if self._settings.label_studio_url:
-            token = self._settings.label_studio_token or token
-        token = token or ""
+        base, token = self._access(hostname, token)
         absolute = _absolute(url, base)
         # Who holds another token may not see the same images.
         key = (absolute, base, hashlib.blake2b(token.encode("utf-8", "replace")).hexdigest())
         return self._images.get(key, lambda: self._decoded(self._bytes(absolute, base, token)))
+
+    def fetch(self, url: str, *, hostname: str | None, token: str | None) -> bytes:
+        """Returns an image's file as it is, by the rules of ``load``; nothing is kept. Raises as ``load`` does."""
+        if url[:5].lower() == "data:":
+            return self._inline(url)
+        base, token = self._access(hostname, token)
+        return self._bytes(_absolute(url, base), base, token)
 
     def check(self, hostname: str, token: str) -> None:
         """Asks Label Studio who the token's user is, by the same rules as for its images.
@@ -88,11 +92,20 @@ class ImageLoader:
         except FetchError as error:
             raise ImageError(str(error)) from None
 
+    def _access(self, hostname: str | None, token: str | None) -> tuple[str, str]:
+        """Label Studio's address and token: those of the settings, else what was told."""
+        settings = self._settings
+        if settings.label_studio_url:
+            return settings.label_studio_url, settings.label_studio_token or token or ""
+        return hostname or "", token or ""
+
     def _bytes(self, url: str, base: str, token: str) -> bytes:
         try:
             return self._fetched(url, base, token)
         except FetchError as error:
-            raise ImageError(f"the image {_short(url)} cannot be had: {error}") from None
+            is_temporary = error.is_temporary and bool(base) and _is_within(Target.parse(url), Target.parse(base))
+            text = f"the image {_short(url)} cannot be had: {error}"
+            raise ImageError(text, is_temporary=is_temporary) from None
 
     def _fetched(self, url: str, base: str, token: str) -> bytes:
         own = Target.parse(base) if base else None
@@ -106,7 +119,8 @@ class ImageLoader:
             if reply.status == 200:
                 return reply.body
             if not 300 <= reply.status < 400:
-                raise FetchError(_refusal(reply, target, is_own))
+                is_temporary = reply.status in (401, 429) or reply.status >= 500  # 401: of a token, not of this image
+                raise FetchError(_refusal(reply, target, is_own), is_temporary=is_temporary)
             url = urljoin(str(target), reply.headers.get("location", ""))
         raise FetchError(f"it was redirected more than {_MAX_REDIRECTS} times")
 

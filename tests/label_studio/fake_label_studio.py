@@ -51,6 +51,7 @@ class FakeLabelStudio:
                 fake.answer(self, self.rfile.read(int(self.headers.get("Content-Length") or 0)))
 
             do_PATCH = do_POST  # noqa: N815
+            do_DELETE = do_GET  # noqa: N815
 
             def log_message(self, *args: Any) -> None:
                 pass

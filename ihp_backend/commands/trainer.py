@@ -1,0 +1,53 @@
+"""``ihp trainer``: does the trainings that projects ask for."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from threading import Event, Thread
+
+import click
+
+from ihp_backend import logs
+from ihp_backend.settings import Settings
+
+_NICE = 10
+
+
+@click.command()
+@click.option("--parent", type=int, hidden=True, help="Stop when this process is not the parent any more.")
+def trainer(parent: int | None) -> None:
+    """Does the trainings that projects ask for, one after the other, until Ctrl+C or SIGTERM.
+
+    `ihp serve` starts one beside the server. On another machine, such as one with a GPU, start it by hand, with
+    IHP_DATA_DIR on a folder that both share and IHP_QUEUE_URL on a Redis that both reach; the server then wants
+    IHP_TRAINER=false.
+
+    A training that is interrupted, even by SIGKILL, begins anew with the next trainer.
+    """
+    try:
+        settings = Settings.from_environment()
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    logs.configure(settings.log_level)
+    logging.getLogger("huey").setLevel(logging.WARNING)
+    from ihp_backend.project_training import ProjectTraining
+    from ihp_backend.runtime import Runtime
+
+    os.nice(_NICE)  # whoever clicks goes first
+    if parent is not None:
+        Thread(target=_follow, args=(parent,), name="parent", daemon=True).start()
+    runtime = Runtime(settings)
+    logging.getLogger(__name__).info("the trainer waits for work", extra=logs.fields(data_dir=settings.data_dir))
+    runtime.trainings.serve(ProjectTraining(runtime))
+    logging.shutdown()
+    os._exit(0)  # a training that did not end in time would hold the exit up
+
+
+def _follow(parent: int) -> None:
+    """Stops this process when its parent is gone, even by SIGKILL."""
+    pause = Event()
+    while os.getppid() == parent:
+        pause.wait(1.0)
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,131 @@
+"""``ihp versions``: what each project is served, and what it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import wraps
+from typing import Any
+
+import click
+
+from ihp_backend import logs
+from ihp_backend.label_studio.connections import Connections
+from ihp_backend.registry import BASE, Registry, RegistryError, Version
+from ihp_backend.settings import Settings
+
+
+@click.group()
+def versions() -> None:
+    """Lists, shows, promotes and rolls back the versions that a project has learnt.
+
+    A running server notices within a second. --project takes the number in Label Studio's address, such as 3.
+
+    \b
+    ihp versions list
+    ihp versions rollback --project 3
+    """
+    logs.configure("WARNING")
+
+
+def _of_a_project(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a subcommand the registry and the project's id, and turns errors into messages."""
+
+    @wraps(command)
+    def run(project: str, **options: Any) -> None:
+        try:
+            settings = Settings.from_environment()
+            registry = Registry(settings.data_dir / "versions")
+            command(registry, project_id(project, registry, settings), **options)
+        except (ValueError, OSError) as error:
+            raise click.ClickException(str(error)) from error
+
+    return click.option("--project", required=True, help="The project's number, or its whole id.")(run)
+
+
+@versions.command("list")
+@click.option("--project", help="The project's number, or its whole id. Default: all.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def list_versions(project: str | None, as_json: bool) -> None:
+    """Lists versions, the oldest first; * is the one that is served."""
+    try:
+        settings = Settings.from_environment()
+        registry = Registry(settings.data_dir / "versions")
+        projects = [project_id(project, registry, settings)] if project else registry.projects()
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        found = {
+            name: {
+                "current": registry.current(name),
+                "versions": [{"name": v.name, **asdict(v.status)} for v in registry.versions(name)],
+            }
+            for name in projects
+        }
+        click.echo(json.dumps(found, indent=1))
+        return
+    if not projects:
+        click.echo(f"no project has a version yet (in {registry.folder}): all are served the base weights")
+    for name in projects:
+        current = registry.current(name)
+        click.echo(f"project {name}")
+        click.echo(f" {'*' if current == BASE else ' '} {BASE}")
+        for version in registry.versions(name):
+            click.echo(f" {'*' if version.name == current else ' '} {_line(version)}")
+
+
+@versions.command()
+@click.argument("name")
+@_of_a_project
+def show(registry: Registry, project: str, name: str) -> None:
+    """Shows all that is known of a version, as JSON."""
+    version = registry.get(project, name)
+    found = {
+        "name": version.name,
+        "is_current": registry.current(project) == name,
+        "folder": str(version.folder),
+        "has_weights": version.has_weights,
+        **asdict(version.status),
+    }
+    click.echo(json.dumps(found, indent=1))
+
+
+@versions.command()
+@click.argument("name")
+@_of_a_project
+def promote(registry: Registry, project: str, name: str) -> None:
+    """Serves a version from now on; `base` stands for the base weights."""
+    registry.promote(project, name)
+    click.echo(f"project {project} is served {name}")
+
+
+@versions.command()
+@_of_a_project
+def rollback(registry: Registry, project: str) -> None:
+    """Goes back to what was served before."""
+    click.echo(f"project {project} is served {registry.rollback(project)} again")
+
+
+def project_id(given: str, registry: Registry, settings: Settings) -> str:
+    """Finds the id of a project, such as ``1.1795392500``, by its number.
+
+    Raises:
+        RegistryError: If nothing is known of it, or several have the number.
+    """
+    known = sorted({*registry.projects(), *Connections(settings.data_dir / "connections").projects()})
+    found = [name for name in known if given in (name, name.partition(".")[0])]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise RegistryError(f"several projects have the number {given}: give one of {', '.join(found)}")
+    raise RegistryError(
+        f"nothing is known of project {given!r} in {settings.data_dir} (IHP_DATA_DIR); known are "
+        f"{', '.join(known) or 'none'}"
+    )
+
+
+def _line(version: Version) -> str:
+    status = version.status
+    gone = "" if version.has_weights else "  (weights deleted)"
+    return f"{version.name:20s} {status.when}  {status.state:11s} {status.reason}{gone}"

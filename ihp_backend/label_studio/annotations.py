@@ -1,0 +1,160 @@
+"""What annotators have submitted, as photos to learn from: the masks of each task's newest annotation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ihp_backend.data.sample import Sample
+from ihp_backend.label_studio.image_decoding import ImageError, decode_image
+from ihp_backend.label_studio.label_config import LabelConfig
+from ihp_backend.label_studio.rle import RleError, decode_mask
+from ihp_backend.logs import fields
+
+logger = logging.getLogger(__name__)
+
+_MOST_LABELS = 254
+Fetch = Callable[[str], bytes]
+
+
+class TaskError(ValueError):
+    """A task cannot be learnt from; the message says why."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An annotated task.
+
+    Attributes:
+        task: Label Studio's number of the task.
+        url: The photo's address, as the task's data has it.
+        labels_png: (H, W) uint8 as PNG: 0 where no mask is, k + 1 for the config's k-th label.
+    """
+
+    task: int
+    url: str
+    labels_png: bytes
+
+
+class Photos:
+    """Annotated photos, see ``data.annotated.AnnotatedPhotos``. The masks are in memory, the photos are read anew.
+
+    Args:
+        photos: The tasks.
+        labels: The project's labels, in the config's order, and the schema's parts that each stands for.
+        fetch: Returns the file that a task's data names.
+        max_pixels: Largest photo, in pixels.
+    """
+
+    def __init__(
+        self, photos: Sequence[Photo], labels: Mapping[str, tuple[str, ...]], fetch: Fetch, max_pixels: int
+    ) -> None:
+        self.labels = dict(labels)
+        self.names = [f"task-{photo.task}" for photo in photos]
+        self._photos = list(photos)
+        self._fetch = fetch
+        self._max_pixels = max_pixels
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Reads a photo; raises ImageError if it is gone since, or has another size."""
+        photo = self._photos[index]
+        image = decode_image(self._fetch(photo.url), max_pixels=self._max_pixels)
+        labels = np.asarray(cv2.imdecode(np.frombuffer(photo.labels_png, np.uint8), cv2.IMREAD_UNCHANGED), np.uint8)
+        if image.shape[:2] != labels.shape:
+            raise ImageError(f"task {photo.task}: its photo has changed from {labels.shape} to {image.shape[:2]}")
+        return Sample(self.names[index], image, labels)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was found: the photos to learn from, and for each other task a sentence that says why not."""
+
+    photos: list[Photo]
+    left_out: list[str]
+
+
+def read_tasks(tasks: Iterable[Mapping[str, Any]], config: LabelConfig, fetch: Fetch, max_pixels: int) -> Reading:
+    """Reads annotated tasks, and checks each one's photo and masks.
+
+    Args:
+        tasks: Tasks with their annotations, as the API gives them.
+        config: The project's label config. Masks of labels that it has lost are left out.
+        fetch: Returns the file that a task's data names.
+        max_pixels: Largest photo, in pixels.
+
+    Raises:
+        ImageError: If Label Studio is down or slow in between: what is missing then is not gone.
+        LabelStudioError: If the tasks cannot be fetched.
+        ValueError: If the config has more labels than an image of labels can hold.
+    """
+    if len(config.labels) > _MOST_LABELS:
+        raise ValueError(f"the label config has {len(config.labels)} labels; {_MOST_LABELS} can be learnt at most")
+    photos, left_out = [], []
+    for task in tasks:
+        try:
+            photos.append(_read(task, config, fetch, max_pixels))
+        except (TaskError, ImageError) as error:
+            if isinstance(error, ImageError) and error.is_temporary:
+                raise
+            left_out.append(f"task {task.get('id')}: {error}")
+            logger.warning("a task is left out: %s", error, extra=fields(task=task.get("id")))
+    return Reading(photos, left_out)
+
+
+def newest_annotation(task: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Returns the annotation of a task that was changed last; skipped ones do not count."""
+    annotations = [a for a in task.get("annotations") or [] if isinstance(a, Mapping) and not a.get("was_cancelled")]
+    return max(annotations, key=lambda a: (str(a.get("updated_at") or ""), int(a.get("id") or 0)), default=None)
+
+
+def _read(task: Mapping[str, Any], config: LabelConfig, fetch: Fetch, max_pixels: int) -> Photo:
+    annotation = newest_annotation(task)
+    results = annotation.get("result") if annotation else None
+    regions = [
+        region
+        for region in (results if isinstance(results, list) else [])
+        # An accepted suggestion is there twice, as brushlabels and as keypointlabels: the first is the mask.
+        if isinstance(region, Mapping) and region.get("type") == "brushlabels" and _label(region) in config.labels
+    ]
+    if not regions:
+        raise TaskError("its newest annotation has no mask of a label that the project has")
+    data = task.get("data")
+    url = data.get(config.data_key) if isinstance(data, Mapping) else None
+    if not isinstance(url, str) or not url:
+        raise TaskError(f"its data has no image address under {config.data_key!r}")
+    image = decode_image(fetch(url), max_pixels=max_pixels)
+    labels = _painted(regions, config, image.shape[0], image.shape[1])
+    if not labels.any():
+        raise TaskError("its masks are empty")
+    return Photo(int(task["id"]), url, cv2.imencode(".png", labels)[1].tobytes())
+
+
+def _painted(regions: Sequence[Mapping[str, Any]], config: LabelConfig, height: int, width: int) -> NDArray[np.uint8]:
+    """Paints the regions over each other, the later over the earlier: (H, W) uint8."""
+    labels = np.zeros((height, width), np.uint8)
+    for region in regions:
+        size = (region.get("original_height"), region.get("original_width"))
+        if size != (height, width):
+            raise TaskError(f"a mask is for a photo of {size[1]}x{size[0]}, the photo has {width}x{height} pixels")
+        value = region.get("value")
+        try:
+            mask = decode_mask(value.get("rle", ()) if isinstance(value, Mapping) else (), height, width)
+        except RleError as error:
+            raise TaskError(f"the mask {region.get('id')} cannot be read: {error}") from error
+        labels[mask] = config.labels.index(_label(region) or "") + 1
+    return labels
+
+
+def _label(region: Mapping[str, Any]) -> str | None:
+    value = region.get("value")
+    labels = value.get("brushlabels") if isinstance(value, Mapping) else None
+    return labels[0] if isinstance(labels, list) and labels and isinstance(labels[0], str) else None

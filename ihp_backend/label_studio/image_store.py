@@ -1,0 +1,73 @@
+"""Photos of trainings on disk: each is downloaded once, and the ones used last are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+
+class ImageStore:
+    """A folder of files, bounded by their total size. Processes may share it.
+
+    A disk that is full or cannot be written costs downloads, and nothing else.
+
+    Args:
+        folder: Where the files are; made if missing.
+        capacity: Most bytes that are kept.
+    """
+
+    def __init__(self, folder: Path, capacity: int) -> None:
+        self._folder = folder
+        self._capacity = capacity
+
+    def get(self, key: str, load: Callable[[], bytes]) -> bytes:
+        """Returns a file's bytes.
+
+        Args:
+            key: Names the file, such as its address with all that it depends on.
+            load: Downloads it. Whatever it raises is raised.
+        """
+        path = self._folder / hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=20).hexdigest()
+        try:
+            data = path.read_bytes()
+            os.utime(path)
+            return data
+        except OSError:
+            data = load()
+        try:
+            self._keep(path, data)
+        except OSError as error:
+            logger.warning("a photo cannot be kept in %s: %s", self._folder, error)
+        return data
+
+    def _keep(self, path: Path, data: bytes) -> None:
+        if len(data) > self._capacity:
+            return
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_room(len(data))
+        descriptor, temporary = tempfile.mkstemp(dir=self._folder, prefix=".new-")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+    def _make_room(self, size: int) -> None:
+        files = sorted((entry.stat().st_mtime, entry.stat().st_size, entry.path) for entry in os.scandir(self._folder))
+        total = size + sum(length for _, length, _ in files)
+        for _, length, path in files:
+            if total <= self._capacity:
+                return
+            with suppress(OSError):
+                os.unlink(path)
+            total -= length
