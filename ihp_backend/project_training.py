@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ihp_backend.data.sample import DataError
 from ihp_backend.data.split import Split
 from ihp_backend.jobs import Report, Result, TemporaryError, TrainingError
 from ihp_backend.label_studio.annotations import Fetch, Photos, Reading, read_tasks
@@ -21,7 +22,7 @@ from ihp_backend.label_studio.label_config import LabelConfig, LabelConfigError
 from ihp_backend.logs import fields
 from ihp_backend.network.weights_folder import WeightsError, find_weights, read_info
 from ihp_backend.parts import Schema, get_schema
-from ihp_backend.registry import BASE, RegistryError, Status
+from ihp_backend.registry import BASE, MODEL, RegistryError, Status
 from ihp_backend.runtime import Runtime
 from ihp_backend.triggers import project_key
 
@@ -101,6 +102,8 @@ class ProjectTraining:
                 base_data=settings.base_data,
                 report=report,
             )
+            if not (draft / MODEL).is_file():
+                raise TrainingError(outcome.reason)
             report("keeps the version", 1.0)
             status = Status(
                 "promoted" if outcome.is_better else "rejected",
@@ -176,11 +179,15 @@ class ProjectTraining:
         return BASE, base
 
     def _learn(self, *args: Any, **options: Any) -> Any:
-        from ihp_backend.training.finetune import FinetuneConfig, finetune  # torch, which waiting does not need
+        from ihp_backend.training.finetune import FinetuneConfig, finetune  # with torch, which waiting does not need
+        from ihp_backend.training.trainer import TrainingError as LearnerError
 
         steps = self._runtime.settings.train_steps
         config = replace(FinetuneConfig(), steps=steps) if steps else FinetuneConfig()
-        return finetune(*args, config=config, **options)
+        try:
+            return finetune(*args, config=config, **options)
+        except (LearnerError, DataError) as error:
+            raise TrainingError(str(error)) from error
 
 
 def schema_of(info: dict[str, Any]) -> Schema:

@@ -140,6 +140,7 @@ class FakeLearner:
     """Writes a version and says that it is better, or whatever it is told to."""
 
     is_better: bool = True
+    leaves_nothing: bool = False
     calls: list[dict[str, Any]] = field(default_factory=list)
     before_writing: Callable[[], None] = lambda: None
     after_writing: Callable[[], None] = lambda: None
@@ -148,8 +149,9 @@ class FakeLearner:
         self.calls.append({"start": start, "train": train, "held_back": held_back, "out": out, **options})
         options["report"]("learns", 0.5)
         self.before_writing()
-        (out / "model.safetensors").write_bytes(f"weights of {options['version']}".encode())
-        (out / "info.json").write_text(json.dumps({"version": options["version"]}))
+        if not self.leaves_nothing:
+            (out / "model.safetensors").write_bytes(f"weights of {options['version']}".encode())
+            (out / "info.json").write_text(json.dumps({"version": options["version"]}))
         self.after_writing()
         return Outcome(self.is_better, "fewer clicks" if self.is_better else "more clicks")
 

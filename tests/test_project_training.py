@@ -12,12 +12,14 @@ from conftest import DiscModel
 from fake_label_studio import LEGACY
 from fake_project import PROJECT, FakeLearner, FakeProject, box, region
 
+from ihp_backend.data.sample import DataError
 from ihp_backend.jobs import Report
 from ihp_backend.label_studio.connections import Connection
 from ihp_backend.project_training import ProjectTraining
 from ihp_backend.registry import BASE
 from ihp_backend.runtime import Runtime
 from ihp_backend.settings import Settings
+from ihp_backend.training.trainer import TrainingError as LearnerError
 from ihp_backend.training_records import Record
 
 FACE = region("Face", box(slice(0, 20), slice(0, 30)))
@@ -234,6 +236,23 @@ def test_a_learner_that_breaks_is_a_failed_training(
     assert (record.state, record.reason) == ("failed", "unexpected: RuntimeError: out of memory")
     assert "Traceback" in caplog.text
     assert runtime.registry.versions(PROJECT) == []
+
+
+@pytest.mark.parametrize("error", [LearnerError("the loss is not a number"), DataError("no split 'val'")])
+def test_a_learner_that_says_why_is_quoted(runtime: Runtime, learner: FakeLearner, error: Exception) -> None:
+    def refuse() -> None:
+        raise error
+
+    learner.before_writing = refuse
+    record = train(runtime)
+    assert (record.state, record.reason) == ("failed", str(error))
+
+
+def test_a_learner_that_leaves_nothing_is_a_failed_training(runtime: Runtime, learner: FakeLearner) -> None:
+    learner.is_better = False
+    learner.leaves_nothing = True
+    record = train(runtime)
+    assert (record.state, record.reason, record.version) == ("failed", "more clicks", "")
 
 
 def test_a_label_config_without_what_is_needed_is_told(
