@@ -26,6 +26,7 @@ def write_whole(path: Path, text: str) -> None:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
+            os.fchmod(file.fileno(), 0o644)  # server and trainer may run as different users
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:

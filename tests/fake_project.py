@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -62,6 +63,7 @@ class FakeProject(FakeLabelStudio):
         self.tasks: dict[int, dict[str, Any]] = {}
         self.fails: dict[str, int] = {}
         self.after: list[Callable[[str], None]] = []
+        self._numbers = count(1000)
 
     def add(self, number: int, *regions: dict[str, Any], **changes: Any) -> None:
         """Adds a task with a photo of 64x48 pixels, and an annotation of these regions if there are any."""
@@ -102,9 +104,8 @@ class FakeProject(FakeLabelStudio):
             first = (int(query["page"]) - 1) * size
             return reply(handler, 200, {"tasks": chosen[first : first + size], "total": len(chosen)})
         if url.path == "/api/projects/1/import/predictions":
-            for number, made in enumerate(json.loads(body or b"[]")):
-                known = self.tasks[made["task"]]["predictions"]
-                known.append({"id": 1000 * made["task"] + len(known) + number, **made})
+            for made in json.loads(body or b"[]"):
+                self.tasks[made["task"]]["predictions"].append({"id": next(self._numbers), **made})
             return reply(handler, 201, {"created": 1})
         if handler.command == "DELETE" and url.path.startswith("/api/predictions/"):
             number = int(url.path.split("/")[3])

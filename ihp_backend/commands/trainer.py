@@ -36,6 +36,7 @@ def trainer(parent: int | None) -> None:
     from ihp_backend.runtime import Runtime
 
     os.nice(_NICE)  # whoever clicks goes first
+    os.environ["TQDM_DISABLE"] = "1"  # the log tells the progress
     if parent is not None:
         Thread(target=_follow, args=(parent,), name="parent", daemon=True).start()
     runtime = Runtime(settings)
