@@ -353,6 +353,8 @@ class Client:
     ) -> None:
         """Makes Label Studio tell a project's events to one address, under these headers.
 
+        A webhook that is there is switched on, and told of annotations if it was not.
+
         Args:
             project: The project.
             url: The address.
@@ -360,8 +362,10 @@ class Client:
             instead_of: Addresses that are not told any more.
         """
         known = [h for h in self.get("/api/webhooks/", project=project) if h["url"] in (url, *instead_of)]
-        body = {"project": project, "url": url, "headers": dict(headers), "send_payload": True}
+        body = {"project": project, "url": url, "headers": dict(headers), "send_payload": True, "is_active": True}
         if known:
+            if not {*known[0].get("actions", ())} >= _ANNOTATION_EVENTS:
+                body["send_for_all_actions"] = True
             self.patch(f"/api/webhooks/{known[0]['id']}/", json=body)
         else:
             self.post("/api/webhooks/", json={**body, "send_for_all_actions": True})
@@ -377,6 +381,7 @@ class Client:
         self.delete(f"/api/projects/{project}/")
 
 
+_ANNOTATION_EVENTS = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"}
 _REMEDIES = {
     401: 'copy the token again from Label Studio\'s page "Account & Settings"; legacy tokens may be off there',
     403: "the token's user has no right to this",

@@ -105,6 +105,14 @@ class Studio:
             self.page.get_by_test_id("bottombar-submit-button").click()
         self.page.wait_for_timeout(500)
 
+    def start_training(self, project: int) -> None:
+        """Presses Start Training in the project's model settings, and confirms it."""
+        self.page.goto(f"{self.url}/projects/{project}/settings/ml")
+        self.page.get_by_label("Machine learning model options").click()
+        self.page.get_by_text("Start Training", exact=True).click()
+        with self.page.expect_response(lambda r: r.url.endswith("/train") and r.request.method == "POST"):
+            self.page.get_by_role("button", name="Start Training", exact=True).click()
+
     def press(self, keys: str) -> None:
         self.page.keyboard.press(keys)
         self.page.wait_for_timeout(400)

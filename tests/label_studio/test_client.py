@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -168,3 +169,25 @@ def test_ml_backend_is_interactive_and_has_its_password(label_studio: FakeLabelS
     changed = client.put_ml_backend(3, "http://b:9090", title="t", known=7)
     assert label_studio.requests[-1][:2] == ("PATCH", "/api/ml/7")
     assert changed["auth_method"] == "NONE"
+
+
+@pytest.mark.parametrize(
+    ("known", "asks_for_all"),
+    [
+        ({"is_active": False, "send_for_all_actions": True, "actions": []}, True),
+        ({"actions": ["PROJECT_UPDATED", "ANNOTATION_CREATED"]}, True),
+        ({"actions": ["ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"]}, False),
+        (None, True),
+    ],
+)
+def test_a_webhook_tells_of_annotations(
+    label_studio: FakeLabelStudio, known: dict[str, object] | None, asks_for_all: bool
+) -> None:
+    hooks = [{"id": 7, "url": "http://b/webhook", **known}] if known else []
+    label_studio.routes["/api/webhooks/?project=1"] = lambda handler: reply(handler, 200, json.dumps(hooks).encode())
+    Client(label_studio.url, LEGACY).put_webhook(1, "http://b/webhook", headers={})
+    (body,) = label_studio.bodies
+    assert body["is_active"] is True
+    assert body["send_payload"] is True
+    assert body.get("send_for_all_actions", False) is asks_for_all
+    assert label_studio.requests[-1][0] == ("PATCH" if known else "POST")
