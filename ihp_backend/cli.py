@@ -19,6 +19,7 @@ COMMANDS = {
     "evaluate": ("ihp_backend.commands.evaluate:evaluate", "Measure how many clicks the weights need."),
     "bench": ("ihp_backend.commands.bench:bench", "Measure how fast it is on this machine."),
     "ablate": ("ihp_backend.commands.ablate:ablate", "Train once for each part of the method, and compare."),
+    "rounds": ("ihp_backend.commands.rounds:rounds", "Measure how many clicks a project's learning saves."),
     "train": ("ihp_backend.commands.train:train", "Train weights with simulated clicks."),
 }
 """For each subcommand: where its click command is, and its line in ``ihp --help``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ihp_backend.data.cihp import open_cihp
@@ -39,15 +39,21 @@ def open_data_set(root: Path, split: str, layout: str = "folder") -> DataSet:
 
 def first_photos(data: DataSet, count: int) -> DataSet:
     """Returns a view of a data set's first photos."""
-    return _First(data, count)
+    return some_photos(data, range(min(count, len(data))))
 
 
-class _First:
-    def __init__(self, data: DataSet, count: int) -> None:
-        self.schema, self.names, self._data = data.schema, list(data.names)[:count], data
+def some_photos(data: DataSet, places: Sequence[int]) -> DataSet:
+    """Returns a view of some photos of a data set, by their places."""
+    return _Some(data, places)
+
+
+class _Some:
+    def __init__(self, data: DataSet, places: Sequence[int]) -> None:
+        self.schema, self.names = data.schema, [data.names[i] for i in places]
+        self._data, self._places = data, places
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> Sample:
-        return self._data[index]
+        return self._data[self._places[index]]
