@@ -70,7 +70,8 @@ class Evaluation:
         confusions: Confusion matrix of the whole data set at each budget of ``BUDGETS``.
         presence_only: The same without clicks, absent classes masked.
         photos: One result a photo.
-        lowered: Share of correction clicks after which the clicked class's IoU on the photo was lower.
+        changes: For each correction click the clicks per class so far, and by how much it changed the IoU of the
+            class that was clicked, on its photo.
         seconds_per_click: Time of each parse.
     """
 
@@ -78,9 +79,18 @@ class Evaluation:
     confusions: dict[float, NDArray[np.int64]]
     presence_only: NDArray[np.int64]
     photos: list[PhotoResult] = field(default_factory=list)
-    corrections: int = 0
-    lowered: int = 0
+    changes: list[tuple[float, float]] = field(default_factory=list)
     seconds_per_click: list[float] = field(default_factory=list)
+
+    def lowered(self, by_more_than: float = 0.0, up_to: float = float("inf")) -> float:
+        """Returns the share of correction clicks after which their class's IoU was lower.
+
+        Args:
+            by_more_than: Smaller losses do not count.
+            up_to: Clicks per class up to which corrections are looked at.
+        """
+        changes = [change for clicks, change in self.changes if clicks <= up_to]
+        return sum(change < -by_more_than for change in changes) / max(1, len(changes))
 
 
 def evaluate(predictor: Predictor, data: DataSet, config: ProtocolConfig, *, quiet: bool = False) -> Evaluation:
@@ -158,8 +168,7 @@ def _photo(predictor: Predictor, data: DataSet, index: int, config: ProtocolConf
         matrix = confusion(sample.labels, predicted, count)
         if len(clicks) > photo.first_round:
             part = data.schema.names.index(clicks[-1].part)
-            result.corrections += 1
-            result.lowered += _iou(matrix, part) < _iou(before, part)
+            result.changes.append((len(clicks) / len(present), _iou(matrix, part) - _iou(before, part)))
         ious.append(mean_iou(matrix))
         _note_targets(photo, len(clicks) / len(present))
         done = len(clicks)

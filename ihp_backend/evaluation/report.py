@@ -20,6 +20,8 @@ from ihp_backend.parts import IGNORE
 
 _REPORTED = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
 _WORST = 8
+_NOTABLE = 0.005
+"""A loss of IoU that somebody may see."""
 
 
 def summarise(result: Evaluation, predictor: Predictor, config: ProtocolConfig, command: str = "") -> dict[str, Any]:
@@ -42,7 +44,12 @@ def summarise(result: Evaluation, predictor: Predictor, config: ProtocolConfig, 
             name: _rounded(float(iou) if np.isfinite(iou) else None)
             for name, iou in zip(names, class_iou(result.confusions[reference]), strict=True)
         },
-        "share_of_clicks_that_lower_their_part": _rounded(result.lowered / max(1, result.corrections)),
+        "share_of_clicks_that_lower_their_part": _rounded(result.lowered()),
+        "share_of_clicks_that_lower_their_part_by_0.005": _rounded(result.lowered(_NOTABLE)),
+        "the_same_up_to_3_clicks_per_class": [
+            _rounded(result.lowered(up_to=3)),
+            _rounded(result.lowered(_NOTABLE, up_to=3)),
+        ],
         "seconds_per_click_median": round(float(np.median(result.seconds_per_click or [0])), 4),
         "weights": predictor.version,
         "protocol": {

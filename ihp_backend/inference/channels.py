@@ -39,24 +39,35 @@ class Channels:
         self.schema, self.count = schema, len(schema) + spares
         self._glance = glance
         self._channels: dict[str, tuple[int, ...]] = {}
-        used = dict.fromkeys([*(c.part for c in reversed(clicks)), *accepted])  # the newest click first
-        free = list(range(len(schema), self.count))
+        used = dict.fromkeys([*(c.part for c in clicks), *accepted])  # the order stays when clicks are added
+        free = range(len(schema), self.count)
         taken: set[int] = set()
+        homeless = []
         for label in [*used, *(name for name in labels if name not in used)]:
             own = tuple(schema.names.index(part) for part in labels[label])
-            if not own or not taken.isdisjoint(own):
-                if label not in used or not free:
-                    if label in used:
-                        log.warning("no spare channel left for label %r; its clicks are not seen", label)
-                    continue
-                own = (free.pop(0),)
-            taken.update(own)
-            self._channels[label] = own
+            if own and taken.isdisjoint(own):
+                taken.update(own)
+                self._channels[label] = own
+            elif label in used:
+                homeless.append(label)
+        if len(homeless) > len(free):
+            newest = dict.fromkeys([*(c.part for c in reversed(clicks)), *accepted])
+            heard = [label for label in newest if label in homeless][: len(free)]
+            for label in (label for label in homeless if label not in heard):
+                log.warning("no spare channel left for label %r; its clicks are not seen", label)
+            homeless = [label for label in homeless if label in heard]
+        for label, channel in zip(homeless, free, strict=False):
+            taken.add(channel)
+            self._channels[label] = (channel,)
         self.used = frozenset(taken)
 
     def of(self, label: str) -> tuple[int, ...]:
         """Returns a label's channels; none if it has nothing to say in this request."""
         return self._channels.get(label, ())
+
+    def agree_with(self, earlier: Channels) -> bool:
+        """Whether the labels that were in use earlier speak through the same channels now."""
+        return all(self.of(label) == own for label, own in earlier._channels.items() if label in self._channels)
 
     def at(self, label: str, x: float, y: float) -> int | None:
         """Returns the channel through which a label speaks at a place of the image."""

@@ -14,6 +14,9 @@ from ihp_backend.clicks import Click
 from ihp_backend.geometry import View
 from ihp_backend.inference.channels import Channels
 
+_BEYOND = 5.0
+"""Logit of the background, and minus that of all parts, where a view did not see."""
+
 
 @dataclass(frozen=True)
 class Parse:
@@ -123,16 +126,28 @@ class Parse:
 
     def resample(self, view: View, out: NDArray[np.float32]) -> None:
         """Writes the probabilities as another view of the same photo sees them; ``out`` is (K, h', w')."""
+        self._warp(self.probabilities, view, out)
+
+    def seen_from(self, view: View) -> NDArray[np.float32]:
+        """Returns the logits (K, h', w') as another view of the same photo sees them; background beyond this one."""
         if view == self.view:
-            out[:] = self.probabilities
+            return self.logits
+        out = np.empty((len(self.logits), view.height // 2, view.width // 2), np.float32)
+        self._warp(self.logits, view, out, beyond=-_BEYOND)
+        out[0][(out <= -_BEYOND).all(0)] = _BEYOND
+        return out
+
+    def _warp(self, planes: NDArray[np.float32], view: View, out: NDArray[np.float32], beyond: float = 0.0) -> None:
+        if view == self.view:
+            out[:] = planes
             return
         (x0, y0), (x1, y1) = self.view.into(*view.out_of(0, 0)), self.view.into(*view.out_of(2, 2))
         step_x, step_y = (x1 - x0) / 2, (y1 - y0) / 2
         # Cell i of a view has its centre at 2i + 1 of its pixels.
         affine = np.array([[step_x, 0, (x0 + step_x - 1) / 2], [0, step_y, (y0 + step_y - 1) / 2]], np.float64)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        for channel, plane in enumerate(self.probabilities):
-            out[channel] = cv2.warpAffine(plane, affine, out.shape[:0:-1], flags=flags)
+        for channel, plane in enumerate(planes):
+            out[channel] = cv2.warpAffine(plane, affine, out.shape[:0:-1], flags=flags, borderValue=beyond)
 
 
 def _stamp(mask: NDArray[np.bool_], click: Click, radius: int, value: bool) -> None:

@@ -1,18 +1,17 @@
 """Image, clicks and accepted masks become masks of parts. Stateless: any replica can answer.
 
-The steps: find the person (a coarse look at the whole photo, remembered for each image), crop to them, draw the
-localization maps, run the network, correct what contradicts a click, and paste the masks back at full size.
+The steps: find the person (a coarse look at the photo, and a closer one where they are small), crop to them, draw the
+localization maps, run the network, correct what contradicts a click, keep what a correction does not point at, and
+paste the masks back at full size. What is remembered only makes it faster.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import cv2
 import numpy as np
@@ -20,26 +19,34 @@ import torch
 from numpy.typing import NDArray
 
 from ihp_backend.clicks import Click
-from ihp_backend.geometry import Box, View, working_size
+from ihp_backend.geometry import Box, View, box_of, working_size
 from ihp_backend.inference.channels import Channels
-from ihp_backend.inference.focus import person_box
+from ihp_backend.inference.engine import FEATURE_CACHE_MB, Engine
+from ihp_backend.inference.focus import Aim, Figures
+from ihp_backend.inference.image_cache import LoadingCache
 from ihp_backend.inference.obedience import obey
 from ihp_backend.inference.parse import Parse
+from ihp_backend.inference.revision import take_over
 from ihp_backend.inference.tidy import tidy
-from ihp_backend.localization import Point, localization_maps
-from ihp_backend.network.folding import folded
+from ihp_backend.localization import Point
 from ihp_backend.network.parser import SILENT, HumanParser
 from ihp_backend.network.weights import WeightsError, find_weights, load_parser
 from ihp_backend.parts import Schema
-
-log = logging.getLogger(__name__)
 
 _COARSE_SHARE = 0.5
 """The coarse look at the whole photo takes this share of the working area."""
 _LEAST_SCORE = 0.25
 """Unasked, only parts with at least this expected IoU are suggested: the others would only have to be deleted."""
-_REMEMBERED = 256
-"""Photos whose coarse parse is kept; each takes about 100 KB."""
+_LOOKS = 3
+"""At most so many times a part of the photo is looked at again."""
+_WARMED = 4
+"""The largest people of a photo are made ready for a click, at most so many."""
+_CHAIN = 24
+"""At most so many corrections in a row are replayed where they are not remembered."""
+_LOOKS_MB = 48
+"""Memory for looks; each takes about 1.5 MB."""
+_PARSES_MB = 64
+"""Memory for the last parses; each takes about 6 MB with its probabilities."""
 
 
 @dataclass(frozen=True)
@@ -63,30 +70,45 @@ class Prediction:
 class Predictor:
     """Serves one set of weights; may be shared by threads."""
 
-    def __init__(self, parser: HumanParser, *, version: str = "unversioned", device: str = "cpu") -> None:
+    def __init__(
+        self,
+        parser: HumanParser,
+        *,
+        version: str = "unversioned",
+        device: str = "cpu",
+        cache_mb: int = FEATURE_CACHE_MB,
+    ) -> None:
         """Takes a network.
 
         Args:
             parser: The network.
             version: What predictions call it.
             device: A torch device.
+            cache_mb: Memory for features of photos, in MB; 0 keeps none.
         """
-        self.device = torch.device(device)
-        self.parser = folded(parser).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.engine = Engine(parser, device=device, cache_mb=cache_mb)
         self.version = version
         self.config = parser.config
         self.schema: Schema = parser.config.parts
-        self._coarse: OrderedDict[str, Parse] = OrderedDict()
-        self._lock = threading.Lock()
+        self._looks: LoadingCache[Hashable, Parse] = LoadingCache(_LOOKS_MB * 2**20, _bytes_of)
+        self._parses: LoadingCache[Hashable, Parse] = LoadingCache(_PARSES_MB * 2**20, _bytes_of)
 
     @classmethod
-    def load(cls, weights: str | Path, *, device: str = "auto", threads: int | None = None) -> Self:
+    def load(
+        cls,
+        weights: str | Path,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        cache_mb: int = FEATURE_CACHE_MB,
+    ) -> Self:
         """Loads weights by name (in model_weights/) or folder.
 
         Args:
             weights: Name or folder.
             device: A torch device, or ``auto``: a GPU if there is one.
             threads: CPU threads of a forward pass; ``None`` leaves torch's choice.
+            cache_mb: Memory for features of photos, in MB; 0 keeps none.
 
         Raises:
             WeightsError: If the weights are missing or damaged, or the device is not there.
@@ -103,7 +125,7 @@ class Predictor:
             torch.device(device)
         except RuntimeError as error:
             raise WeightsError(f"device {device!r} is not one of auto, cpu, cuda and cuda:N") from error
-        return cls(parser, version=str(info.get("version", folder.name)), device=device)
+        return cls(parser, version=str(info.get("version", folder.name)), device=device, cache_mb=cache_mb)
 
     def predict(
         self,
@@ -138,7 +160,8 @@ class Predictor:
         """
         labels = labels if labels is not None else {name: (name,) for name in self.schema.names}
         accepted = accepted or {}
-        parse = self.parse(image, clicks, labels=labels, accepted=accepted, image_key=image_key, everyone=everyone)
+        self._check(image, clicks, labels, accepted)
+        parse = self._after(image, tuple(clicks), labels, accepted, image_key, everyone)
         asked = list(wanted or ())
         if wanted is None or suggest:
             background = self.schema.names[:1]
@@ -166,25 +189,28 @@ class Predictor:
         previous: Parse | None = None,
         everyone: bool = False,
     ) -> Parse:
-        """Parses the photo; see ``predict``. ``previous`` is the parse before the newest click, if it is at hand."""
+        """Parses the photo; see ``predict``.
+
+        ``previous`` is the parse before the newest click, if it is at hand: then the click changes only what it
+        points at, see ``revision.take_over``.
+        """
         labels = labels if labels is not None else {name: (name,) for name in self.schema.names}
         accepted = accepted or {}
         self._check(image, clicks, labels, accepted)
-        height, width = image.shape[:2]
-        coarse = self._look(image, image_key)
-        channels = Channels(self.schema, self.config.spares, labels, clicks, accepted, coarse)
-        meant, shown = ((), {}) if everyone else (clicks, accepted)
-        box = person_box(coarse, meant, shown, height, width)
-        view = View(box, *working_size(box.height, box.width, area=self.config.area))
-        known = self._nothing_known(view)
+        look, box = self._aim(image, image_key, *(((), {}) if everyone else (clicks, accepted)), labels)
+        channels = Channels(self.schema, self.config.spares, labels, clicks, accepted, look)
+        if previous is not None and not channels.agree_with(previous.channels):
+            previous = None
+        view = self._view(box)
+        known = self.engine.nothing_known(view)
         if previous is not None:
             previous.resample(view, known)
         for label, mask in accepted.items():
-            small = cv2.resize(mask[box.slices].astype(np.float32), known.shape[:0:-1], interpolation=cv2.INTER_AREA)
-            rows, columns = np.nonzero(mask)
-            if not rows.size:
+            own = box_of(mask)
+            if own is None:
                 continue
-            channel = channels.at(label, float(columns.mean()), float(rows.mean()))
+            small = cv2.resize(mask[box.slices].astype(np.float32), known.shape[:0:-1], interpolation=cv2.INTER_AREA)
+            channel = channels.at(label, (own.left + own.right) / 2, (own.top + own.bottom) / 2)
             if channel is not None:
                 known[:, small > 0.5] = 0
                 known[channel] = np.maximum(known[channel], small)
@@ -193,31 +219,91 @@ class Predictor:
             channel = channels.at(click.part, click.x, click.y)
             if channel is not None:
                 points.append(Point(*view.into(click.x, click.y), channel, click.is_positive))
-        return self._run(image, view, points, known, channels, clicks, everyone=everyone)
+        parse = self._run(image, view, points, known, channels, clicks, everyone=everyone, key=image_key)
+        return parse if previous is None else take_over(previous, parse)
 
     def warm(self, image: NDArray[np.uint8], image_key: str) -> None:
-        """Does ahead what the first click on an image would have to wait for."""
-        self._look(image, image_key)
+        """Does ahead what the first click on an image would have to wait for, whichever person it is on."""
+        look, _ = self._aim(image, image_key, (), {}, {})
+        for click in Figures.of(look).middles()[:_WARMED]:
+            _, box = self._aim(image, image_key, [click], {}, {})
+            if self.engine.keeps_features:
+                self.engine.encode(image, self._view(box), image_key)
 
-    def _look(self, image: NDArray[np.uint8], key: str | None) -> Parse:
-        """A coarse parse of the whole photo, without clicks."""
-        with self._lock:
-            if key is not None and key in self._coarse:
-                self._coarse.move_to_end(key)
-                return self._coarse[key]
+    def _after(
+        self,
+        image: NDArray[np.uint8],
+        clicks: tuple[Click, ...],
+        labels: Mapping[str, tuple[str, ...]],
+        accepted: Mapping[str, NDArray[np.bool_]],
+        image_key: str | None,
+        everyone: bool,
+        depth: int = 0,
+    ) -> Parse:
+        """The parse after these clicks. A further click of a label is a correction of the parse before it.
+
+        Whoever asks the same again, or at the same time, gets the same parse.
+        """
+
+        def parse() -> Parse:
+            is_correction = len(clicks) > 1 and clicks[-1].part in {c.part for c in clicks[:-1]}
+            before = None
+            if is_correction and depth < _CHAIN:
+                before = self._after(image, clicks[:-1], labels, accepted, image_key, everyone, depth + 1)
+            return self.parse(
+                image,
+                clicks,
+                labels=labels,
+                accepted=accepted,
+                image_key=image_key,
+                previous=before,
+                everyone=everyone,
+            )
+
+        if image_key is None:
+            return parse()
+        masks = tuple((label, _digest(mask)) for label, mask in accepted.items())
+        return self._parses.get((image_key, image.shape, clicks, tuple(labels.items()), masks, everyone), parse)
+
+    def _aim(
+        self,
+        image: NDArray[np.uint8],
+        key: str | None,
+        clicks: Sequence[Click],
+        accepted: Mapping[str, NDArray[np.bool_]],
+        labels: Mapping[str, tuple[str, ...]],
+    ) -> tuple[Parse, Box]:
+        """Finds who is meant: the look that shows them, and the box that the network should see."""
+        background = {label for label, parts in labels.items() if parts == self.schema.names[:1]}
         height, width = image.shape[:2]
-        view = View(
-            Box(0, 0, width, height), *working_size(height, width, area=round(_COARSE_SHARE * self.config.area))
-        )
-        known = self._nothing_known(view)
-        channels = Channels(self.schema, self.config.spares, {name: (name,) for name in self.schema.names})
-        coarse = self._run(image, view, [], known, channels, ())
-        if key is not None:
-            with self._lock:
-                self._coarse[key] = coarse
-                while len(self._coarse) > _REMEMBERED:
-                    self._coarse.popitem(last=False)
-        return coarse
+        look = self._look(image, key, Box(0, 0, width, height))
+        aim = Aim.of(Figures.of(look), clicks, accepted, background)
+        for _ in range(_LOOKS):
+            box = aim.look_closer(look)
+            if box is None:
+                break
+            closer = self._look(image, key, box)
+            found = Aim.of(Figures.of(closer), clicks, accepted, background)
+            if found.is_lost and not aim.is_lost:
+                break
+            if aim.is_lost and found.fills(box):
+                break  # somebody larger than this, of whom the first look saw nothing
+            look, aim = closer, found
+        return look, aim.box(height, width)
+
+    def _look(self, image: NDArray[np.uint8], key: str | None, box: Box) -> Parse:
+        """A coarse parse of a part of the photo, without clicks."""
+
+        def look() -> Parse:
+            size = working_size(box.height, box.width, area=round(_COARSE_SHARE * self.config.area))
+            view = View(box, *size)
+            channels = Channels(self.schema, self.config.spares, {name: (name,) for name in self.schema.names})
+            return self._run(image, view, [], self.engine.nothing_known(view), channels, ())
+
+        return look() if key is None else self._looks.get((key, image.shape, box), look)
+
+    def _view(self, box: Box) -> View:
+        return View(box, *working_size(box.height, box.width, area=self.config.area))
 
     def _run(
         self,
@@ -229,17 +315,10 @@ class Predictor:
         clicks: Sequence[Click],
         *,
         everyone: bool = False,
+        key: str | None = None,
     ) -> Parse:
-        config = self.config
-        rgb = (view.crop(image).astype(np.float32) * np.float32(1 / 127.5) - np.float32(1)).transpose(2, 0, 1)
-        maps = localization_maps(
-            points, config.channels, view.height, view.width, kind=config.maps, size=config.map_size
-        )
-        with torch.inference_mode():
-            output = self.parser(self._tensor(rgb[None]), self._tensor(maps[None]), self._tensor(known[None]))
-        logits = output.logits[0].float().cpu().numpy()
-        logits[[c for c in config.optional if c not in channels.used]] = SILENT
-        embedding = None if output.embedding is None else output.embedding[0].float().cpu().numpy()
+        logits, embedding = self.engine.run(image, view, points, known, key)
+        logits[[c for c in self.config.optional if c not in channels.used]] = SILENT
         return Parse(
             height=image.shape[0],
             width=image.shape[1],
@@ -248,13 +327,6 @@ class Predictor:
             channels=channels,
             clicks=tuple(clicks),
         )
-
-    def _nothing_known(self, view: View) -> NDArray[np.float32]:
-        # Channels last in memory, as the network wants it.
-        return np.zeros((view.height // 2, view.width // 2, self.config.channels), np.float32).transpose(2, 0, 1)
-
-    def _tensor(self, array: NDArray[Any]) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.device).contiguous(memory_format=torch.channels_last)
 
     def _check(
         self,
@@ -271,3 +343,15 @@ class Predictor:
         for label, mask in accepted.items():
             if mask.shape != image.shape[:2]:
                 raise ValueError(f"the mask of {label!r} has shape {mask.shape}, the image {image.shape[:2]}")
+
+
+def _bytes_of(parse: Parse) -> int:
+    return 2 * parse.logits.nbytes  # the logits, and the probabilities once somebody asks for them
+
+
+def _digest(mask: NDArray[np.bool_]) -> bytes:
+    """Tells masks apart."""
+    box = box_of(mask)
+    if box is None:
+        return b""
+    return hashlib.blake2b(np.packbits(mask[box.slices]).tobytes() + repr(box).encode(), digest_size=16).digest()

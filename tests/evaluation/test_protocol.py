@@ -99,7 +99,9 @@ def test_budgets_by_hand() -> None:
     assert photo.reached == {0.75: 2.0, 0.80: 2.0, 0.85: 2.0, 0.90: 2.0}
     # Click 3 names the pants' last row and its IoU rises; click 4 names the background.
     assert [c.part for c in photo.clicks[2:]] == ["pants", "background"]
-    assert (result.corrections, result.lowered) == (2, 0)
+    assert [clicks for clicks, _ in result.changes] == [1.5, 2.0]
+    assert [change for _, change in result.changes] == pytest.approx([10 / 15 - 5 / 10, 1])  # pants, background
+    assert result.lowered() == 0
 
 
 def test_presence_only_masks_absent_classes() -> None:
@@ -125,7 +127,11 @@ def test_a_hopeless_photo_ends_at_the_limit() -> None:
 def test_a_click_that_harms_is_counted() -> None:
     worse = with_rows(13, 13, 0, 0, 0)
     result, _ = run({0: worse, 2: with_rows(13, 13, 9, 0, 0), 3: worse, 4: LABELS})
-    assert result.lowered == 1
+    assert result.changes == [(1.5, pytest.approx(-0.5)), (2.0, pytest.approx(1.0))]
+    assert (result.lowered(), result.lowered(0.005), result.lowered(0.6), result.lowered(up_to=1.5)) == (0.5, 0.5, 0, 1)
+    metrics = summarise(result, Scripted({}), ProtocolConfig())  # type: ignore[arg-type]
+    assert metrics["share_of_clicks_that_lower_their_part_by_0.005"] == 0.5
+    assert metrics["the_same_up_to_3_clicks_per_class"] == [0.5, 0.5]
 
 
 def test_without_previous_round() -> None:

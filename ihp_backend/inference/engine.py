@@ -1,0 +1,112 @@
+"""Runs the network on views of photos. Features that do not depend on clicks are computed once for a view and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ihp_backend.geometry import View
+from ihp_backend.inference.image_cache import LoadingCache
+from ihp_backend.localization import Point, localization_maps
+from ihp_backend.network.folding import folded
+from ihp_backend.network.parser import HumanParser
+
+FEATURE_CACHE_MB = 128
+"""Memory for features; a view takes about 4 MB with the shipped network."""
+
+
+class Engine:
+    """One network, ready to run. May be shared by threads.
+
+    Attributes:
+        config: The network's.
+        features: The features that are kept, by photo and view.
+    """
+
+    def __init__(self, parser: HumanParser, *, device: str = "cpu", cache_mb: int = FEATURE_CACHE_MB) -> None:
+        """Takes a network.
+
+        Args:
+            parser: The network.
+            device: A torch device.
+            cache_mb: Memory for features, in MB; 0 keeps none.
+        """
+        self.device = torch.device(device)
+        self.parser = folded(parser).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.config = parser.config
+        self.features: LoadingCache[tuple[str, View], Sequence[Tensor]] = LoadingCache(cache_mb * 2**20, _bytes_of)
+
+    @property
+    def keeps_features(self) -> bool:
+        """Whether features are independent of the clicks, so that to compute them ahead helps."""
+        return not self.config.early_fusion
+
+    def encode(self, image: NDArray[np.uint8], view: View, key: str | None) -> Sequence[Tensor]:
+        """Returns the features of a view, kept ones if there are; only for networks that keep features.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            view: Which part of it.
+            key: Names the image; ``None`` keeps nothing.
+        """
+
+        def encode() -> Sequence[Tensor]:
+            with torch.inference_mode():
+                pixels = self._pixels(image, view)
+                features: Sequence[Tensor] = self.parser.encode(pixels, pixels)  # the maps are not looked at
+            return features
+
+        return encode() if key is None else self.features.get((key, view), encode)
+
+    def run(
+        self,
+        image: NDArray[np.uint8],
+        view: View,
+        points: Sequence[Point],
+        known: NDArray[np.float32],
+        key: str | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Runs the network on a view.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            view: Which part of it.
+            points: Clicks in the view's pixels.
+            known: (K, h/2, w/2) probabilities of the last round and accepted masks.
+            key: Names the image; ``None`` keeps nothing.
+
+        Returns:
+            Logits (K, h/2, w/2) and the embedding (D, h/4, w/4), if the network has one.
+        """
+        config = self.config
+        drawn = localization_maps(
+            points, config.channels, view.height, view.width, kind=config.maps, size=config.map_size
+        )
+        maps, previous = self._tensor(drawn[None]), self._tensor(known[None])
+        kept = self.encode(image, view, key) if self.keeps_features else None
+        with torch.inference_mode():
+            features = self.parser.encode(self._pixels(image, view), maps) if kept is None else kept
+            output = self.parser.decode(features, maps, previous)
+        embedding = None if output.embedding is None else output.embedding[0].float().cpu().numpy()
+        return output.logits[0].float().cpu().numpy(), embedding
+
+    def nothing_known(self, view: View) -> NDArray[np.float32]:
+        """Returns zeros for ``known``, to be filled in."""
+        # Channels last in memory, as the network wants it.
+        return np.zeros((view.height // 2, view.width // 2, self.config.channels), np.float32).transpose(2, 0, 1)
+
+    def _pixels(self, image: NDArray[np.uint8], view: View) -> Tensor:
+        rgb = (view.crop(image).astype(np.float32) * np.float32(1 / 127.5) - np.float32(1)).transpose(2, 0, 1)
+        return self._tensor(rgb[None])
+
+    def _tensor(self, array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array).to(self.device).contiguous(memory_format=torch.channels_last)
+
+
+def _bytes_of(features: Sequence[Tensor]) -> int:
+    return sum(f.numel() * f.element_size() for f in features)
