@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -161,6 +162,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
                     [*scene.other_clicks, *scene.clicks],  # the newest last
                     labels=parts,
                     wanted=[label],
+                    settled=scene.settled(label, corrected),
                     accepted=scene.guides(label, corrected),
                     image_key=key,
                     suggest=config.suggest == "all",
@@ -173,6 +175,8 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
                 for answer in answers:
                     score = prediction.scores.get(answer.label, scores[-1])
                     regions.append(brush_region(answer.mask, answer.label, score, config, answer.id))
+                    own = [c for c in (*scene.other_clicks, *scene.clicks) if c.part == answer.label]
+                    self._runtime.clicks.remember(answer.id, answer.mask, own, answer.clicks)
                     self._runtime.workbench.remember(key_of_task, draft, answer, keypoints)
         return {"result": regions, "score": float(np.mean(scores)), "model_version": predictor.version}
 
@@ -185,14 +189,22 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
     ) -> Scene:
         """Reads what lies before the annotator who has just clicked."""
         clicks = read_clicks(list(clicked), config, *shape)
-        drawn = working_results(task)
+        drawn = working_results(task, {str(result.get("id")) for result in clicked})
         others = _other_clicks(drawn, config, *shape, {click.part for click in clicks})
         keypoints = {str(result.get("id")) for result in (*clicked, *drawn) if result.get("type") == "keypointlabels"}
-        masks = read_masks(drawn, config, *shape)
+        masks = [
+            replace(mask, clicks=self._runtime.clicks.behind(mask.id, mask.mask))
+            for mask in read_masks(drawn, config, *shape)
+        ]
         if not task.get("drafts") and any(c.is_positive and m.mask[c.pixel(*shape)] for c in clicks for m in masks):
             # Label Studio takes no plain click inside a mask: this annotation is another one, not the open one.
             masks = []
-        recent = self._runtime.workbench.recent(self._task_key(task), draft_state(task), keypoints, shape)
+        recent = {
+            label: replace(mask, clicks=self._runtime.clicks.behind(mask.id, mask.mask))
+            for label, mask in self._runtime.workbench.recent(
+                self._task_key(task), draft_state(task), keypoints, shape
+            ).items()
+        }
         return Scene.of(clicks, others, masks, recent)
 
     def _task_key(self, task: Mapping[str, Any]) -> str:

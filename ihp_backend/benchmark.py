@@ -316,9 +316,9 @@ def _network_stages(
     points = [Point(*view.into(c.x, c.y), predictor.schema.names.index(c.part)) for c in clicks]
     shape = (config.channels, view.height, view.width)
     note(Row("localization maps", on, *timed(lambda n: localization_maps(points, *shape), runs)))
-    maps = torch.from_numpy(localization_maps(points, *shape))[None].to(predictor.engine.device)
-    image = torch.zeros(1, 3, *shape[1:], device=predictor.engine.device).contiguous(memory_format=torch.channels_last)
-    known = torch.zeros(1, config.channels, shape[1] // 2, shape[2] // 2, device=predictor.engine.device)
+    maps = torch.from_numpy(localization_maps(points, *shape))[None].to(predictor.device)
+    image = torch.zeros(1, 3, *shape[1:], device=predictor.device).contiguous(memory_format=torch.channels_last)
+    known = torch.zeros(1, config.channels, shape[1] // 2, shape[2] // 2, device=predictor.device)
     known = known.contiguous(memory_format=torch.channels_last)
 
     def network(_: int) -> Any:

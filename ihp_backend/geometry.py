@@ -6,6 +6,7 @@ Resizing a length ``n`` to ``m`` multiplies coordinates by ``m / n``; ``cv2.resi
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 
@@ -64,6 +65,13 @@ def box_of(mask: NDArray[np.bool_]) -> Box | None:
     if not rows.size:
         return None
     return Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+
+
+def digest(mask: NDArray[np.bool_]) -> bytes:
+    """Tells masks (H, W) apart: different bytes for different masks."""
+    box = box_of(mask)
+    bits = b"" if box is None else np.packbits(mask[box.slices]).tobytes()
+    return hashlib.blake2b(bits + repr((box, mask.shape)).encode(), digest_size=16).digest()
 
 
 def percent_to_pixels(x: float, y: float, height: int, width: int) -> tuple[float, float]:

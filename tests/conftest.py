@@ -63,6 +63,7 @@ class DiscModel:
         *,
         labels: Mapping[str, tuple[str, ...]],
         wanted: Sequence[str] | None = None,
+        settled: Sequence[Click] = (),
         accepted: Mapping[str, NDArray[np.bool_]] | None = None,
         image_key: str | None = None,
         **options: bool,
@@ -72,6 +73,7 @@ class DiscModel:
                 "options": options,
                 "clicks": list(clicks),
                 "wanted": wanted,
+                "settled": list(settled),
                 "accepted": dict(accepted or {}),
                 "image_key": image_key,
             }

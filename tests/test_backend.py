@@ -203,11 +203,13 @@ def test_the_same_mask_again_before_the_draft_is_saved_keeps_the_region(
     (second,) = parser.predict(CLICK["tasks"], {"result": [keypoint("Building", "k2")]})
     assert second["result"][0]["id"] == first["result"][0]["id"]
     assert disc_model.calls[-1]["accepted"] == {}  # it may have been rejected
+    assert disc_model.calls[-1]["settled"] == []
     parser.predict(CLICK["tasks"], {"result": [keypoint("Building", "k3", is_positive=False)]})
-    assert disc_model.calls[-1]["accepted"].keys() == {"Building"}
+    assert [click.part for click in disc_model.calls[-1]["settled"]] == ["Building"]  # what made it is known
     saved = {**CLICK["tasks"][0], "drafts": [{"id": 1, "result": [], "updated_at": "2026-11-23T00:33:59Z"}]}
     parser.predict([saved], {"result": [keypoint("Building", "k4", is_positive=False)]})
     assert disc_model.calls[-1]["accepted"] == {}  # deleted, and saved so
+    assert disc_model.calls[-1]["settled"] == []
 
 
 def test_a_click_inside_an_accepted_mask_of_another_label_wins(

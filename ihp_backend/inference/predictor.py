@@ -7,7 +7,6 @@ paste the masks back at full size. What is remembered only makes it faster.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from ihp_backend.clicks import Click
-from ihp_backend.geometry import Box, View, box_of, working_size
+from ihp_backend.geometry import Box, View, box_of, digest, working_size
 from ihp_backend.inference.channels import Channels
 from ihp_backend.inference.engine import FEATURE_CACHE_MB, Engine
 from ihp_backend.inference.focus import Aim, Figures
@@ -93,6 +92,11 @@ class Predictor:
         self._looks: LoadingCache[Hashable, Parse] = LoadingCache(_LOOKS_MB * 2**20, _bytes_of)
         self._parses: LoadingCache[Hashable, Parse] = LoadingCache(_PARSES_MB * 2**20, _bytes_of)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return self.engine.device
+
     @classmethod
     def load(
         cls,
@@ -134,6 +138,7 @@ class Predictor:
         *,
         labels: Mapping[str, tuple[str, ...]] | None = None,
         wanted: Sequence[str] | None = None,
+        settled: Sequence[Click] = (),
         accepted: Mapping[str, NDArray[np.bool_]] | None = None,
         image_key: str | None = None,
         suggest: bool = False,
@@ -149,6 +154,8 @@ class Predictor:
                 it; several: their union). Default: the schema's own names.
             wanted: Labels to answer; ``None`` answers every label that is seen with some certainty, the background
                 excepted.
+            settled: Clicks behind masks that the annotator has accepted, oldest first; they came before ``clicks``.
+                They inform; nothing is promised of them.
             accepted: Masks (H, W) that the annotator has accepted. Other labels' masks guide and are not touched.
             image_key: Names the image for the memory of its coarse parse; ``None`` remembers nothing.
             suggest: Answer, beside the wanted labels, the others that are seen and not accepted.
@@ -160,8 +167,10 @@ class Predictor:
         """
         labels = labels if labels is not None else {name: (name,) for name in self.schema.names}
         accepted = accepted or {}
-        self._check(image, clicks, labels, accepted)
-        parse = self._after(image, tuple(clicks), labels, accepted, image_key, everyone)
+        self._check(image, (*clicks, *settled), labels, accepted)
+        if settled and not everyone:
+            settled = self._on_the_same_person(image, image_key, settled, clicks)
+        parse = self._after(image, (*settled, *clicks), labels, accepted, image_key, everyone)
         asked = list(wanted or ())
         if wanted is None or suggest:
             background = self.schema.names[:1]
@@ -222,6 +231,15 @@ class Predictor:
         parse = self._run(image, view, points, known, channels, clicks, everyone=everyone, key=image_key)
         return parse if previous is None else take_over(previous, parse)
 
+    def _on_the_same_person(
+        self, image: NDArray[np.uint8], key: str | None, settled: Sequence[Click], clicks: Sequence[Click]
+    ) -> list[Click]:
+        """Leaves out clicks on others than those whom the open clicks mean."""
+        look, _ = self._aim(image, key, clicks, {}, {})
+        figures = Figures.of(look)
+        meant = {figures.at(c.x, c.y) for c in clicks if c.is_positive} or {figures.at(c.x, c.y) for c in clicks}
+        return [c for c in settled if None in meant or figures.at(c.x, c.y) in {*meant, None}]
+
     def warm(self, image: NDArray[np.uint8], image_key: str) -> None:
         """Does ahead what the first click on an image would have to wait for, whichever person it is on."""
         look, _ = self._aim(image, image_key, (), {}, {})
@@ -262,7 +280,7 @@ class Predictor:
 
         if image_key is None:
             return parse()
-        masks = tuple((label, _digest(mask)) for label, mask in accepted.items())
+        masks = tuple((label, digest(mask)) for label, mask in accepted.items())
         return self._parses.get((image_key, image.shape, clicks, tuple(labels.items()), masks, everyone), parse)
 
     def _aim(
@@ -347,11 +365,3 @@ class Predictor:
 
 def _bytes_of(parse: Parse) -> int:
     return 2 * parse.logits.nbytes  # the logits, and the probabilities once somebody asks for them
-
-
-def _digest(mask: NDArray[np.bool_]) -> bytes:
-    """Tells masks apart."""
-    box = box_of(mask)
-    if box is None:
-        return b""
-    return hashlib.blake2b(np.packbits(mask[box.slices]).tobytes() + repr(box).encode(), digest_size=16).digest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ihp_backend.clicks import Click
 from ihp_backend.geometry import percent_to_pixels
+from ihp_backend.label_studio.click_memory import TimedClick
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.rle import RleError, decode_mask, encode
 
@@ -33,21 +34,32 @@ class AcceptedMask:
         label: Its label.
         mask: (H, W) bool.
         is_guess: It comes from a prediction, and nobody has touched it.
+        clicks: The clicks that made it, if they are known and nobody has changed it since.
     """
 
     id: str
     label: str
     mask: NDArray[np.bool_]
     is_guess: bool = False
+    clicks: tuple[TimedClick, ...] = ()
 
 
-def working_results(task: Mapping[str, Any]) -> list[dict[str, Any]]:
+def working_results(task: Mapping[str, Any], keypoints: Collection[str] = ()) -> list[dict[str, Any]]:
     """Returns the regions that the annotator sees, as far as the task tells: those of the newest draft.
+
+    A request holds the drafts of all annotators of the task, and does not say whose it is. One that has an open
+    keypoint of the request is the asker's own.
 
     Without a draft, those of the annotation if there is one only: it may be open to be changed. Of several, nobody can
     know which. Cancelled (skipped) annotations do not count.
+
+    Args:
+        task: Label Studio's task.
+        keypoints: Ids of the keypoints in the request.
     """
     drafts = _dicts(task.get("drafts"))
+    own = [d for d in drafts if any(str(r.get("id")) in keypoints for r in _dicts(d.get("result")))]
+    drafts = own or drafts
     if drafts:
         newest = max(drafts, key=lambda d: (str(d.get("updated_at") or d.get("created_at") or ""), _id(d)))
         return _dicts(newest.get("result"))

@@ -155,6 +155,22 @@ class Scene:
                 there[answer.id] = answer
         return cls(clicks, other_clicks, list(there.values()), {k: v for k, v in recent.items() if k in labels})
 
+    def settled(self, label: str, corrected: AcceptedMask | None) -> list[Click]:
+        """Returns the clicks behind the masks that are there, oldest first: the network sees them again.
+
+        Of other masks of the clicked label none: they are somebody else's, or apart.
+
+        Args:
+            label: The clicked label.
+            corrected: The mask that is corrected, if there is one.
+        """
+        kept = [m for m in self.accepted if m.label != label]
+        if corrected is not None:
+            kept.append(corrected)
+        open_clicks = {*self.clicks, *self.other_clicks}
+        timed = sorted((t for mask in kept for t in mask.clicks if t.click not in open_clicks), key=lambda t: t.at)
+        return [t.click for t in timed]
+
     def corrected(self, label: str) -> AcceptedMask | None:
         """Returns the mask of this label that the newest click means: it lies in it or near it.
 
@@ -169,12 +185,15 @@ class Scene:
         return None if any(c.is_positive for c in own) else self.recent.get(label)
 
     def guides(self, label: str, corrected: AcceptedMask | None) -> dict[str, NDArray[np.bool_]]:
-        """Returns the masks (H, W) that the network is shown, one a label: what others accepted, what is corrected."""
+        """Returns the masks (H, W) that the network is shown, one a label: what others accepted, what is corrected.
+
+        Not those whose clicks are known: it sees the clicks.
+        """
         guides: dict[str, NDArray[np.bool_]] = {}
-        if corrected is not None and not corrected.is_guess:
+        if corrected is not None and not corrected.is_guess and not corrected.clicks:
             guides[label] = corrected.mask
         for accepted in self.accepted:
-            if accepted.is_guess or accepted.label == label:
+            if accepted.is_guess or accepted.clicks or accepted.label == label:
                 continue
             known = guides.get(accepted.label)
             guides[accepted.label] = accepted.mask if known is None else known | accepted.mask
@@ -197,14 +216,14 @@ class Scene:
             label: The clicked label.
             masks: (H, W) of each answered label, what the network says they are.
             corrected: The mask that is corrected, if there is one.
-            may_overlap: Whether masks of one label may overlap.
+            may_overlap: Whether it may run over masks that are there.
         """
         mask = masks[label]
         if corrected is not None and not corrected.is_guess:
             mask = only_where_clicked(corrected.mask, mask, [c for c in self.clicks if c.part == label])
         for other in self.accepted:
             is_clicked = any(other.mask[c.pixel(*mask.shape)] for c in self.clicks if c.part == label and c.is_positive)
-            if other.label == label and other is not corrected and not may_overlap and not is_clicked:
+            if other is not corrected and not may_overlap and not is_clicked and not other.is_guess:
                 mask = mask & ~other.mask
         if not mask.any():
             return []
@@ -212,17 +231,21 @@ class Scene:
             before = self.recent[label]
             if (before.mask & mask).sum() >= _MOSTLY * before.mask.sum():
                 corrected = before
-        answers = [AcceptedMask(corrected.id if corrected is not None else _new_id(), label, mask)]
+        own = AcceptedMask(_new_id(), label, mask)
+        answers = [own if corrected is None else replace(own, id=corrected.id, clicks=corrected.clicks)]
         guesses = {other.label for other in self.accepted if other.is_guess}
         for name, suggested in masks.items():
             rest = suggested & ~mask
+            for other in self.accepted:
+                if not may_overlap and not other.is_guess:
+                    rest &= ~other.mask
             if name != label and name not in guesses and rest.any():
                 answers.append(AcceptedMask(_new_id(), name, rest))
         for other in self.accepted:
             if other.is_guess and other.label != label and (other.mask & mask).any():
                 rest = other.mask & ~mask
                 if rest.any():
-                    answers.append(AcceptedMask(other.id, other.label, rest))
+                    answers.append(replace(other, mask=rest, is_guess=False))
         return answers
 
 

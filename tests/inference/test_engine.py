@@ -1,0 +1,104 @@
+"""Features are computed once for a view, and nobody can tell from the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from ihp_backend.clicks import Click
+from ihp_backend.data.synthetic import draw_person
+from ihp_backend.inference.predictor import Predictor
+from ihp_backend.network.parser import HumanParser, ParserConfig
+
+PHOTO = draw_person(np.random.default_rng(1), 120, 80)[0]
+CLICKS = [Click(40, 30, "face"), Click(38, 70, "pants"), Click(45, 72, "pants"), Click(20, 50, "Tattoo")]
+LABELS = {"face": ("face",), "pants": ("pants",), "Tattoo": ()}
+
+
+def predictor_of(*, early_fusion: bool = False, cache_mb: int = 16) -> Predictor:
+    torch.manual_seed(3)
+    parser = HumanParser(ParserConfig(width=32, area=64 * 64, early_fusion=early_fusion))
+    return Predictor(parser, version="untrained", cache_mb=cache_mb)
+
+
+@contextmanager
+def counted(predictor: Predictor) -> Iterator[list[int]]:
+    """Counts how often the network's costly half runs."""
+    runs = [0]
+    encode = predictor.engine.parser.encode
+
+    def counting(*args: Any) -> Any:
+        runs[0] += 1
+        return encode(*args)
+
+    predictor.engine.parser.encode = counting  # type: ignore[method-assign]
+    yield runs
+    predictor.engine.parser.encode = encode  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("early_fusion", [False, True])
+def test_the_answers_are_those_of_a_predictor_that_keeps_nothing(early_fusion: bool) -> None:
+    keeping, plain = predictor_of(early_fusion=early_fusion), predictor_of(early_fusion=early_fusion, cache_mb=0)
+    for count in range(1, len(CLICKS) + 1):
+        clicks = CLICKS[:count]
+        first = keeping.parse(PHOTO, clicks, labels=LABELS, image_key="p")
+        again = keeping.parse(PHOTO, clicks, labels=LABELS, image_key="p")
+        fresh = plain.parse(PHOTO, clicks, labels=LABELS)
+        assert np.array_equal(first.logits, again.logits)
+        assert np.array_equal(first.logits, fresh.logits)
+
+
+def test_a_warm_click_runs_the_cheap_half_only() -> None:
+    predictor = predictor_of()
+    predictor.predict(PHOTO, labels=LABELS, image_key="p")
+    predictor.warm(PHOTO, "p")
+    with counted(predictor) as runs:
+        for click in CLICKS:
+            predictor.predict(PHOTO, [click], labels=LABELS, wanted=[click.part], image_key="p")
+        assert runs == [0]
+        predictor.predict(PHOTO, CLICKS[:1], labels=LABELS, wanted=["face"], image_key="another photo")
+        assert runs[0] >= 1
+
+
+def test_early_fusion_keeps_no_features() -> None:
+    predictor = predictor_of(early_fusion=True)
+    predictor.warm(PHOTO, "p")
+    predictor.predict(PHOTO, CLICKS[:1], labels=LABELS, wanted=["face"], image_key="p")
+    assert predictor.engine.features.size == 0
+
+
+def test_the_same_question_is_computed_once() -> None:
+    predictor = predictor_of(early_fusion=True)
+    predictor.predict(PHOTO, CLICKS[:2], labels=LABELS, wanted=["face"], image_key="p")
+    with counted(predictor) as runs:
+        predictor.predict(PHOTO, CLICKS[:2], labels=LABELS, wanted=["pants"], image_key="p")
+        assert runs == [0]
+
+
+def test_memory_is_bounded() -> None:
+    predictor = predictor_of(cache_mb=1)
+    for number in range(12):
+        predictor.parse(PHOTO, CLICKS[:1], labels=LABELS, image_key=str(number))
+        assert 0 < predictor.engine.features.size <= 2**20
+
+
+def test_a_moving_accepted_mask_is_another_question() -> None:
+    predictor = predictor_of()
+    masks: list[NDArray[np.bool_]] = [np.zeros(PHOTO.shape[:2], bool) for _ in range(2)]
+    masks[0][10:30, 10:30], masks[1][40:60, 10:30] = True, True
+    answers = [
+        predictor.predict(
+            PHOTO, CLICKS[:1], labels=LABELS, wanted=["face"], accepted={"pants": mask}, image_key="p"
+        ).masks["face"]
+        for mask in masks
+    ]
+    plain = predictor_of(cache_mb=0).predict(
+        PHOTO, CLICKS[:1], labels=LABELS, wanted=["face"], accepted={"pants": masks[1]}
+    )
+    assert np.array_equal(answers[1], plain.masks["face"])
