@@ -54,6 +54,7 @@ class TrainConfig:
         sp_loss: ``none``, ``pairs`` (reading 1) or ``prototypes`` (reading 2).
         sp_weight: Its weight.
         balance: Photos with rare classes are seen more often, see ``Batches``; 0: all equally often.
+        rare_classes: Cross-entropy weighs rare classes more, by this power of their rarity; 0: all the same.
         drop_previous: Probability that the previous round's probabilities are not shown.
         small_share: This first share of the steps sees photos at half the area: twice as many for the same time.
         lovasz_stride: Lovasz-softmax looks at each so-many-th pixel of the logits in both directions.
@@ -79,6 +80,7 @@ class TrainConfig:
     sp_loss: str = "prototypes"
     sp_weight: float = 0.1
     balance: float = 0.3
+    rare_classes: float = 0.0
     drop_previous: float = 0.3
     small_share: float = 0.7
     lovasz_stride: int = 2
@@ -110,6 +112,8 @@ class TrainConfig:
                 raise ValueError(f"{name} is {getattr(config, name)!r}; expected one of {', '.join(choices)}")
         if config.sp_loss != "none" and not parser.prototypes:
             raise ValueError("sp_loss needs parser.prototypes; set it, or sp_loss to 'none'")
+        if config.rare_classes and config.base_loss != "ce":
+            raise ValueError("rare_classes weighs cross-entropy; set base_loss to 'ce', or rare_classes to 0")
         return config
 
 
@@ -168,6 +172,8 @@ class Trainer:
             zoom=config.zoom,
             balance=config.balance,
         )
+        power = config.rare_classes
+        self.class_weights = self.batches.class_weights(power).to(self.device) if power else None
         self.step = 0
         self.best = -math.inf
         self.stale = 0
@@ -249,8 +255,10 @@ class Trainer:
             output = parser.decode(features or parser.encode(images, maps), maps, previous)
         logits = output.logits.float().masked_fill(unknown, SILENT)
         labels = at_half_size(batch.labels.to(self.device), batch.rng)
-        base = losses.cross_entropy if config.base_loss == "ce" else losses.normalised_focal
-        found = {config.base_loss: base(logits, labels)}
+        if config.base_loss == "ce":
+            found = {"ce": losses.cross_entropy(logits, labels, self.class_weights)}
+        else:
+            found = {"focal": losses.normalised_focal(logits, labels)}
         sparse = config.lovasz_stride
         found["lovasz"] = losses.lovasz_softmax(logits[:, :, ::sparse, ::sparse], labels[:, ::sparse, ::sparse])
         total = 0.5 * found[config.base_loss] + 0.5 * found["lovasz"]
