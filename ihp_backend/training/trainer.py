@@ -379,6 +379,7 @@ def load_start(parser: HumanParser, path: Path) -> None:
             stem = "backbone.stem.weight"
             if stem in weights and not parser.config.early_fusion:  # weights of early fusion start without it
                 weights[stem] = weights[stem][:, :3]
+            weights.setdefault("prior", parser.prior)
             parser.load_state_dict(weights)
     except SafetensorError as error:
         raise TrainingError(f"{path} is not a safetensors file: {error}") from error
