@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,7 @@ class Trainer:
         *,
         validate: Callable[[HumanParser], dict[str, float]] | None = None,
         start: Path | None = None,
+        forget_clicks: bool = False,
         device: str = "cpu",
         info: dict[str, Any] | None = None,
     ) -> None:
@@ -139,6 +140,7 @@ class Trainer:
             out: Folder of the run.
             validate: Measures a parser; its ``score`` picks the best checkpoint, the rest is logged.
             start: Weights of the backbone or of a whole parser to start from.
+            forget_clicks: Of a parser take only what it does with the image, see ``load_start``.
             device: Where to train.
             info: Kept in info.json beside the weights, such as data, licence and command.
 
@@ -149,7 +151,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.parser = HumanParser(config.parser, pretrained=config.pretrained)
         if start is not None:
-            load_start(self.parser, start)
+            load_start(self.parser, start, forget_clicks=forget_clicks)
         if not config.backbone_rate:
             self.parser.backbone.requires_grad_(False)
         self.parser.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -365,8 +367,14 @@ def _cpu_has_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def load_start(parser: HumanParser, path: Path) -> None:
+def load_start(parser: HumanParser, path: Path, *, forget_clicks: bool = False) -> None:
     """Loads weights to start from: a backbone's, or a whole parser's.
+
+    Args:
+        parser: The network to start.
+        path: A safetensors file.
+        forget_clicks: Take of a parser only what it does with the image; what it does with clicks is learnt anew. Then
+            the parser may have other components than the one that it starts from.
 
     Raises:
         TrainingError: If they fit neither.
@@ -375,16 +383,29 @@ def load_start(parser: HumanParser, path: Path) -> None:
         weights = load_file(path)
         if "stem.weight" in weights and isinstance(parser.backbone, MobileNetV2):
             parser.backbone.load_image_weights(weights)
-        else:
-            stem = "backbone.stem.weight"
-            if stem in weights and not parser.config.early_fusion:  # weights of early fusion start without it
-                weights[stem] = weights[stem][:, :3]
-            weights.setdefault("prior", parser.prior)
-            parser.load_state_dict(weights)
+            return
+        weights.setdefault("prior", parser.prior)  # weights of an older release have none
+        stem = "backbone.stem.weight"
+        if stem in weights and not parser.config.early_fusion:  # weights of early fusion start without it
+            weights[stem] = weights[stem][:, :3]
+        parser.load_state_dict(_seeing_only(parser, weights) if forget_clicks else weights)
     except SafetensorError as error:
         raise TrainingError(f"{path} is not a safetensors file: {error}") from error
-    except RuntimeError as error:
+    except (RuntimeError, KeyError) as error:
         raise TrainingError(f"{path} does not fit this network: {error}") from error
+
+
+def _seeing_only(parser: HumanParser, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The parser's own weights, with those that look at the image taken from others.
+
+    Wherever image and clicks meet, the image's channels come first.
+    """
+    blind = replace(parser.config, early_fusion=False, late_fusion=False, previous=False, prototypes=False)
+    own = parser.state_dict()
+    for name, shape in {k: v.shape for k, v in HumanParser(blind).state_dict().items()}.items():
+        corner = tuple(slice(n) for n in shape)
+        own[name][corner] = weights[name][corner]
+    return own
 
 
 def _groups(parser: HumanParser, config: TrainConfig) -> list[dict[str, Any]]:

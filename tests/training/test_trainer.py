@@ -178,6 +178,24 @@ def test_weights_to_start_from(tmp_path: Path) -> None:
         load_start(HumanParser(replace(PARSER, width=48)), tmp_path / "parser.safetensors")
 
 
+@pytest.mark.parametrize("early_fusion", [True, False])
+def test_a_start_that_forgets_clicks_sees_the_same(tmp_path: Path, early_fusion: bool) -> None:
+    torch.manual_seed(1)
+    known = HumanParser(replace(PARSER, early_fusion=False)).eval()
+    save_file({k: v.contiguous() for k, v in known.state_dict().items()}, tmp_path / "parser.safetensors")
+    parser = HumanParser(replace(PARSER, early_fusion=early_fusion, late_fusion=False, previous=False)).eval()
+    fresh = {k: v.clone() for k, v in parser.state_dict().items()}
+    load_start(parser, tmp_path / "parser.safetensors", forget_clicks=True)
+    loaded, wanted = parser.state_dict(), known.state_dict()
+    assert torch.equal(loaded["backbone.stem.weight"][:, :3], wanted["backbone.stem.weight"])
+    assert torch.equal(loaded["backbone.stem.weight"][:, 3:], fresh["backbone.stem.weight"][:, 3:])
+    at4 = "decoder.at4.0.0.weight"  # the image's channels, without the 48 of the clicks behind them
+    assert torch.equal(loaded[at4], wanted[at4][:, :-48])
+    similar = "decoder.similar.0.0.weight"
+    assert torch.equal(loaded[similar][:, :32], wanted[similar][:, :32])
+    assert torch.equal(loaded[similar][:, 32:], fresh[similar][:, 32:])
+
+
 def test_batches_are_a_function_of_seed_and_step() -> None:
     def batches(seed: int) -> Batches:
         return Batches(Drawn(), PARSER, SamplingConfig(), size=2, seed=seed, area=lambda step: 48 * 32)
