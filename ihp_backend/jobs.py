@@ -25,6 +25,7 @@ from huey.serializer import Serializer
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
+from redis import ConnectionPool
 
 from ihp_backend.files import LockedError
 from ihp_backend.logs import fields
@@ -40,6 +41,7 @@ _LOOK_EVERY_S = 2.0
 _REPORT_EVERY_S = 1.0
 _LOG_EVERY_S = 15.0
 _GRACE_S = 10.0
+_REDIS_S = 5.0
 Report = Callable[[str, float], None]
 
 
@@ -140,6 +142,8 @@ class TrainingQueue:
                 TemporaryError if another try may go well.
         """
         self._work = work
+        # Of a queue that is down, huey would tell twice a second, at length.
+        logging.getLogger("huey").setLevel(logging.CRITICAL)
         _ = self._task  # the consumer must know it
         consumer = _Consumer(
             self._huey, self._stopping.set, initial_delay=0.5, max_delay=1.0, backoff=1.0, shutdown_timeout=_GRACE_S
@@ -148,11 +152,17 @@ class TrainingQueue:
         consumer.run()
 
     def _look_after(self) -> None:
+        before = ""
         while not self._stopping.wait(_LOOK_EVERY_S):
             try:
+                self._carried()
                 self.put_back_lost()
+                trouble = ""
             except Exception as error:
-                logger.error("open trainings cannot be looked after: %s", error)
+                trouble = str(error) or type(error).__name__
+            if trouble != before:  # once, not every time
+                logger.log(logging.ERROR if trouble else logging.INFO, "the queue: %s", trouble or "in order again")
+            before = trouble
 
     def _run(self, project: str, work: Callable[[str, Report], Result]) -> Record:
         record = self.records.read(project)
@@ -235,7 +245,8 @@ class TrainingQueue:
     def _huey(self) -> Huey:
         options = {"results": False, "serializer": _JsonSerializer()}
         if url := self._settings.queue_url:
-            huey = RedisHuey("ihp", url=url, **options)
+            pool = ConnectionPool.from_url(url, socket_connect_timeout=_REDIS_S, socket_timeout=_REDIS_S)
+            huey = RedisHuey("ihp", connection_pool=pool, **options)
         else:
             self.records.folder.mkdir(parents=True, exist_ok=True)
             huey = SqliteHuey("ihp", filename=str(self.records.folder / "queue.sqlite"), **options)

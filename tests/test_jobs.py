@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
+from fakeredis import TcpFakeServer
 from prometheus_client import CollectorRegistry, generate_latest
 from test_model_pool import eventually
 
@@ -186,6 +188,23 @@ def test_a_queue_that_is_down_loses_nothing(
     up = queue_of(tmp_path)
     up.put_back_lost()
     assert carried(up) == 1
+
+
+def test_redis_carries_the_jobs_where_the_settings_say_so(tmp_path: Path) -> None:
+    server = TcpFakeServer(("127.0.0.1", 0), server_type="redis")
+    Thread(target=server.serve_forever, daemon=True).start()
+    url = f"redis://127.0.0.1:{server.server_address[1]}/0"
+    try:
+        asking, training = (queue_of(tmp_path, lambda *_: DONE, IHP_QUEUE_URL=url) for _ in range(2))
+        asking.ask(P, "a test")
+        assert carried(training) == 1
+        _ = training._task
+        training._huey.execute(training._huey.dequeue())
+        assert asking.records.read(P).state == "promoted"
+        assert not (tmp_path / "trainings" / "queue.sqlite").exists()
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_what_the_queue_carries_is_json(tmp_path: Path) -> None:

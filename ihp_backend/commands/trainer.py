@@ -31,7 +31,6 @@ def trainer(parent: int | None) -> None:
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     logs.configure(settings.log_level)
-    logging.getLogger("huey").setLevel(logging.WARNING)
     from ihp_backend.project_training import ProjectTraining
     from ihp_backend.runtime import Runtime
 
