@@ -74,6 +74,7 @@ class TrainingQueue:
         self._settings = settings
         self.records = TrainingRecords(settings.data_dir / "trainings")
         self._work: Callable[[str, Report], Result] | None = None
+        self._after: Callable[[str], object] | None = None
         self._stopping = Event()
 
     def ask(self, project: str, reason: str) -> str:
@@ -129,19 +130,23 @@ class TrainingQueue:
             raise RuntimeError("this process does not train; `ihp trainer` does")
         try:
             with self.records.training(project):
-                return self._run(project, self._work)
+                record = self._run(project, self._work)
         except LockedError:
             logger.info("another trainer has the project", extra=fields(project=project))
-        return self.records.read(project)
+            return self.records.read(project)
+        if self._after and record.state in OUTCOMES:
+            self._after(project)
+        return record
 
-    def serve(self, work: Callable[[str, Report], Result]) -> None:
+    def serve(self, work: Callable[[str, Report], Result], after: Callable[[str], object] | None = None) -> None:
         """Does trainings, one at a time, until SIGTERM or SIGINT.
 
         Args:
             work: Trains a project, given its name and a function to report stage and share to. It raises
                 TemporaryError if another try may go well.
+            after: Is called with the project when a training has ended.
         """
-        self._work = work
+        self._work, self._after = work, after
         # Of a queue that is down, huey would tell twice a second, at length.
         logging.getLogger("huey").setLevel(logging.CRITICAL)
         _ = self._task  # the consumer must know it

@@ -40,7 +40,7 @@ def trainer(parent: int | None) -> None:
         Thread(target=_follow, args=(parent,), name="parent", daemon=True).start()
     runtime = Runtime(settings)
     logging.getLogger(__name__).info("the trainer waits for work", extra=logs.fields(data_dir=settings.data_dir))
-    runtime.trainings.serve(ProjectTraining(runtime))
+    runtime.trainings.serve(ProjectTraining(runtime), after=runtime.triggers.ask_if_due)
     logging.shutdown()
     os._exit(0)  # a training that did not end in time would hold the exit up
 
