@@ -25,11 +25,11 @@ from ihp_backend.jobs import (
     Report,
     Result,
     TemporaryError,
-    TrainingCounts,
     TrainingError,
     TrainingQueue,
 )
 from ihp_backend.settings import Settings
+from ihp_backend.training_records import TrainingCounts
 
 P, Q = "1.1795392500", "2.1795394116"
 DONE = Result("promoted", "fewer clicks", "lip-2+p1.001")
@@ -48,7 +48,7 @@ def carried(queue: TrainingQueue) -> int:
 def counted(queue: TrainingQueue) -> str:
     """What Prometheus reads."""
     registry = CollectorRegistry()
-    registry.register(TrainingCounts(queue))
+    registry.register(TrainingCounts(queue.records))
     return generate_latest(registry).decode()
 
 
@@ -236,6 +236,7 @@ from pathlib import Path
 from ihp_backend import logs
 from ihp_backend.jobs import Result, TrainingQueue
 from ihp_backend.settings import Settings
+from ihp_backend.training_records import TrainingCounts
 
 def work(project, report):
     (folder / f"began-{project}").touch()
@@ -246,14 +247,15 @@ def work(project, report):
 
 folder = Path(sys.argv[1])
 logs.configure("INFO")
-TrainingQueue(Settings(data_dir=folder)).serve(work)
+while TrainingQueue(Settings(data_dir=folder)).serve(work):
+    pass
 """
 
 
 @contextmanager
-def trainer(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def trainer(folder: Path, code: str = TRAINER) -> Iterator[subprocess.Popen[bytes]]:
     with (folder / "log").open("ab") as log:
-        process = subprocess.Popen([sys.executable, "-c", TRAINER, str(folder)], stderr=log)
+        process = subprocess.Popen([sys.executable, "-c", code, str(folder)], stderr=log)
     try:
         yield process
     finally:
@@ -274,6 +276,19 @@ def test_a_trainer_takes_jobs_and_stops_in_the_middle_when_told(tmp_path: Path) 
         assert process.wait(5) == 0
     record = queue.records.read(P)
     assert (record.state, record.attempts, record.outcomes["promoted"]) == ("queued", 0, 1)
+
+
+def test_a_trainer_that_does_not_get_to_its_next_report_stops_all_the_same(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path)
+    queue.ask(P, "a test")
+    deaf = TRAINER.replace('report("learns", 0.5)', 'report("learns", 0.5); time.sleep(60)')
+    (tmp_path / "slow").touch()
+    with trainer(tmp_path, deaf + "import os; os._exit(0)\n") as process:
+        eventually(lambda: queue.records.read(P).stage == "learns", 20)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    record = queue.records.read(P)
+    assert (record.state, record.attempts) == ("queued", 0)
 
 
 def test_a_trainer_that_is_killed_in_the_middle_loses_nothing(tmp_path: Path) -> None:

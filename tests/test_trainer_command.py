@@ -50,6 +50,10 @@ def children(parent: int) -> list[int]:
     return found
 
 
+def resident_mb(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
 def training(url: str) -> dict[str, Any]:
     found: dict[str, Any] = requests.get(f"{url}/trainings", timeout=10).json().get(PROJECT, {"state": "never"})
     return found
@@ -85,7 +89,12 @@ def test_a_training_from_the_button_to_the_metrics(
         assert f'ihp_trainings_total{{outcome="{found["state"]}",project="{PROJECT}"}} 1.0' in text
         answers = {"promoted": "tiny-1+p1.001", "rejected": "tiny-1"}
         eventually(lambda: click(url) == answers[found["state"]])
+        eventually(lambda: bool(children(process.pid)))
         (trainer,) = children(process.pid)
+        memory = resident_mb(trainer)
+        start_training(url)
+        eventually(lambda: training(url)["version"] == "tiny-1+p1.002" and training(url)["state"] != "running", 60)
+        eventually(lambda: children(process.pid) == [trainer] and resident_mb(trainer) <= memory + 20, 20)
         assert os.getpriority(os.PRIO_PROCESS, trainer) >= 10
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
