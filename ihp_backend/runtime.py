@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ihp_backend.jobs import TrainingCounts, TrainingQueue
+from ihp_backend.jobs import TrainingQueue
 from ihp_backend.label_studio.click_memory import ClickMemory
 from ihp_backend.label_studio.client import LabelStudioError
 from ihp_backend.label_studio.connections import Connection, Connections
@@ -25,6 +25,7 @@ from ihp_backend.network.weights_folder import version_of
 from ihp_backend.registry import Registry
 from ihp_backend.settings import Settings
 from ihp_backend.telemetry import Metrics
+from ihp_backend.training_records import TrainingCounts
 from ihp_backend.triggers import Triggers
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Runtime:
             self.registry, load_version or self._load_ready, settings.models_in_memory, self.metrics
         )
         self.trainings = TrainingQueue(settings)
-        self.metrics.add(TrainingCounts(self.trainings))
+        self.metrics.add(TrainingCounts(self.trainings.records))
         self.triggers = Triggers(settings, self.trainings)
         self._load_predictor = load_predictor or (lambda: self._load_ready(settings.weights))
         self._read_version = read_version or (lambda: version_of(settings.weights))
