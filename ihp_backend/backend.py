@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from time import time
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from ihp_backend.label_studio.client import LabelStudioError
 from ihp_backend.label_studio.connections import Connection
 from ihp_backend.label_studio.images import ImageError
 from ihp_backend.label_studio.label_config import LabelConfig, LabelConfigError
+from ihp_backend.label_studio.made_by import with_new
 from ihp_backend.label_studio.regions import (
     RequestError,
     brush_region,
@@ -174,10 +176,10 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
                 answers = scene.answers(label, prediction.masks, corrected, may_overlap=config.overlap == "yes")
                 for answer in answers:
                     score = prediction.scores.get(answer.label, scores[-1])
-                    regions.append(brush_region(answer.mask, answer.label, score, config, answer.id))
                     own = [c for c in (*scene.other_clicks, *scene.clicks) if c.part == answer.label]
-                    self._runtime.clicks.remember(answer.id, answer.mask, own, answer.clicks)
-                    self._runtime.workbench.remember(key_of_task, draft, answer, keypoints)
+                    kept = replace(answer, clicks=with_new(answer.clicks, own, round(1000 * time())))
+                    regions.append(brush_region(kept.mask, kept.label, score, config, kept.id, kept.clicks))
+                    self._runtime.workbench.remember(key_of_task, draft, kept, keypoints)
         return {"result": regions, "score": float(np.mean(scores)), "model_version": predictor.version}
 
     def _scene(
@@ -192,19 +194,11 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         drawn = working_results(task, {str(result.get("id")) for result in clicked})
         others = _other_clicks(drawn, config, *shape, {click.part for click in clicks})
         keypoints = {str(result.get("id")) for result in (*clicked, *drawn) if result.get("type") == "keypointlabels"}
-        masks = [
-            replace(mask, clicks=self._runtime.clicks.behind(mask.id, mask.mask))
-            for mask in read_masks(drawn, config, *shape)
-        ]
+        masks = read_masks(drawn, config, *shape)
         if not task.get("drafts") and any(c.is_positive and m.mask[c.pixel(*shape)] for c in clicks for m in masks):
             # Label Studio takes no plain click inside a mask: this annotation is another one, not the open one.
             masks = []
-        recent = {
-            label: replace(mask, clicks=self._runtime.clicks.behind(mask.id, mask.mask))
-            for label, mask in self._runtime.workbench.recent(
-                self._task_key(task), draft_state(task), keypoints, shape
-            ).items()
-        }
+        recent = self._runtime.workbench.recent(self._task_key(task), draft_state(task), keypoints, shape)
         return Scene.of(clicks, others, masks, recent)
 
     def _task_key(self, task: Mapping[str, Any]) -> str:

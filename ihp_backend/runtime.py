@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ihp_backend.jobs import TrainingCounts, TrainingQueue
-from ihp_backend.label_studio.click_memory import ClickMemory
 from ihp_backend.label_studio.client import LabelStudioError
 from ihp_backend.label_studio.connections import Connection, Connections
 from ihp_backend.label_studio.images import ImageError, ImageLoader
@@ -58,7 +57,6 @@ class Runtime:
         self.images = ImageLoader(settings)
         self.connections = Connections(settings.data_dir / "connections")
         self.workbench = Workbench()
-        self.clicks = ClickMemory()
         self.computing = BoundedSemaphore(settings.threads or max(1, (os.cpu_count() or 1) // 4))
         self.metrics = Metrics()
         self.registry = Registry(settings.data_dir / "versions")
