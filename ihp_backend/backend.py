@@ -101,7 +101,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         """
         config = self._require_config()
         clicked = None if context is None else _results_of(context)
-        return [self._predict_one(_checked(task), config, clicked) for task in tasks]
+        return [self._predict_once(_checked(task), config, clicked) for task in tasks]
 
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Takes an event in, in the calling style of 1.0.9 or 2.x, and answers at once: a trainer does the work.
@@ -121,6 +121,17 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         if self._config is None:
             raise LabelConfigError("no label config came with the project; expected its XML as `label_config`")
         return self._config
+
+    def _predict_once(
+        self, task: Mapping[str, Any], config: LabelConfig, clicked: Sequence[dict[str, Any]] | None
+    ) -> dict[str, Any]:
+        """Answers a request and its double, which Label Studio sends at the same time, with one computation."""
+        if task.get("id") is None:
+            return self._predict_one(task, config, clicked)
+        asked = None if clicked is None else [(r.get("id"), r.get("is_positive"), r.get("value")) for r in clicked]
+        state = (draft_state(task), [(a.get("id"), a.get("updated_at")) for a in task.get("annotations") or ()])
+        key = repr((self._project, task["id"], task["data"], config, asked, state))
+        return self._runtime.answers.get(key, lambda: self._predict_one(task, config, clicked))
 
     def _predict_one(
         self, task: Mapping[str, Any], config: LabelConfig, clicked: Sequence[dict[str, Any]] | None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ihp_backend.inference.image_cache import LoadingCache
 from ihp_backend.jobs import TrainingCounts, TrainingQueue
 from ihp_backend.label_studio.client import LabelStudioError
 from ihp_backend.label_studio.connections import Connection, Connections
@@ -57,6 +58,7 @@ class Runtime:
         self.images = ImageLoader(settings)
         self.connections = Connections(settings.data_dir / "connections")
         self.workbench = Workbench()
+        self.answers: LoadingCache[str, dict[str, Any]] = LoadingCache(0, lambda answer: 1)
         self.computing = BoundedSemaphore(settings.threads or max(1, (os.cpu_count() or 1) // 4))
         self.metrics = Metrics()
         self.registry = Registry(settings.data_dir / "versions")
