@@ -44,7 +44,9 @@ def tidy(logits: NDArray[np.float32], points: Sequence[Point], *, one_person: bo
             logits, gone, winner, clicked, np.unique(winner) if suspects is None else suspects, one_person=one_person
         )
         now = logits.argmax(0)
-        suspects = np.unique(now[now != winner])  # who takes over may have an island there
+        suspects = np.intersect1d(
+            now[now != winner], list(clicked)
+        )  # a clicked part that took over has an island there
         if not suspects.size:
             break
     return logits
