@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ihp_backend.inference.image_cache import LoadingCache
 from ihp_backend.jobs import TrainingQueue
-from ihp_backend.label_studio.click_memory import ClickMemory
 from ihp_backend.label_studio.client import LabelStudioError
 from ihp_backend.label_studio.connections import Connection, Connections
 from ihp_backend.label_studio.images import ImageError, ImageLoader
@@ -59,7 +59,7 @@ class Runtime:
         self.images = ImageLoader(settings)
         self.connections = Connections(settings.data_dir / "connections")
         self.workbench = Workbench()
-        self.clicks = ClickMemory()
+        self.answers: LoadingCache[str, dict[str, Any]] = LoadingCache(0, lambda answer: 1)
         self.computing = BoundedSemaphore(settings.threads or max(1, (os.cpu_count() or 1) // 4))
         self.metrics = Metrics()
         self.registry = Registry(settings.data_dir / "versions")
