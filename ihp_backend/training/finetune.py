@@ -157,7 +157,7 @@ def finetune(
     before = measure(load_parser(start)[0], "measure before")
     tuned = _train(parser, Samples(photos + rehearsal, schema), out, config, str(teacher.device), report)
     most_loss = config.most_loss if base_data is not None else 3 * config.most_loss  # an opinion is no truth
-    for share in (1.0, 0.5):
+    for share in (1.0, 0.5, 0.25):
         candidate = _between(parser, tuned, share)
         after = measure(candidate, "measure after")
         is_better, reason = _judge(before, after, len(tests), config.least_gain, most_loss)
