@@ -6,7 +6,7 @@ import logging
 import subprocess
 from collections.abc import Sequence
 from threading import Event, Thread
-from time import monotonic
+from time import monotonic, sleep
 
 from ihp_backend.logs import fields
 
@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 _LIVED_S = 60.0
 _GRACE_S = 15.0
+_LOOK_EVERY_S = 0.2
 
 
 class Supervisor:
@@ -64,9 +65,12 @@ class Supervisor:
             else:
                 if self._stopping.is_set():  # asked to stop while it started
                     child.terminate()
-                status = child.wait()
+                # Not wait(): gunicorn waits for any child, too, and who comes second may then sleep for good.
+                while child.poll() is None:
+                    sleep(_LOOK_EVERY_S)
                 if self._stopping.is_set():
                     return
-                logger.error("the %s died and is started again", self._name, extra=fields(status=status))
+                # The status is 0 where gunicorn has taken it.
+                logger.error("the %s died and is started again", self._name, extra=fields(status=child.returncode))
             pause = _FIRST_PAUSE_S if monotonic() - began > _LIVED_S else min(2 * pause, _LONGEST_PAUSE_S)
             self._stopping.wait(pause)
