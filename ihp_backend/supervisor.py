@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-import subprocess
+import os
+import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from threading import Event, Thread
-from time import monotonic
+from time import monotonic, sleep
 
 from ihp_backend.logs import fields
 
@@ -15,6 +17,7 @@ logger = logging.getLogger(__name__)
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 _LIVED_S = 60.0
 _GRACE_S = 15.0
+_LOOK_EVERY_S = 0.2
 
 
 class Supervisor:
@@ -29,14 +32,13 @@ class Supervisor:
         self._name = name
         self._command = list(command)
         self._stopping = Event()
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: int | None = None
         self._thread = Thread(target=self._run, name=f"{name} supervisor", daemon=True)
 
     @property
     def pid(self) -> int | None:
         """Process id of the child; ``None`` when none runs."""
-        child = self._child
-        return child.pid if child is not None and child.poll() is None else None
+        return self._child
 
     def start(self) -> None:
         """Starts the command, on a thread that keeps it running."""
@@ -45,28 +47,51 @@ class Supervisor:
     def stop(self) -> None:
         """Ends the child: by SIGTERM, after a while by SIGKILL."""
         self._stopping.set()
-        child = self._child
-        if child is not None and child.poll() is None:
-            child.terminate()
-        self._thread.join(_GRACE_S)
-        if child is not None and child.poll() is None:
-            child.kill()
-            child.wait()
+        self._thread.join()
 
     def _run(self) -> None:
         pause = _FIRST_PAUSE_S
         while not self._stopping.is_set():
             began = monotonic()
             try:
-                self._child = child = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, start_new_session=True)
+                self._child = child = _spawned(self._command)
             except OSError as error:
                 logger.error("the %s cannot be started: %s", self._name, error)
             else:
-                if self._stopping.is_set():  # asked to stop while it started
-                    child.terminate()
-                status = child.wait()
+                while _is_alive(child) and not self._stopping.wait(_LOOK_EVERY_S):
+                    pass
                 if self._stopping.is_set():
+                    _end(child)
+                    self._child = None
                     return
-                logger.error("the %s died and is started again", self._name, extra=fields(status=status))
+                self._child = None
+                logger.error("the %s died and is started again", self._name, extra=fields(pid=child))
             pause = _FIRST_PAUSE_S if monotonic() - began > _LIVED_S else min(2 * pause, _LONGEST_PAUSE_S)
             self._stopping.wait(pause)
+
+
+def _spawned(command: Sequence[str]) -> int:
+    """Starts a command in a session of its own, and returns its process id.
+
+    Not by ``subprocess``: that waits for a pipe to close, which a worker that gunicorn forks meanwhile keeps open.
+    """
+    nothing = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
+    return os.posix_spawn(command[0], list(command), os.environ, file_actions=nothing, setsid=True)
+
+
+def _is_alive(child: int) -> bool:
+    """Looks, and never waits: gunicorn waits for any child, too, and who comes second could sleep for good."""
+    try:
+        return os.waitpid(child, os.WNOHANG) == (0, 0)
+    except ChildProcessError:
+        return False
+
+
+def _end(child: int) -> None:
+    until = monotonic() + _GRACE_S
+    with suppress(ProcessLookupError):
+        os.kill(child, signal.SIGTERM)
+        while _is_alive(child):
+            if monotonic() > until:
+                os.kill(child, signal.SIGKILL)
+            sleep(0.05)
