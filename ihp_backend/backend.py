@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from time import time
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from ihp_backend.label_studio.client import LabelStudioError
 from ihp_backend.label_studio.connections import Connection
 from ihp_backend.label_studio.images import ImageError
 from ihp_backend.label_studio.label_config import LabelConfig, LabelConfigError
+from ihp_backend.label_studio.made_by import with_new
 from ihp_backend.label_studio.regions import (
     RequestError,
     brush_region,
@@ -99,7 +101,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         """
         config = self._require_config()
         clicked = None if context is None else _results_of(context)
-        return [self._predict_one(_checked(task), config, clicked) for task in tasks]
+        return [self._predict_once(_checked(task), config, clicked) for task in tasks]
 
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Takes an event in, in the calling style of 1.0.9 or 2.x, and answers at once: a trainer does the work.
@@ -119,6 +121,17 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         if self._config is None:
             raise LabelConfigError("no label config came with the project; expected its XML as `label_config`")
         return self._config
+
+    def _predict_once(
+        self, task: Mapping[str, Any], config: LabelConfig, clicked: Sequence[dict[str, Any]] | None
+    ) -> dict[str, Any]:
+        """Answers a request and its double, which Label Studio sends at the same time, with one computation."""
+        if task.get("id") is None:
+            return self._predict_one(task, config, clicked)
+        asked = None if clicked is None else [(r.get("id"), r.get("is_positive"), r.get("value")) for r in clicked]
+        state = (draft_state(task), [(a.get("id"), a.get("updated_at")) for a in task.get("annotations") or ()])
+        key = repr((self._project, task["id"], task["data"], config, asked, state))
+        return self._runtime.answers.get(key, lambda: self._predict_one(task, config, clicked))
 
     def _predict_one(
         self, task: Mapping[str, Any], config: LabelConfig, clicked: Sequence[dict[str, Any]] | None
@@ -174,10 +187,10 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
                 answers = scene.answers(label, prediction.masks, corrected, may_overlap=config.overlap == "yes")
                 for answer in answers:
                     score = prediction.scores.get(answer.label, scores[-1])
-                    regions.append(brush_region(answer.mask, answer.label, score, config, answer.id))
                     own = [c for c in (*scene.other_clicks, *scene.clicks) if c.part == answer.label]
-                    self._runtime.clicks.remember(answer.id, answer.mask, own, answer.clicks)
-                    self._runtime.workbench.remember(key_of_task, draft, answer, keypoints)
+                    kept = replace(answer, clicks=with_new(answer.clicks, own, round(1000 * time())))
+                    regions.append(brush_region(kept.mask, kept.label, score, config, kept.id, kept.clicks))
+                    self._runtime.workbench.remember(key_of_task, draft, kept, keypoints)
         return {"result": regions, "score": float(np.mean(scores)), "model_version": predictor.version}
 
     def _scene(
@@ -192,19 +205,11 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         drawn = working_results(task, {str(result.get("id")) for result in clicked})
         others = _other_clicks(drawn, config, *shape, {click.part for click in clicks})
         keypoints = {str(result.get("id")) for result in (*clicked, *drawn) if result.get("type") == "keypointlabels"}
-        masks = [
-            replace(mask, clicks=self._runtime.clicks.behind(mask.id, mask.mask))
-            for mask in read_masks(drawn, config, *shape)
-        ]
+        masks = read_masks(drawn, config, *shape)
         if not task.get("drafts") and any(c.is_positive and m.mask[c.pixel(*shape)] for c in clicks for m in masks):
             # Label Studio takes no plain click inside a mask: this annotation is another one, not the open one.
             masks = []
-        recent = {
-            label: replace(mask, clicks=self._runtime.clicks.behind(mask.id, mask.mask))
-            for label, mask in self._runtime.workbench.recent(
-                self._task_key(task), draft_state(task), keypoints, shape
-            ).items()
-        }
+        recent = self._runtime.workbench.recent(self._task_key(task), draft_state(task), keypoints, shape)
         return Scene.of(clicks, others, masks, recent)
 
     def _task_key(self, task: Mapping[str, Any]) -> str:

@@ -7,10 +7,9 @@ name, and only a project whose record says so is trained.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -18,15 +17,10 @@ from threading import Event, Thread
 from time import monotonic
 from typing import Any
 
-from huey import Huey, RedisHuey, SqliteHuey
-from huey.consumer import Consumer
-from huey.registry import Message
-from huey.serializer import Serializer
-from prometheus_client import Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.registry import Collector
+from huey import Huey
 
 from ihp_backend.files import LockedError
+from ihp_backend.job_transport import OrderlyConsumer, open_queue
 from ihp_backend.logs import fields
 from ihp_backend.settings import Settings
 from ihp_backend.training_records import BUSY, OUTCOMES, Record, TrainingRecords, now
@@ -39,7 +33,7 @@ _LOST_AFTER_S = 20.0
 _LOOK_EVERY_S = 2.0
 _REPORT_EVERY_S = 1.0
 _LOG_EVERY_S = 15.0
-_GRACE_S = 10.0
+_GRACE_S = 3.0
 Report = Callable[[str, float], None]
 
 
@@ -72,7 +66,10 @@ class TrainingQueue:
         self._settings = settings
         self.records = TrainingRecords(settings.data_dir / "trainings")
         self._work: Callable[[str, Report], Result] | None = None
+        self._after: Callable[[str], object] | None = None
         self._stopping = Event()
+        self._enough = Event()
+        self._current: str | None = None
 
     def ask(self, project: str, reason: str) -> str:
         """Asks for a training, and answers at once: ``queued``, ``already queued`` or ``already running``.
@@ -127,32 +124,57 @@ class TrainingQueue:
             raise RuntimeError("this process does not train; `ihp trainer` does")
         try:
             with self.records.training(project):
-                return self._run(project, self._work)
+                self._current = project
+                record = self._run(project, self._work)
+                self._current = None
         except LockedError:
             logger.info("another trainer has the project", extra=fields(project=project))
-        return self.records.read(project)
+            return self.records.read(project)
+        except OSError as error:
+            logger.error("what came of the training of %s cannot be written down: %s", project, error)
+            return self.records.read(project)
+        if record.state in OUTCOMES:
+            if self._after:
+                self._after(project)
+            self._enough.set()
+        return record
 
-    def serve(self, work: Callable[[str, Report], Result]) -> None:
-        """Does trainings, one at a time, until SIGTERM or SIGINT.
+    def serve(self, work: Callable[[str, Report], Result], after: Callable[[str], object] | None = None) -> bool:
+        """Does trainings until one has ended, or until SIGTERM or SIGINT.
 
         Args:
             work: Trains a project, given its name and a function to report stage and share to. It raises
                 TemporaryError if another try may go well.
+            after: Is called with the project when a training has ended.
+
+        Returns:
+            Whether a training has ended: the next one is best done by a new process, for the memory that the last one
+            took is not given back.
         """
-        self._work = work
+        self._work, self._after = work, after
+        # Of a queue that is down, huey would tell twice a second, at length.
+        logging.getLogger("huey").setLevel(logging.CRITICAL)
         _ = self._task  # the consumer must know it
-        consumer = _Consumer(
-            self._huey, self._stopping.set, initial_delay=0.5, max_delay=1.0, backoff=1.0, shutdown_timeout=_GRACE_S
-        )
+        consumer = OrderlyConsumer(self._huey, self._stopping.set, grace_s=_GRACE_S)
+        self._enough = consumer.stop_flag
         Thread(target=self._look_after, name="lost trainings", daemon=True).start()
         consumer.run()
+        if self._stopping.is_set() and (project := self._current):
+            self.records.change(project, _given_back)
+        return not self._stopping.is_set()
 
     def _look_after(self) -> None:
+        before = ""
         while not self._stopping.wait(_LOOK_EVERY_S):
             try:
+                self._carried()
                 self.put_back_lost()
+                trouble = ""
             except Exception as error:
-                logger.error("open trainings cannot be looked after: %s", error)
+                trouble = str(error) or type(error).__name__
+            if trouble != before:  # once, not every time
+                logger.log(logging.ERROR if trouble else logging.INFO, "the queue: %s", trouble or "in order again")
+            before = trouble
 
     def _run(self, project: str, work: Callable[[str, Report], Result]) -> Record:
         record = self.records.read(project)
@@ -172,7 +194,7 @@ class TrainingQueue:
             outcome, reason, version, left_out = result.outcome, result.reason, result.version, result.left_out
         except InterruptedTraining:
             logger.info("training interrupted; it begins anew with the next trainer", extra=fields(project=project))
-            return self.records.change(project, lambda r: replace(r, state="queued", attempts=attempt - 1))
+            return self.records.change(project, _given_back)
         except (TemporaryError, OSError) as error:
             if attempt < ATTEMPTS:
                 delay = _FIRST_RETRY_S * 4 ** (attempt - 1)
@@ -233,64 +255,7 @@ class TrainingQueue:
 
     @cached_property
     def _huey(self) -> Huey:
-        options = {"results": False, "serializer": _JsonSerializer()}
-        if url := self._settings.queue_url:
-            huey = RedisHuey("ihp", url=url, **options)
-        else:
-            self.records.folder.mkdir(parents=True, exist_ok=True)
-            huey = SqliteHuey("ihp", filename=str(self.records.folder / "queue.sqlite"), **options)
-        return huey
-
-
-class TrainingCounts(Collector):
-    """What /metrics tells of trainings, read from the records at each look: the trainer is another process."""
-
-    def __init__(self, queue: TrainingQueue) -> None:
-        self._queue = queue
-
-    def collect(self) -> Iterator[Metric]:
-        """Yields trainings by outcome and their time, what runs, and what waits."""
-        records = {project: self._queue.records.read(project) for project in self._queue.records.projects()}
-        ended = CounterMetricFamily("ihp_trainings", "Trainings that ended", labels=("project", "outcome"))
-        seconds = CounterMetricFamily("ihp_training_seconds", "Time that trainings took", labels=("project",))
-        running = GaugeMetricFamily("ihp_training_running", "1 while a trainer has the project", labels=("project",))
-        share = GaugeMetricFamily("ihp_training_share", "Share of the stage that is done", labels=("project", "stage"))
-        for project, record in records.items():
-            for outcome in OUTCOMES:
-                ended.add_metric((project, outcome), record.outcomes.get(outcome, 0))
-            seconds.add_metric((project,), record.total_seconds)
-            is_running = record.state == "running" and self._queue.records.is_training(project)
-            running.add_metric((project,), int(is_running))
-            if is_running:
-                share.add_metric((project, record.stage), record.share)
-        waiting = sum(record.state in ("queued", "waiting") for record in records.values())
-        length = GaugeMetricFamily("ihp_training_queue", "Projects that wait for a trainer", value=waiting)
-        yield from (ended, seconds, running, share, length)
-
-
-class _Consumer(Consumer):  # type: ignore[misc]  # huey is untyped
-    """Stops in order at SIGTERM, too: a training ends at its next report, and is begun anew later."""
-
-    def __init__(self, huey: Huey, on_stop: Callable[[], None], **options: Any) -> None:
-        super().__init__(huey, workers=1, periodic=False, **options)
-        self._on_stop = on_stop
-
-    def stop(self, graceful: bool = False) -> None:
-        """Ends the work, and waits for it."""
-        self._on_stop()
-        super().stop(graceful=True)
-
-
-class _JsonSerializer(Serializer):  # type: ignore[misc]  # huey is untyped
-    """Messages as JSON: huey's own are pickles, which run what whoever reaches the queue puts in."""
-
-    def _serialize(self, data: Any) -> bytes:
-        values = data._asdict() if isinstance(data, Message) else {"value": data}
-        return json.dumps(values, default=datetime.isoformat).encode()
-
-    def _deserialize(self, data: bytes) -> Any:
-        values = json.loads(data)
-        return values["value"] if "value" in values else Message(**values)
+        return open_queue(self._settings.queue_url, self.records.folder)
 
 
 def _ended(record: Record, outcome: str, reason: str, seconds: float) -> Record:
@@ -307,6 +272,13 @@ def _ended(record: Record, outcome: str, reason: str, seconds: float) -> Record:
         seconds=seconds,
         total_seconds=record.total_seconds + seconds,
     )
+
+
+def _given_back(record: Record) -> Record:
+    """What becomes of a training whose trainer is told to stop: this attempt does not count."""
+    if record.state != "running":
+        return record
+    return replace(record, state="queued", attempts=record.attempts - 1, stage="", share=0.0)
 
 
 def _after_a_death(record: Record) -> Record:

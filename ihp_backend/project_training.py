@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from ihp_backend.data.sample import DataError
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 _TASKS_A_PAGE = 50
 _REASONS_KEPT = 50
+_PAUSE_S = 0.5
 
 
 class ProjectTraining:
@@ -134,7 +136,7 @@ class ProjectTraining:
 
         def fetch(url: str) -> bytes:
             def load() -> bytes:
-                return self._runtime.images.fetch(url, hostname=connection.hostname, token=connection.token)
+                return self._fetched(url, connection, client)
 
             return load() if url[:5].lower() == "data:" else self._store.get(f"{project} {connection} {url}", load)
 
@@ -146,6 +148,21 @@ class ProjectTraining:
                 yield task
 
         return config, read_tasks(tasks(), config, fetch, self._runtime.settings.max_image_pixels), fetch
+
+    def _fetched(self, url: str, connection: Connection, client: Client) -> bytes:
+        """Downloads a photo, if need be twice.
+
+        Label Studio answers 500 for an upload that is gone, so a status does not tell whether it is down: it is asked.
+        """
+        for is_last in (False, True):
+            try:
+                return self._runtime.images.fetch(url, hostname=connection.hostname, token=connection.token)
+            except ImageError as error:
+                client.whoami()
+                if is_last or not error.is_temporary:
+                    raise
+                sleep(_PAUSE_S)
+        raise AssertionError("unreachable")
 
     def _connection(self, project: str) -> Connection:
         connection = self._runtime.connection(project)

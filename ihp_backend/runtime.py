@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ihp_backend.jobs import TrainingCounts, TrainingQueue
-from ihp_backend.label_studio.click_memory import ClickMemory
+from ihp_backend.inference.image_cache import LoadingCache
+from ihp_backend.jobs import TrainingQueue
 from ihp_backend.label_studio.client import LabelStudioError
 from ihp_backend.label_studio.connections import Connection, Connections
 from ihp_backend.label_studio.images import ImageError, ImageLoader
@@ -25,6 +25,7 @@ from ihp_backend.network.weights_folder import version_of
 from ihp_backend.registry import Registry
 from ihp_backend.settings import Settings
 from ihp_backend.telemetry import Metrics
+from ihp_backend.training_records import TrainingCounts
 from ihp_backend.triggers import Triggers
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Runtime:
         self.images = ImageLoader(settings)
         self.connections = Connections(settings.data_dir / "connections")
         self.workbench = Workbench()
-        self.clicks = ClickMemory()
+        self.answers: LoadingCache[str, dict[str, Any]] = LoadingCache(0, lambda answer: 1)
         self.computing = BoundedSemaphore(settings.threads or max(1, (os.cpu_count() or 1) // 4))
         self.metrics = Metrics()
         self.registry = Registry(settings.data_dir / "versions")
@@ -66,7 +67,7 @@ class Runtime:
             self.registry, load_version or self._load_ready, settings.models_in_memory, self.metrics
         )
         self.trainings = TrainingQueue(settings)
-        self.metrics.add(TrainingCounts(self.trainings))
+        self.metrics.add(TrainingCounts(self.trainings.records))
         self.triggers = Triggers(settings, self.trainings)
         self._load_predictor = load_predictor or (lambda: self._load_ready(settings.weights))
         self._read_version = read_version or (lambda: version_of(settings.weights))

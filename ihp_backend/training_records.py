@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from time import sleep
 
-from ihp_backend.files import is_locked, locked, write_whole
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from ihp_backend.files import LockedError, is_locked, locked, write_whole
 
 logger = logging.getLogger(__name__)
 
 BUSY = ("queued", "running", "waiting")
 OUTCOMES = ("promoted", "rejected", "failed")
+_TRIES, _PAUSE_S = 5, 0.05
 
 
 @dataclass(frozen=True)
@@ -95,9 +101,19 @@ class TrainingRecords:
                 write_whole(self.folder / f"{project}.json", json.dumps(asdict(after), indent=1) + "\n")
         return after
 
-    def training(self, project: str) -> AbstractContextManager[None]:
-        """Holds a project's training for the block; raises LockedError if somebody else does."""
-        return locked(self._lock(project), wait=False)
+    @contextmanager
+    def training(self, project: str) -> Iterator[None]:
+        """Holds a project's training for the block; raises LockedError if another trainer does."""
+        with ExitStack() as stack:
+            for left in reversed(range(_TRIES)):
+                try:
+                    stack.enter_context(locked(self._lock(project), wait=False))
+                    break
+                except LockedError:
+                    if not left:
+                        raise
+                    sleep(_PAUSE_S)  # perhaps somebody only looks whether it is held
+            yield
 
     def is_training(self, project: str) -> bool:
         """Whether a trainer that is alive holds the project."""
@@ -105,6 +121,32 @@ class TrainingRecords:
 
     def _lock(self, project: str) -> Path:
         return self.folder / f".{project}.training"
+
+
+class TrainingCounts(Collector):
+    """What /metrics tells of trainings, read from the records at each look: the trainer is another process."""
+
+    def __init__(self, records: TrainingRecords) -> None:
+        self._records = records
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields trainings by outcome and their time, what runs, and what waits."""
+        records = {project: self._records.read(project) for project in self._records.projects()}
+        ended = CounterMetricFamily("ihp_trainings", "Trainings that ended", labels=("project", "outcome"))
+        seconds = CounterMetricFamily("ihp_training_seconds", "Time that trainings took", labels=("project",))
+        running = GaugeMetricFamily("ihp_training_running", "1 while a trainer has the project", labels=("project",))
+        share = GaugeMetricFamily("ihp_training_share", "Share of the stage that is done", labels=("project", "stage"))
+        for project, record in records.items():
+            for outcome in OUTCOMES:
+                ended.add_metric((project, outcome), record.outcomes.get(outcome, 0))
+            seconds.add_metric((project,), record.total_seconds)
+            is_running = record.state == "running" and self._records.is_training(project)
+            running.add_metric((project,), int(is_running))
+            if is_running:
+                share.add_metric((project, record.stage), record.share)
+        waiting = sum(record.state in ("queued", "waiting") for record in records.values())
+        length = GaugeMetricFamily("ihp_training_queue", "Projects that wait for a trainer", value=waiting)
+        yield from (ended, seconds, running, share, length)
 
 
 def now() -> str:

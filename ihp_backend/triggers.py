@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,8 +29,17 @@ START = "START_TRAINING"
 NEW = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED")
 DELETED = "ANNOTATIONS_DELETED"
 EVENTS = (START, *NEW, DELETED)
+_KEY = re.compile(r"[0-9]{1,18}\.[0-9]{1,18}")  # it becomes a file's name
 _WAIT_S = 0.05
 """The annotator waits for the answer, too."""
+
+
+@dataclass(frozen=True)
+class _Count:
+    """The new annotations of a project, and how many of them start a training; 0: none do."""
+
+    limit: int = 0
+    annotations: tuple[int, ...] = ()
 
 
 class Triggers:
@@ -63,20 +75,19 @@ class Triggers:
             logger.error("the event %s is lost: %s", action, error)
             return "failed"
 
-    def ask_if_due(self, project: str, limit: int) -> str | None:
+    def ask_if_due(self, project: str) -> str | None:
         """Asks for a training if enough annotations are new, and tells the answer; ``None`` if they are not.
+
+        The trainer does so at the end of a training: what came meanwhile may be enough for the next.
 
         Args:
             project: Label Studio's id.
-            limit: How many are enough; 0: never.
+
+        Raises:
+            OSError: If the count or the request cannot be written down.
         """
-        new = self._new(project)
-        if not limit or len(new) < limit:
-            return None
-        answer = self._queue.ask(project, f"{len(new)} new or changed annotations")
-        if answer != "already running":  # that one may have begun without them: they count for the next
-            self._write(project, [])
-        return answer
+        with self._lock(project):
+            return self._ask_if_due(project, self._read(project))
 
     def _take(self, action: str, body: Mapping[str, Any]) -> str:
         try:
@@ -86,16 +97,26 @@ class Triggers:
                 return "ignored"
             if action == START:
                 answer = self._queue.ask(project, "Label Studio's Start Training")
-                if answer != "already running":
-                    self._write(project, [])
+                if answer != "already running":  # that one may have begun without them: they count for the next
+                    with self._lock(project):
+                        self._write(project, _Count())
                 return answer
-            with locked(self._path(project).with_suffix(".lock")):
-                self._write(project, _updated(self._new(project), action, body))
-                self.ask_if_due(project, self._limit(body))
+            with self._lock(project):
+                count = _Count(self._limit(body), tuple(_updated(self._read(project).annotations, action, body)))
+                self._write(project, count)
+                self._ask_if_due(project, count)
             return "counted"
         except Exception as error:
             logger.error("the event %s is lost: %s", action, error, extra=fields(kind=type(error).__name__))
             return "failed"
+
+    def _ask_if_due(self, project: str, count: _Count) -> str | None:
+        if not count.limit or len(count.annotations) < count.limit:
+            return None
+        answer = self._queue.ask(project, f"{len(count.annotations)} new or changed annotations")
+        if answer != "already running":
+            self._write(project, _Count(count.limit))
+        return answer
 
     def _limit(self, body: Mapping[str, Any]) -> int:
         try:
@@ -108,18 +129,22 @@ class Triggers:
     def _path(self, project: str) -> Path:
         return self._queue.records.folder / "new" / f"{project}.json"
 
-    def _new(self, project: str) -> list[int]:
-        try:
-            return [int(number) for number in json.loads(self._path(project).read_text())]
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError, TypeError) as error:
-            logger.warning("the new annotations of project %s are counted from 0: %s", project, error)
-            return []
+    def _lock(self, project: str) -> AbstractContextManager[None]:
+        return locked(self._path(project).with_suffix(".lock"))
 
-    def _write(self, project: str, new: list[int]) -> None:
-        if new != self._new(project):
-            write_whole(self._path(project), json.dumps(new))
+    def _read(self, project: str) -> _Count:
+        try:
+            values = json.loads(self._path(project).read_text())
+            return _Count(int(values["limit"]), tuple(int(number) for number in values["annotations"]))
+        except FileNotFoundError:
+            return _Count()
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            logger.warning("the new annotations of project %s are counted from 0: %s", project, error)
+            return _Count()
+
+    def _write(self, project: str, count: _Count) -> None:
+        if count != self._read(project):
+            write_whole(self._path(project), json.dumps({"limit": count.limit, "annotations": count.annotations}))
 
 
 def project_key(project: object) -> str | None:
@@ -129,7 +154,7 @@ def project_key(project: object) -> str | None:
         project: The project as an event tells it, with ``id`` and ``created_at``; or the id itself.
     """
     if isinstance(project, str):
-        return project or None
+        return project if _KEY.fullmatch(project) else None
     if not isinstance(project, Mapping) or not isinstance(project.get("id"), int):
         return None
     try:
@@ -139,14 +164,15 @@ def project_key(project: object) -> str | None:
     return f"{project['id']}.{int(created.timestamp())}"
 
 
-def _updated(new: list[int], action: str, body: Mapping[str, Any]) -> list[int]:
+def _updated(known: Sequence[int], action: str, body: Mapping[str, Any]) -> list[int]:
     """Returns the ids of the new annotations after an event."""
+    new = list(known)
     told = body.get("annotations") if action == DELETED else body.get("annotation")
     for annotation in told if isinstance(told, list) else [told]:
         if not isinstance(annotation, Mapping) or not isinstance(annotation.get("id"), int):
             continue
         number = annotation["id"]
-        new = [known for known in new if known != number]
+        new = [other for other in new if other != number]
         if action != DELETED and not annotation.get("was_cancelled"):
             new.append(number)
     return new

@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
+from fakeredis import TcpFakeServer
 from prometheus_client import CollectorRegistry, generate_latest
 from test_model_pool import eventually
 
@@ -23,11 +25,11 @@ from ihp_backend.jobs import (
     Report,
     Result,
     TemporaryError,
-    TrainingCounts,
     TrainingError,
     TrainingQueue,
 )
 from ihp_backend.settings import Settings
+from ihp_backend.training_records import TrainingCounts
 
 P, Q = "1.1795392500", "2.1795394116"
 DONE = Result("promoted", "fewer clicks", "lip-2+p1.001")
@@ -46,7 +48,7 @@ def carried(queue: TrainingQueue) -> int:
 def counted(queue: TrainingQueue) -> str:
     """What Prometheus reads."""
     registry = CollectorRegistry()
-    registry.register(TrainingCounts(queue))
+    registry.register(TrainingCounts(queue.records))
     return generate_latest(registry).decode()
 
 
@@ -188,6 +190,23 @@ def test_a_queue_that_is_down_loses_nothing(
     assert carried(up) == 1
 
 
+def test_redis_carries_the_jobs_where_the_settings_say_so(tmp_path: Path) -> None:
+    server = TcpFakeServer(("127.0.0.1", 0), server_type="redis")
+    Thread(target=server.serve_forever, daemon=True).start()
+    url = f"redis://127.0.0.1:{server.server_address[1]}/0"
+    try:
+        asking, training = (queue_of(tmp_path, lambda *_: DONE, IHP_QUEUE_URL=url) for _ in range(2))
+        asking.ask(P, "a test")
+        assert carried(training) == 1
+        _ = training._task
+        training._huey.execute(training._huey.dequeue())
+        assert asking.records.read(P).state == "promoted"
+        assert not (tmp_path / "trainings" / "queue.sqlite").exists()
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def test_what_the_queue_carries_is_json(tmp_path: Path) -> None:
     queue_of(tmp_path).ask(P, "a test")
     with sqlite3.connect(tmp_path / "trainings" / "queue.sqlite") as connection:
@@ -217,6 +236,7 @@ from pathlib import Path
 from ihp_backend import logs
 from ihp_backend.jobs import Result, TrainingQueue
 from ihp_backend.settings import Settings
+from ihp_backend.training_records import TrainingCounts
 
 def work(project, report):
     (folder / f"began-{project}").touch()
@@ -227,14 +247,15 @@ def work(project, report):
 
 folder = Path(sys.argv[1])
 logs.configure("INFO")
-TrainingQueue(Settings(data_dir=folder)).serve(work)
+while TrainingQueue(Settings(data_dir=folder)).serve(work):
+    pass
 """
 
 
 @contextmanager
-def trainer(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def trainer(folder: Path, code: str = TRAINER) -> Iterator[subprocess.Popen[bytes]]:
     with (folder / "log").open("ab") as log:
-        process = subprocess.Popen([sys.executable, "-c", TRAINER, str(folder)], stderr=log)
+        process = subprocess.Popen([sys.executable, "-c", code, str(folder)], stderr=log)
     try:
         yield process
     finally:
@@ -255,6 +276,19 @@ def test_a_trainer_takes_jobs_and_stops_in_the_middle_when_told(tmp_path: Path) 
         assert process.wait(5) == 0
     record = queue.records.read(P)
     assert (record.state, record.attempts, record.outcomes["promoted"]) == ("queued", 0, 1)
+
+
+def test_a_trainer_that_does_not_get_to_its_next_report_stops_all_the_same(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path)
+    queue.ask(P, "a test")
+    deaf = TRAINER.replace('report("learns", 0.5)', 'report("learns", 0.5); time.sleep(60)')
+    (tmp_path / "slow").touch()
+    with trainer(tmp_path, deaf + "import os; os._exit(0)\n") as process:
+        eventually(lambda: queue.records.read(P).stage == "learns", 20)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    record = queue.records.read(P)
+    assert (record.state, record.attempts) == ("queued", 0)
 
 
 def test_a_trainer_that_is_killed_in_the_middle_loses_nothing(tmp_path: Path) -> None:

@@ -5,13 +5,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
+import numpy as np
 import pytest
 from conftest import DiscModel
 
+from ihp_backend.clicks import Click
 from ihp_backend.label_studio.connections import Connection
+from ihp_backend.label_studio.label_config import LabelConfig
+from ihp_backend.network.parser import HumanParser, ParserConfig
+from ihp_backend.network.weights import save_parser
+from ihp_backend.registry import Status
 from ihp_backend.runtime import ModelUnavailableError, Runtime
 from ihp_backend.settings import Settings
 
+OWN: dict[str, tuple[str, ...]] = {"tiny-1": (), "tiny-1+p1.001": ("Tattoo", "Left-hand")}
 TOLD = Connection("http://told:8080", "told-token")
 
 
@@ -96,3 +103,31 @@ def test_the_settings_token_never_goes_to_an_address_that_a_request_named(tmp_pa
     runtime = make(tmp_path, IHP_LABEL_STUDIO_TOKEN="mine")
     assert runtime.connection("1.2") == TOLD
     assert runtime.connection("3.4") is None
+
+
+def test_a_version_with_own_labels_is_served_whatever_the_label_config_has_become(tmp_path: Path) -> None:
+    weights = {name: HumanParser(ParserConfig(width=8, area=64 * 64, own=own)) for name, own in OWN.items()}
+    for name, parser in weights.items():
+        save_parser(parser, tmp_path / name, {"version": name})
+    runtime = Runtime(Settings(data_dir=tmp_path, weights=str(tmp_path / "tiny-1"), device="cpu"))
+    learnt = "tiny-1+p1.001"
+    with runtime.registry.draft("1.2") as draft:
+        for file in ("model.safetensors", "info.json"):
+            (draft / file).write_bytes((tmp_path / learnt / file).read_bytes())
+        runtime.registry.add("1.2", learnt, draft, Status("promoted", "a test"))
+    predictor, base = runtime.predictor("1.2"), runtime.predictor("3.4")
+    assert (predictor.version, base.version) == (learnt, "tiny-1")
+    assert predictor.schema.names == (*base.schema.names, "Tattoo", "Left-hand")
+    xml = """<View><Image name="i" value="$image"/>
+      <KeyPointLabels name="k" toName="i"><Label value="tattoo"/><Label value="Scar"/></KeyPointLabels>
+      <BrushLabels name="b" toName="i"><Label value="Face"/><Label value="tattoo"/><Label value="Scar"/></BrushLabels>
+      </View>"""  # Left-hand was removed, Scar added, Tattoo written differently
+    labels = LabelConfig.parse(xml).parts(predictor.schema)
+    assert labels == {"Face": ("face",), "tattoo": ("Tattoo",), "Scar": ()}
+    image = np.zeros((48, 64, 3), np.uint8)
+    for label in labels:
+        answer = predictor.predict(image, [Click(20, 20, label)], labels=labels, wanted=[label], image_key="photo")
+        assert answer.masks[label][20, 20]
+    known = LabelConfig.parse(xml).parts(base.schema)
+    own = base.predict(image, [Click(20, 20, "tattoo")], labels=known, wanted=["tattoo"])
+    assert own.masks["tattoo"][20, 20], "another project, or before it has learnt, clicks alone define it"

@@ -44,8 +44,9 @@ def model() -> DiscModel:
 
 
 @pytest.fixture
-def client(tmp_path: Path, model: DiscModel, image_host: ImageHost) -> FlaskClient:
-    """A backend that has been set up for the recorded projects."""
+def client(tmp_path: Path, model: DiscModel, image_host: ImageHost, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
+    """A backend that has been set up for the recorded projects, and whose webhook tells what comes of an event."""
+    monkeypatch.setattr("ihp_backend.triggers._WAIT_S", 10.0)
     made, _ = make(tmp_path, model, IHP_MAX_IMAGE_PIXELS="1000000")
     for project in {golden(name)["project"] for name in PREDICTS}:
         assert set_up(made, image_host.url, project=project).status_code == 200
@@ -321,8 +322,8 @@ def test_a_training_is_asked_for_and_told(client: FlaskClient) -> None:
     project = golden("predict_click")["project"]
     answer = client.post("/webhook", json=golden("webhook_start_training"))
     assert (answer.status_code, answer.json["action"]) == (200, "START_TRAINING")
-    assert answer.json["status"] in ("queued", "accepted")
-    eventually(lambda: client.get("/trainings").json[project]["state"] == "queued")
+    assert answer.json["status"] == "queued"
+    assert client.get("/trainings").json[project]["state"] == "queued"
     assert client.post("/webhook", json=golden("webhook_start_training")).json["status"] == "already queued"
 
 
@@ -333,17 +334,23 @@ def test_an_event_is_answered_in_time_with_a_full_disk_and_a_queue_that_hangs(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
+    def answers_in_time() -> bool:
+        """Of a few, for this machine may be busy; one that waited for the disk or the queue would never be."""
+        seconds = []
+        for _ in range(5):
+            start = perf_counter()
+            assert client.post("/webhook", json=golden(f"webhook_{event}")).status_code == 200
+            seconds.append(perf_counter() - start)
+        return min(seconds) < 0.1
+
+    monkeypatch.setattr("ihp_backend.triggers._WAIT_S", 0.05)
     with monkeypatch.context() as patch:
         patch.setattr("ihp_backend.files.os.replace", full)
-        start = perf_counter()
-        assert client.post("/webhook", json=golden(f"webhook_{event}")).status_code == 200
-        assert perf_counter() - start < 0.1
+        assert answers_in_time()
         eventually(lambda: "No space left" in caplog.text)
     go_on = Event()
-    monkeypatch.setattr("ihp_backend.jobs.TrainingQueue._send", lambda *_: go_on.wait(10))
-    start = perf_counter()
-    assert client.post("/webhook", json=golden(f"webhook_{event}")).status_code == 200
-    assert perf_counter() - start < 0.1
+    monkeypatch.setattr("ihp_backend.jobs.TrainingQueue._send", lambda *_: go_on.wait(30))
+    assert answers_in_time()
     go_on.set()
     assert_click_works(client)
 

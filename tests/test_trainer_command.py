@@ -50,6 +50,10 @@ def children(parent: int) -> list[int]:
     return found
 
 
+def resident_mb(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
 def training(url: str) -> dict[str, Any]:
     found: dict[str, Any] = requests.get(f"{url}/trainings", timeout=10).json().get(PROJECT, {"state": "never"})
     return found
@@ -77,7 +81,7 @@ def test_a_training_from_the_button_to_the_metrics(
 ) -> None:
     with server(tmp_path, **environment, IHP_TRAIN_STEPS="3") as (url, process, log):
         assert start_training(url) in ("queued", "accepted")
-        eventually(lambda: training(url)["state"] in ("promoted", "rejected"), 60)
+        eventually(lambda: training(url)["state"] in ("promoted", "rejected"), 180)
         found = training(url)
         assert found["version"] == "tiny-1+p1.001"
         assert "held-back photos" in found["reason"]
@@ -85,7 +89,12 @@ def test_a_training_from_the_button_to_the_metrics(
         assert f'ihp_trainings_total{{outcome="{found["state"]}",project="{PROJECT}"}} 1.0' in text
         answers = {"promoted": "tiny-1+p1.001", "rejected": "tiny-1"}
         eventually(lambda: click(url) == answers[found["state"]])
+        eventually(lambda: bool(children(process.pid)))
         (trainer,) = children(process.pid)
+        memory = resident_mb(trainer)
+        start_training(url)
+        eventually(lambda: training(url)["version"] == "tiny-1+p1.002" and training(url)["state"] != "running", 180)
+        eventually(lambda: children(process.pid) == [trainer] and resident_mb(trainer) <= memory + 20, 20)
         assert os.getpriority(os.PRIO_PROCESS, trainer) >= 10
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
@@ -102,12 +111,12 @@ def test_a_trainer_that_is_killed_in_the_middle_comes_back_and_begins_anew(
 ) -> None:
     with server(tmp_path, **environment, IHP_TRAIN_STEPS="100000") as (url, process, log):
         start_training(url)
-        eventually(lambda: training(url).get("stage") == "train", 60)
+        eventually(lambda: training(url).get("stage") == "train", 180)
         assert start_training(url) == "already running"
         (trainer,) = children(process.pid)
         os.kill(trainer, signal.SIGKILL)
         assert click(url) == "tiny-1"
-        eventually(lambda: training(url)["attempts"] == 2 and training(url)["stage"] == "train", 60)
+        eventually(lambda: training(url)["attempts"] == 2 and training(url)["stage"] == "train", 180)
         assert click(url) == "tiny-1", "nothing half-written is served"
         assert children(process.pid) != [trainer]
         assert "the trainer died and is started again" in log.read_text()

@@ -27,7 +27,11 @@ _BUDGETS = (0.0, 1.0, 2.0, 3.0)
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of the data set.")
 @click.option("--layout", type=click.Choice(list(LAYOUTS)), default="folder", show_default=True)
 @click.option("--val-photos", default=100, show_default=True, help="At most so many photos of the split val.")
-@click.option("--init", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Backbone weights.")
+@click.option(
+    "--init",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Start weights: a backbone's or a parser's.",
+)
 @click.option("--config", "config_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--steps", type=click.IntRange(1), help="Budget of each row.")
 @click.option("--area", type=click.IntRange(1024), help="Working size in pixels, height times width.")
@@ -46,10 +50,12 @@ def ablate(
 ) -> None:
     """Trains once for each part of the method, with an equal budget, and writes the table.
 
-    Run the same command again to go on after a stop; finished rows are kept.
+    Started from a parser's weights, each row forgets what they do with clicks and learns it anew: so a small budget
+    shows what each part of the method makes of clicks. Run the same command again to go on after a stop; finished rows
+    are kept.
 
     \b
-    ihp ablate --data DIR --init backbone.safetensors --steps 600 --area 32768 --out runs/ablation
+    ihp ablate --data DIR --init model_weights/lip/model.safetensors --config docs/ablation.json --out runs/ablation
     """
     logs.configure("INFO")
     try:

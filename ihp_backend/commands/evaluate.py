@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 import click
 
 from ihp_backend.data.catalogue import LAYOUTS, open_data_set
-from ihp_backend.data.sample import DataError
+from ihp_backend.data.sample import DataError, DataSet
 from ihp_backend.evaluation.protocol import ProtocolConfig
 from ihp_backend.evaluation.protocol import evaluate as run
 from ihp_backend.evaluation.report import summary, write_report
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.network.weights import WeightsError
+from ihp_backend.session import SessionConfig, run_session
 
 
 @click.command()
@@ -26,6 +28,7 @@ from ihp_backend.network.weights import WeightsError
 @click.option("--max-clicks", type=click.FloatRange(1), default=20.0, show_default=True, help="Per class.")
 @click.option("--seed", default=0, show_default=True, help="Of the sloppy user.")
 @click.option("--previous/--no-previous", default=True, help="Show each round the round before.")
+@click.option("--session", is_flag=True, help="Also annotate through /predict, as Label Studio's interface asks.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
 def evaluate(
@@ -37,6 +40,7 @@ def evaluate(
     max_clicks: float,
     seed: int,
     previous: bool,
+    session: bool,
     device: str,
     out: Path,
 ) -> None:
@@ -44,6 +48,9 @@ def evaluate(
 
     A simulated annotator clicks each part once, at its centre (or sloppily), then again and again into the largest
     error. Writes metrics.json, curve.png, per_class.csv and failures.png, the worst photos with their clicks.
+
+    --session lets the annotator work through the real application as well, with the requests of Label Studio's
+    interface, up to 3 clicks per class. Writes session.json, beside the figures of the evaluation.
 
     \b
     ihp evaluate --data DIR --split val --out runs/eval
@@ -57,4 +64,15 @@ def evaluate(
         raise click.ClickException(str(error)) from error
     metrics = write_report(result, photos, predictor, config, out, command=shlex.join(["ihp", *sys.argv[1:]]))
     click.echo(summary(metrics))
+    if session:
+        _session(predictor, photos, SessionConfig(user=config.user, max_clicks=min(max_clicks, 3), seed=seed), out)
     click.echo(f"wrote metrics.json, curve.png, per_class.csv and failures.png to {out}")
+
+
+def _session(predictor: Predictor, photos: DataSet, config: SessionConfig, out: Path) -> None:
+    found = run_session(predictor, photos, config).summary()
+    (out / "session.json").write_text(json.dumps(found, indent=1) + "\n")
+    at = ", ".join(f"{v:.3f} at {k}" for k, v in found["miou_at_clicks_per_class"].items())
+    click.echo(
+        f"through /predict: mIoU {at}\n{found['clicks_per_photo']} clicks and {found['seconds_per_photo']} s a photo"
+    )

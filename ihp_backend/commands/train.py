@@ -10,14 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
+import numpy as np
 
 from ihp_backend import logs
-from ihp_backend.data.catalogue import LAYOUTS, first_photos, open_data_set
+from ihp_backend.data.catalogue import LAYOUTS, first_photos, open_data_set, some_photos
 from ihp_backend.data.sample import DataError
 from ihp_backend.evaluation.metrics import mean_iou
 from ihp_backend.evaluation.protocol import ProtocolConfig, evaluate
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.network.parser import HumanParser
+from ihp_backend.network.weights import load_parser, save_parser
+from ihp_backend.training.calibration import calibrated
 from ihp_backend.training.curves import draw_curves
 from ihp_backend.training.trainer import TrainConfig, Trainer, TrainingError
 
@@ -37,6 +40,7 @@ logger = logging.getLogger(__name__)
 @click.option("--until", type=click.IntRange(1), help="Stop at this step of the schedule.")
 @click.option("--seed", type=int, help="Instead of the configuration's.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
+@click.option("--calibrate", default=200, show_default=True, help="Training photos that set the classes' biases.")
 @click.option("--version", default="lip", show_default=True, help="What predictions of the result call it.")
 def train(
     data: Path,
@@ -51,11 +55,13 @@ def train(
     until: int | None,
     seed: int | None,
     device: str,
+    calibrate: int,
     version: str,
 ) -> None:
     """Trains with simulated clicks; run the same command again to go on after a stop.
 
     OUT/best holds the weights that need the fewest clicks on the validation photos, ready for --weights.
+    At the end --calibrate training photos set how readily each class is said where nothing is clicked.
     OUT/log.csv and OUT/curves.png show the way there. --config is a JSON file with any of the options that
     OUT/config.json lists, such as {"steps": 9000, "parser": {"early_fusion": false}}.
 
@@ -82,6 +88,10 @@ def train(
         info = {"version": version, "command": shlex.join(["ihp", *sys.argv[1:]])}
         trainer = Trainer(config, photos, out, validate=validate, start=init, device=device, info=info)
         trainer.run(until)
+        if calibrate and (until is None or until >= config.steps):
+            parser, kept = load_parser(out / "best")
+            seen = some_photos(photos, np.unique(np.linspace(0, len(photos) - 1, calibrate).astype(int)).tolist())
+            save_parser(calibrated(parser, seen, device=device), out / "best", kept)
     except (DataError, TrainingError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     draw_curves(out / "log.csv", out / "curves.png")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 from threading import Event, Thread
 
 import click
@@ -31,18 +32,19 @@ def trainer(parent: int | None) -> None:
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     logs.configure(settings.log_level)
-    logging.getLogger("huey").setLevel(logging.WARNING)
     from ihp_backend.project_training import ProjectTraining
     from ihp_backend.runtime import Runtime
 
-    os.nice(_NICE)  # whoever clicks goes first
+    os.nice(max(0, _NICE - os.nice(0)))  # whoever clicks goes first
     os.environ["TQDM_DISABLE"] = "1"  # the log tells the progress
     if parent is not None:
         Thread(target=_follow, args=(parent,), name="parent", daemon=True).start()
     runtime = Runtime(settings)
     logging.getLogger(__name__).info("the trainer waits for work", extra=logs.fields(data_dir=settings.data_dir))
-    runtime.trainings.serve(ProjectTraining(runtime))
+    has_trained = runtime.trainings.serve(ProjectTraining(runtime), after=runtime.triggers.ask_if_due)
     logging.shutdown()
+    if has_trained:  # anew, under the same process id: the memory of a training is not given back otherwise
+        os.execv(sys.executable, [sys.executable, "-m", "ihp_backend", *sys.argv[1:]])
     os._exit(0)  # a training that did not end in time would hold the exit up
 
 

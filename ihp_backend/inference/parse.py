@@ -29,6 +29,8 @@ class Parse:
         logits: (K, h, w) float32, one cell for 2x2 pixels of the view.
         channels: Which channel speaks for which label.
         clicks: The clicks that led to it, in image pixels, oldest first.
+        raw: The logits as the network said them, where a correction was held to what it points at: the network goes
+            on from its own.
     """
 
     height: int
@@ -37,13 +39,12 @@ class Parse:
     logits: NDArray[np.float32]
     channels: Channels
     clicks: tuple[Click, ...]
+    raw: NDArray[np.float32] | None = None
 
     @cached_property
     def probabilities(self) -> NDArray[np.float32]:
         """(K, h, w), summing to 1 over K."""
-        e = np.exp(self.logits - self.logits.max(0))
-        probabilities: NDArray[np.float32] = e / e.sum(0)
-        return probabilities
+        return _softmax(self.logits)
 
     @cached_property
     def _winner(self) -> NDArray[np.intp]:
@@ -125,8 +126,8 @@ class Parse:
         return float(probable[inside].sum()) / union if union > 0 else 0.0
 
     def resample(self, view: View, out: NDArray[np.float32]) -> None:
-        """Writes the probabilities as another view of the same photo sees them; ``out`` is (K, h', w')."""
-        self._warp(self.probabilities, view, out)
+        """Writes the network's probabilities as another view of the same photo sees them; ``out`` is (K, h', w')."""
+        self._warp(self.probabilities if self.raw is None else _softmax(self.raw), view, out)
 
     def seen_from(self, view: View) -> NDArray[np.float32]:
         """Returns the logits (K, h', w') as another view of the same photo sees them; background beyond this one."""
@@ -148,6 +149,12 @@ class Parse:
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         for channel, plane in enumerate(planes):
             out[channel] = cv2.warpAffine(plane, affine, out.shape[:0:-1], flags=flags, borderValue=beyond)
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    e = np.exp(logits - logits.max(0))
+    probabilities: NDArray[np.float32] = e / e.sum(0)
+    return probabilities
 
 
 def _stamp(mask: NDArray[np.bool_], click: Click, radius: int, value: bool) -> None:

@@ -44,8 +44,8 @@ _CHAIN = 24
 """At most so many corrections in a row are replayed where they are not remembered."""
 _LOOKS_MB = 48
 """Memory for looks; each takes about 1.5 MB."""
-_PARSES_MB = 64
-"""Memory for the last parses; each takes about 6 MB with its probabilities."""
+_PARSES_MB = 96
+"""Memory for the last parses; each takes about 9 MB with its probabilities."""
 
 
 @dataclass(frozen=True)
@@ -364,4 +364,4 @@ class Predictor:
 
 
 def _bytes_of(parse: Parse) -> int:
-    return 2 * parse.logits.nbytes  # the logits, and the probabilities once somebody asks for them
+    return 3 * parse.logits.nbytes  # the logits, the network's own, and the probabilities once somebody asks for them

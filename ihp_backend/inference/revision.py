@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import cv2
@@ -10,16 +11,18 @@ from numpy.typing import NDArray
 
 from ihp_backend.inference.parse import Parse
 
-_DECISIVE = 1.0
-"""Changes that a click does not ask for are made only if the network prefers them by this much, in logits."""
+_LEAD = 0.5
+"""Changes that no click points at are made only if the network prefers them by this much, in logits, on average."""
+_CELLS = 4
+"""Smaller ones are the edges' wobble."""
 
 
 def take_over(before: Parse, after: Parse) -> Parse:
-    """Returns the parse after a correction, in which only what the correction asks for has changed.
+    """Returns the parse after a correction, in which what the correction does not point at stays.
 
-    A click on a part asks for more of this part; a negative one for less. Everything else, such as edges of other
-    parts far away, changes only where the network is decided: else every click would make all edges wobble, and masks
-    that were right would get worse.
+    The piece of the change that holds the click is taken over. Other pieces are only where they are more than a wobble
+    and the network is decided. Elsewhere the edge of the clicked part stays exactly as it was: else every click would
+    make it wobble, and what was right would get worse.
 
     Args:
         before: The parse before the newest clicks.
@@ -28,25 +31,50 @@ def take_over(before: Parse, after: Parse) -> Parse:
     known = before.seen_from(after.view)
     was, now = known.argmax(0), after.logits.argmax(0)
     changed = was != now
-    asked = np.zeros_like(changed)
+    asked, edges = np.zeros_like(changed), np.zeros_like(changed)
+    spots = []
     for click in after.clicks[len(before.clicks) :]:
         channel = after.channels.at(click.part, click.x, click.y)
-        if channel is not None:
-            asked |= (now if click.is_positive else was) == channel
-    unasked = changed & ~asked
-    taken = (changed & asked) | (unasked & _is_decided(after.logits, was, now, unasked))
-    return replace(after, logits=np.where(taken, after.logits, known))
+        if channel is None:
+            continue
+        asked |= changed & ((now if click.is_positive else was) == channel)
+        edges |= _edge(was == channel)
+        x, y = after.view.into(click.x, click.y)
+        spots.append((int(y // 2), int(x // 2)))
+    taken = np.zeros_like(changed)
+    for where in (asked, changed & ~asked):
+        taken |= _decided(after.logits, was, now, where, spots if where is asked else ())
+    kept = (changed & ~taken) | (edges & ~_grown(taken, 2))
+    return replace(after, logits=np.where(kept, known, after.logits), raw=after.logits)
 
 
-def _is_decided(
-    logits: NDArray[np.float32], was: NDArray[np.intp], now: NDArray[np.intp], where: NDArray[np.bool_]
+def _decided(
+    logits: NDArray[np.float32],
+    was: NDArray[np.intp],
+    now: NDArray[np.intp],
+    where: NDArray[np.bool_],
+    spots: Sequence[tuple[int, int]],
 ) -> NDArray[np.bool_]:
-    """The pieces (h, w) of a change on which the new part leads the old one clearly, on average."""
+    """The pieces (h, w) of a change that hold a spot, or are large enough and decided."""
     count, pieces = cv2.connectedComponents(where.astype(np.uint8), connectivity=4)
     rows, columns = np.nonzero(where)
     lead = logits[now[rows, columns], rows, columns] - logits[was[rows, columns], rows, columns]
     numbers = pieces[rows, columns]
     sizes = np.bincount(numbers, minlength=count)
-    decided = np.bincount(numbers, lead, count) > _DECISIVE * sizes
+    decided = (sizes >= _CELLS) & (np.bincount(numbers, lead, count) >= _LEAD * sizes)
+    for row, column in spots:
+        if 0 <= row < where.shape[0] and 0 <= column < where.shape[1]:
+            decided[pieces[row, column]] = True
+    decided[0] = False
     found: NDArray[np.bool_] = decided[pieces]
     return found
+
+
+def _edge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The cells at both sides of a mask's edge."""
+    return _grown(mask, 1) & _grown(~mask, 1)
+
+
+def _grown(mask: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
+    brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * by + 1, 2 * by + 1))
+    return cv2.dilate(mask.astype(np.uint8), brush) > 0

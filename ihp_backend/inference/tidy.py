@@ -15,6 +15,7 @@ from ihp_backend.localization import Point
 _LEAST_SHARE = 0.03
 """An island with less than this share of its part is a speck."""
 _LEAST_CELLS = 6
+_PASSES = 3
 _CERTAIN = 0.8
 """Of a part that is clicked, islands without a click stay if the network is as sure of them on average."""
 
@@ -34,10 +35,35 @@ def tidy(logits: NDArray[np.float32], points: Sequence[Point], *, one_person: bo
     Returns:
         The logits.
     """
-    winner = logits.argmax(0)
-    clicked = _cells(points, *winner.shape)
+    clicked = _cells(points, *logits.shape[1:])
+    suspects: NDArray[Any] | None = None
+    gone = np.zeros(logits.shape, bool)
+    for _ in range(_PASSES):
+        winner = logits.argmax(0)
+        _remove(
+            logits, gone, winner, clicked, np.unique(winner) if suspects is None else suspects, one_person=one_person
+        )
+        now = logits.argmax(0)
+        suspects = np.intersect1d(
+            now[now != winner], list(clicked)
+        )  # a clicked part that took over has an island there
+        if not suspects.size:
+            break
+    return logits
+
+
+def _remove(
+    logits: NDArray[np.float32],
+    gone: NDArray[np.bool_],
+    winner: NDArray[np.intp],
+    clicked: dict[int, list[tuple[int, int]]],
+    channels: NDArray[Any],
+    *,
+    one_person: bool,
+) -> None:
+    """One pass over these channels."""
     figures = cv2.connectedComponents(joined(winner != 0))[1] if clicked and one_person else None
-    for channel in (int(c) for c in np.unique(winner)):
+    for channel in (int(c) for c in channels):
         count, islands, stats, _ = cv2.connectedComponentsWithStats((winner == channel).astype(np.uint8))
         if count <= 2 and (stats[-1, cv2.CC_STAT_AREA] >= _LEAST_CELLS or channel in clicked):
             continue
@@ -57,11 +83,12 @@ def tidy(logits: NDArray[np.float32], points: Sequence[Point], *, one_person: bo
         if len(rows):
             there = logits[:, rows, columns]
             best = there[channel].copy()
-            there[channel] = -np.inf
-            logits[channel, rows, columns] = there.max(0) - np.float32(0.1)
+            gone[channel, rows, columns] = True
+            out = gone[:, rows, columns]  # who was removed there before does not come back
+            rest = np.where(out, -np.inf, there).max(0) - np.float32(0.1)
+            logits[:, rows, columns] = np.where(out, np.minimum(there, rest), there)
             foreign = is_foreign[islands[rows, columns]]
             logits[0, rows[foreign], columns[foreign]] = best[foreign]
-    return logits
 
 
 def _cells(points: Sequence[Point], height: int, width: int) -> dict[int, list[tuple[int, int]]]:

@@ -92,8 +92,8 @@ def read_tasks(tasks: Iterable[Mapping[str, Any]], config: LabelConfig, fetch: F
         max_pixels: Largest photo, in pixels.
 
     Raises:
-        ImageError: If Label Studio is down or slow in between: what is missing then is not gone.
-        LabelStudioError: If the tasks cannot be fetched.
+        LabelStudioError: If the tasks cannot be fetched; or by ``fetch``, if Label Studio is down: what is missing then
+            is not gone.
         ValueError: If the config has more labels than an image of labels can hold.
     """
     if len(config.labels) > _MOST_LABELS:
@@ -103,8 +103,6 @@ def read_tasks(tasks: Iterable[Mapping[str, Any]], config: LabelConfig, fetch: F
         try:
             photos.append(_read(task, config, fetch, max_pixels))
         except (TaskError, ImageError) as error:
-            if isinstance(error, ImageError) and error.is_temporary:
-                raise
             left_out.append(f"task {task.get('id')}: {error}")
             logger.warning("a task is left out: %s", error, extra=fields(task=task.get("id")))
     return Reading(photos, left_out)

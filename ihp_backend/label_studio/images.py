@@ -119,7 +119,7 @@ class ImageLoader:
             if reply.status == 200:
                 return reply.body
             if not 300 <= reply.status < 400:
-                is_temporary = reply.status in (401, 429) or reply.status >= 500  # 401: of a token, not of this image
+                is_temporary = reply.status == 429 or reply.status >= 500
                 raise FetchError(_refusal(reply, target, is_own), is_temporary=is_temporary)
             url = urljoin(str(target), reply.headers.get("location", ""))
         raise FetchError(f"it was redirected more than {_MAX_REDIRECTS} times")

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from ihp_backend.clicks import Click
 from ihp_backend.geometry import percent_to_pixels
-from ihp_backend.label_studio.click_memory import TimedClick
 from ihp_backend.label_studio.label_config import LabelConfig
+from ihp_backend.label_studio.made_by import TimedClick, from_meta, to_meta
 from ihp_backend.label_studio.rle import RleError, decode_mask, encode
 
 logger = logging.getLogger(__name__)
@@ -140,16 +140,31 @@ def read_masks(
         except RleError as error:
             logger.warning("brush region %s cannot be read: %s", result.get("id"), error)
             continue
-        masks.append(AcceptedMask(str(result.get("id")), label, mask, result.get("origin") == "prediction"))
+        clicks = from_meta(result.get("meta"), label, mask)
+        masks.append(AcceptedMask(str(result.get("id")), label, mask, result.get("origin") == "prediction", clicks))
     return masks
 
 
 def brush_region(
-    mask: NDArray[np.bool_], label: str, score: float, config: LabelConfig, region_id: str | None = None
+    mask: NDArray[np.bool_],
+    label: str,
+    score: float,
+    config: LabelConfig,
+    region_id: str | None = None,
+    clicks: Sequence[TimedClick] = (),
 ) -> dict[str, Any]:
-    """Returns a mask (H, W) as a brush region; ``score`` is 0 to 1, ``region_id`` replaces an existing region."""
+    """Returns a mask as a brush region.
+
+    Args:
+        mask: (H, W) bool.
+        label: What it is.
+        score: 0 to 1.
+        config: The project's label config.
+        region_id: Of the region that it replaces.
+        clicks: Those that made it; they go into the region's ``meta``.
+    """
     height, width = mask.shape
-    return {
+    region = {
         "id": region_id or uuid.uuid4().hex[:10],
         "from_name": config.brush,
         "to_name": config.image,
@@ -160,6 +175,7 @@ def brush_region(
         "score": float(score),
         "value": {"format": "rle", "rle": encode(mask), "brushlabels": [label]},
     }
+    return region | ({"meta": to_meta(clicks, mask)} if clicks else {})
 
 
 def _percent(value: object, axis: str, region: object) -> float:

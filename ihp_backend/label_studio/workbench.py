@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ihp_backend.clicks import Click
 from ihp_backend.geometry import Box, box_of
 from ihp_backend.inference.correction import only_where_clicked
+from ihp_backend.label_studio.made_by import TimedClick
 from ihp_backend.label_studio.regions import AcceptedMask
 
 _LIFETIME_S = 60.0
@@ -42,6 +43,7 @@ class _Answer:
     shape: tuple[int, int]
     box: Box
     bits: NDArray[np.bool_]
+    clicks: tuple[TimedClick, ...]
     at: float
 
     def mask(self) -> NDArray[np.bool_]:
@@ -72,7 +74,17 @@ class Workbench:
             return
         height, width = answer.mask.shape
         bits = answer.mask[box.slices].copy()
-        kept = _Answer(answer.id, answer.label, frozenset(keypoints), draft, (height, width), box, bits, self._clock())
+        kept = _Answer(
+            answer.id,
+            answer.label,
+            frozenset(keypoints),
+            draft,
+            (height, width),
+            box,
+            bits,
+            answer.clicks,
+            self._clock(),
+        )
         with self._lock:
             answers = self._tasks.setdefault(task, OrderedDict())
             self._tasks.move_to_end(task)
@@ -98,7 +110,7 @@ class Workbench:
         with self._lock:
             answers = list(self._tasks.get(task, {}).values())
         return {
-            a.label: AcceptedMask(a.id, a.label, a.mask())
+            a.label: AcceptedMask(a.id, a.label, a.mask(), clicks=a.clicks)
             for a in answers
             if now - a.at < _LIFETIME_S
             and (a.draft, a.shape) == (draft, shape)
@@ -219,7 +231,7 @@ class Scene:
             may_overlap: Whether it may run over masks that are there.
         """
         mask = masks[label]
-        if corrected is not None and not corrected.is_guess:
+        if corrected is not None and not corrected.is_guess and not corrected.clicks:
             mask = only_where_clicked(corrected.mask, mask, [c for c in self.clicks if c.part == label])
         for other in self.accepted:
             is_clicked = any(other.mask[c.pixel(*mask.shape)] for c in self.clicks if c.part == label and c.is_positive)

@@ -104,7 +104,12 @@ class HumanParser(nn.Module):
     """Parses a person into named parts, guided by clicks.
 
     Channels: those of ``ParserConfig.parts`` in their order, then the spare ones.
+
+    Attributes:
+        prior: (K,) added to the logits of photos on which nothing is clicked or known, see ``training.calibration``.
     """
+
+    prior: Tensor
 
     def __init__(self, config: ParserConfig | None = None, *, pretrained: bool = False) -> None:
         """Makes the network; ``pretrained`` loads timm's weights of a backbone of timm.
@@ -115,6 +120,7 @@ class HumanParser(nn.Module):
         super().__init__()
         self.config = config or ParserConfig()
         channels = self.config.channels
+        self.register_buffer("prior", torch.zeros(channels))
         extra = channels if self.config.early_fusion else 0
         self.backbone: MobileNetV2 | TimmBackbone
         if self.config.backbone == "mobilenet_v2":
@@ -152,7 +158,9 @@ class HumanParser(nn.Module):
     def decode(self, features: Sequence[Tensor], maps: Tensor, previous: Tensor) -> ParserOutput:
         """The second half of ``forward``: from the features and the clicks to logits."""
         output = ParserOutput(*self.decoder(features, self._seen(maps), previous))
-        return output._replace(logits=output.logits.masked_fill(self._unused(maps, previous), SILENT))
+        untouched = (maps.abs().amax((1, 2, 3)) <= 0) & (previous.amax((1, 2, 3)) <= 0)
+        logits = output.logits + (untouched[:, None] * self.prior)[:, :, None, None]
+        return output._replace(logits=logits.masked_fill(self._unused(maps, previous), SILENT))
 
     def _seen(self, maps: Tensor) -> Tensor:
         return maps if self.config.semantic else maps.amax(1, keepdim=True).expand_as(maps)

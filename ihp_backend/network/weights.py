@@ -27,7 +27,9 @@ def load_parser(folder: Path) -> tuple[HumanParser, dict[str, Any]]:
     try:
         info = read_info(folder)
         parser = HumanParser(ParserConfig.from_dict(info["architecture"]))
-        parser.load_state_dict(load_file(folder / "model.safetensors"))
+        weights = load_file(folder / "model.safetensors")
+        weights.setdefault("prior", parser.prior)  # weights of an older release have none
+        parser.load_state_dict(weights)
     except FileNotFoundError as error:
         raise WeightsError(f"weights {folder}: {error.filename} is missing") from error
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:

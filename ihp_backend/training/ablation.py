@@ -62,7 +62,8 @@ def ablate(
         data: Photos to train on.
         out: Folder; one run a row, ablation.json and ablation.md.
         measure: Figures of a trained parser, such as its mIoU at some clicks per class.
-        start: Weights of the backbone.
+        start: Weights of the backbone; or of a parser, which each row takes without what it does with clicks: then the
+            budget is spent on clicks, not on seeing.
         device: Where to train.
         rows: Only these.
 
@@ -75,7 +76,8 @@ def ablate(
             continue
         folder = out / f"row-{number}"
         config = replace(config, validate_every=config.steps)
-        trainer = Trainer(config, data, folder, start=start, device=device, info={"version": name})
+        info = {"version": name}
+        trainer = Trainer(config, data, folder, start=start, forget_clicks=True, device=device, info=info)
         trainer.run()
         figures = folder / "figures.json"
         if not figures.exists():

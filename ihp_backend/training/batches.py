@@ -113,6 +113,20 @@ class Batches:
         repeats: NDArray[np.float64] = np.where(present, factor, 1.0).max(1)
         return repeats
 
+    def class_weights(self, power: float) -> Tensor:
+        """Weights of the channels for cross-entropy: (mean share of the pixels / own share) ** power, 0.3 to 4.
+
+        Spare channels weigh 1.
+        """
+        counts: NDArray[np.float64] = np.zeros(256)
+        for index in range(len(self.data)):
+            counts += np.bincount(self._sample(index).labels.ravel(), minlength=256)
+        counts = counts[: len(self.data.schema)].copy()
+        weights = np.ones(self.parser.channels, np.float32)
+        typical = np.exp(np.log(counts[counts > 0]).mean())
+        weights[: len(counts)] = ((typical / np.maximum(counts, 1)) ** power).clip(0.3, 4.0)
+        return torch.from_numpy(weights)
+
     def _sample(self, index: int) -> Sample:
         if index not in self._samples:
             self._samples[index] = self.data[index]

@@ -19,10 +19,15 @@ from ihp_backend.parts import IGNORE
 TEMPERATURE = 10.0
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of logits (N, K, h, w) against labels (N, h, w) int64, 255 ignored; zero if all are."""
-    counted = (labels != IGNORE).sum().clamp(min=1)
-    return F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum") / counted
+def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy of logits (N, K, h, w) against labels (N, h, w) int64, 255 ignored; zero if all are.
+
+    ``weights`` (K,) make some classes count more; the mean is weighted, too.
+    """
+    valid = labels != IGNORE
+    counted = valid.sum() if weights is None else weights[labels[valid]].sum()
+    total = F.cross_entropy(logits, labels, weights, ignore_index=IGNORE, reduction="sum")
+    return total / counted.clamp(min=1)
 
 
 def normalised_focal(logits: Tensor, labels: Tensor, gamma: float = 2.0) -> Tensor:

@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ class TrainConfig:
         sp_loss: ``none``, ``pairs`` (reading 1) or ``prototypes`` (reading 2).
         sp_weight: Its weight.
         balance: Photos with rare classes are seen more often, see ``Batches``; 0: all equally often.
+        rare_classes: Cross-entropy weighs rare classes more, by this power of their rarity; 0: all the same.
         drop_previous: Probability that the previous round's probabilities are not shown.
         small_share: This first share of the steps sees photos at half the area: twice as many for the same time.
         lovasz_stride: Lovasz-softmax looks at each so-many-th pixel of the logits in both directions.
@@ -79,6 +80,7 @@ class TrainConfig:
     sp_loss: str = "prototypes"
     sp_weight: float = 0.1
     balance: float = 0.3
+    rare_classes: float = 0.0
     drop_previous: float = 0.3
     small_share: float = 0.7
     lovasz_stride: int = 2
@@ -110,6 +112,8 @@ class TrainConfig:
                 raise ValueError(f"{name} is {getattr(config, name)!r}; expected one of {', '.join(choices)}")
         if config.sp_loss != "none" and not parser.prototypes:
             raise ValueError("sp_loss needs parser.prototypes; set it, or sp_loss to 'none'")
+        if config.rare_classes and config.base_loss != "ce":
+            raise ValueError("rare_classes weighs cross-entropy; set base_loss to 'ce', or rare_classes to 0")
         return config
 
 
@@ -124,6 +128,7 @@ class Trainer:
         *,
         validate: Callable[[HumanParser], dict[str, float]] | None = None,
         start: Path | None = None,
+        forget_clicks: bool = False,
         device: str = "cpu",
         info: dict[str, Any] | None = None,
     ) -> None:
@@ -135,6 +140,7 @@ class Trainer:
             out: Folder of the run.
             validate: Measures a parser; its ``score`` picks the best checkpoint, the rest is logged.
             start: Weights of the backbone or of a whole parser to start from.
+            forget_clicks: Of a parser take only what it does with the image, see ``load_start``.
             device: Where to train.
             info: Kept in info.json beside the weights, such as data, licence and command.
 
@@ -145,7 +151,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.parser = HumanParser(config.parser, pretrained=config.pretrained)
         if start is not None:
-            load_start(self.parser, start)
+            load_start(self.parser, start, forget_clicks=forget_clicks)
         if not config.backbone_rate:
             self.parser.backbone.requires_grad_(False)
         self.parser.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -168,6 +174,8 @@ class Trainer:
             zoom=config.zoom,
             balance=config.balance,
         )
+        power = config.rare_classes
+        self.class_weights = self.batches.class_weights(power).to(self.device) if power else None
         self.step = 0
         self.best = -math.inf
         self.stale = 0
@@ -249,8 +257,10 @@ class Trainer:
             output = parser.decode(features or parser.encode(images, maps), maps, previous)
         logits = output.logits.float().masked_fill(unknown, SILENT)
         labels = at_half_size(batch.labels.to(self.device), batch.rng)
-        base = losses.cross_entropy if config.base_loss == "ce" else losses.normalised_focal
-        found = {config.base_loss: base(logits, labels)}
+        if config.base_loss == "ce":
+            found = {"ce": losses.cross_entropy(logits, labels, self.class_weights)}
+        else:
+            found = {"focal": losses.normalised_focal(logits, labels)}
         sparse = config.lovasz_stride
         found["lovasz"] = losses.lovasz_softmax(logits[:, :, ::sparse, ::sparse], labels[:, ::sparse, ::sparse])
         total = 0.5 * found[config.base_loss] + 0.5 * found["lovasz"]
@@ -357,8 +367,14 @@ def _cpu_has_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def load_start(parser: HumanParser, path: Path) -> None:
+def load_start(parser: HumanParser, path: Path, *, forget_clicks: bool = False) -> None:
     """Loads weights to start from: a backbone's, or a whole parser's.
+
+    Args:
+        parser: The network to start.
+        path: A safetensors file.
+        forget_clicks: Take of a parser only what it does with the image; what it does with clicks is learnt anew. Then
+            the parser may have other components than the one that it starts from.
 
     Raises:
         TrainingError: If they fit neither.
@@ -367,15 +383,29 @@ def load_start(parser: HumanParser, path: Path) -> None:
         weights = load_file(path)
         if "stem.weight" in weights and isinstance(parser.backbone, MobileNetV2):
             parser.backbone.load_image_weights(weights)
-        else:
-            stem = "backbone.stem.weight"
-            if stem in weights and not parser.config.early_fusion:  # weights of early fusion start without it
-                weights[stem] = weights[stem][:, :3]
-            parser.load_state_dict(weights)
+            return
+        weights.setdefault("prior", parser.prior)  # weights of an older release have none
+        stem = "backbone.stem.weight"
+        if stem in weights and not parser.config.early_fusion:  # weights of early fusion start without it
+            weights[stem] = weights[stem][:, :3]
+        parser.load_state_dict(_seeing_only(parser, weights) if forget_clicks else weights)
     except SafetensorError as error:
         raise TrainingError(f"{path} is not a safetensors file: {error}") from error
-    except RuntimeError as error:
+    except (RuntimeError, KeyError) as error:
         raise TrainingError(f"{path} does not fit this network: {error}") from error
+
+
+def _seeing_only(parser: HumanParser, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The parser's own weights, with those that look at the image taken from others.
+
+    Wherever image and clicks meet, the image's channels come first.
+    """
+    blind = replace(parser.config, early_fusion=False, late_fusion=False, previous=False, prototypes=False)
+    own = parser.state_dict()
+    for name, shape in {k: v.shape for k, v in HumanParser(blind).state_dict().items()}.items():
+        corner = tuple(slice(n) for n in shape)
+        own[name][corner] = weights[name][corner]
+    return own
 
 
 def _groups(parser: HumanParser, config: TrainConfig) -> list[dict[str, Any]]:

@@ -77,3 +77,14 @@ def test_a_click_means_one_person() -> None:
     assert (said[20:50] == winner[20:50]).all()  # what is not clicked stays
     both = tidy(logits_of(winner), [Point(2 * 10, 2 * 10, 1), Point(2 * 60, 2 * 10, 1)]).argmax(0)
     assert np.array_equal(both, winner)
+
+
+def test_who_takes_over_from_a_speck_makes_no_new_one() -> None:
+    winner = np.full((40, 50), 3)
+    winner[5:20, 5:20] = 1
+    winner[30:32, 40:42] = 2  # a speck, of which the clicked part 1 is the runner-up
+    logits = logits_of(winner, runner_up=3)
+    logits[1, 30:32, 40:42] = 3
+    said = tidy(logits, [Point(20, 20, 1)]).argmax(0)
+    assert (said[30:32, 40:42] == 3).all()
+    assert (said[5:20, 5:20] == 1).all()

@@ -105,3 +105,11 @@ def test_prototypes_by_hand() -> None:
     # Pixels of parts that nobody clicked do not count.
     assert sp_prototypes(similarity, clicked, torch.tensor([[[2, 1]]])).item() == pytest.approx(right, abs=1e-6)
     assert sp_prototypes(similarity, clicked, torch.full((1, 1, 2), IGNORE)).item() == 0
+
+
+def test_weighted_cross_entropy_is_the_weighted_mean() -> None:
+    logits = torch.tensor([[[[2.0, 0.0]], [[0.0, 0.0]]]])  # one pixel that is right, one that is undecided
+    labels, weights = torch.tensor([[[0, 1]]]), torch.tensor([1.0, 3.0])
+    each = torch.nn.functional.cross_entropy(logits, labels, reduction="none")[0, 0]
+    expected = (1 * each[0] + 3 * each[1]) / 4
+    assert torch.allclose(cross_entropy(logits, labels, weights), expected)

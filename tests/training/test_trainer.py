@@ -53,7 +53,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
         {"base_loss": "focal", "sp_loss": "pairs"},
         {"sp_loss": "none", "parser": replace(PARSER, prototypes=False, late_fusion=False, previous=False)},
         {"parser": replace(PARSER, early_fusion=True, maps="disk", spares=0)},
-        {"backbone_rate": 0.0, "frozen_norms": True, "balance": 0.5},
+        {"backbone_rate": 0.0, "frozen_norms": True, "balance": 0.5, "rare_classes": 0.3},
         {"sampling": SamplingConfig(random_sampling=False, error_rounds=0, drop_all=0)},
     ],
 )
@@ -158,6 +158,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
         ({"parser": {"colour": 1}}, "colour"),
         ({"parser": {"prototypes": False}}, "sp_loss needs"),
         ({"sampling": {"luck": 1}}, "luck"),
+        ({"base_loss": "focal", "rare_classes": 0.3}, "rare_classes weighs"),
     ],
 )
 def test_options_that_cannot_be(fields: dict, expected: str) -> None:
@@ -177,6 +178,24 @@ def test_weights_to_start_from(tmp_path: Path) -> None:
         load_start(HumanParser(replace(PARSER, width=48)), tmp_path / "parser.safetensors")
 
 
+@pytest.mark.parametrize("early_fusion", [True, False])
+def test_a_start_that_forgets_clicks_sees_the_same(tmp_path: Path, early_fusion: bool) -> None:
+    torch.manual_seed(1)
+    known = HumanParser(replace(PARSER, early_fusion=False)).eval()
+    save_file({k: v.contiguous() for k, v in known.state_dict().items()}, tmp_path / "parser.safetensors")
+    parser = HumanParser(replace(PARSER, early_fusion=early_fusion, late_fusion=False, previous=False)).eval()
+    fresh = {k: v.clone() for k, v in parser.state_dict().items()}
+    load_start(parser, tmp_path / "parser.safetensors", forget_clicks=True)
+    loaded, wanted = parser.state_dict(), known.state_dict()
+    assert torch.equal(loaded["backbone.stem.weight"][:, :3], wanted["backbone.stem.weight"])
+    assert torch.equal(loaded["backbone.stem.weight"][:, 3:], fresh["backbone.stem.weight"][:, 3:])
+    at4 = "decoder.at4.0.0.weight"  # the image's channels, without the 48 of the clicks behind them
+    assert torch.equal(loaded[at4], wanted[at4][:, :-48])
+    similar = "decoder.similar.0.0.weight"
+    assert torch.equal(loaded[similar][:, :32], wanted[similar][:, :32])
+    assert torch.equal(loaded[similar][:, 32:], fresh[similar][:, 32:])
+
+
 def test_batches_are_a_function_of_seed_and_step() -> None:
     def batches(seed: int) -> Batches:
         return Batches(Drawn(), PARSER, SamplingConfig(), size=2, seed=seed, area=lambda step: 48 * 32)
@@ -188,6 +207,31 @@ def test_batches_are_a_function_of_seed_and_step() -> None:
     assert one.images.shape != other.images.shape or not torch.equal(one.images, other.images)
     places = [i for step in range(3) for i in batches(1).indices(step)]
     assert sorted(places[:3]) == sorted(places[3:]) == [0, 1, 2]  # every pass sees every photo
+
+
+def test_rare_classes_weigh_more_and_photos_with_them_come_more_often() -> None:
+    class Uneven:
+        """Ten photos of background; one of them has a hat in a quarter of its pixels."""
+
+        schema = LIP
+        names: Sequence[str] = [str(i) for i in range(10)]
+
+        def __len__(self) -> int:
+            return 10
+
+        def __getitem__(self, index: int) -> Sample:
+            labels = np.zeros((8, 8), np.uint8)
+            if index == 3:
+                labels[:4, :4] = 1
+            return Sample(str(index), np.zeros((8, 8, 3), np.uint8), labels)
+
+    batches = Batches(Uneven(), PARSER, SamplingConfig(), size=1, seed=1, area=lambda step: 48 * 32, balance=0.4)
+    shown = [batches.indices(step)[0] for step in range(11)]  # sqrt(0.4 / 0.1) = 2 times of 11
+    assert shown.count(3) == 2
+    assert set(shown) == set(range(10))
+    weights = batches.class_weights(0.5)
+    assert weights[1] / weights[0] == pytest.approx((624 / 16) ** 0.5, rel=1e-4)
+    assert (weights[20:] == 1).all()
 
 
 def test_clicks_of_a_batch_lie_on_their_labels() -> None:

@@ -11,7 +11,7 @@ from fake_project import CONFIG, FakeProject, box, region
 from label_studio_sdk.converter.brush import encode_rle
 
 from ihp_backend.label_studio.annotations import Photos, Reading, newest_annotation, read_tasks
-from ihp_backend.label_studio.client import Client
+from ihp_backend.label_studio.client import Client, LabelStudioError
 from ihp_backend.label_studio.image_decoding import ImageError
 from ihp_backend.label_studio.label_config import LabelConfig
 
@@ -30,8 +30,8 @@ def project() -> Iterator[FakeProject]:
 def fetch(url: str) -> bytes:
     if "gone" in url:
         raise ImageError("the image cannot be had: it is not there")
-    if "busy" in url:
-        raise ImageError("the image cannot be had: 503", is_temporary=True)
+    if "down" in url:
+        raise LabelStudioError("Label Studio cannot be reached")
     return PHOTO
 
 
@@ -127,10 +127,10 @@ def test_tasks_that_cannot_be_learnt_from_are_left_out_with_a_reason() -> None:
     assert len(found.left_out) == 9
 
 
-def test_a_label_studio_that_is_busy_is_not_a_photo_that_is_gone() -> None:
+def test_a_label_studio_that_is_down_is_not_a_photo_that_is_gone() -> None:
     face = region("Face", box(slice(0, 20), slice(0, 30)))
-    with pytest.raises(ImageError, match="503"):
-        read(task(annotation(face)), task(annotation(face), url="busy"))
+    with pytest.raises(LabelStudioError, match="cannot be reached"):
+        read(task(annotation(face)), task(annotation(face), url="down"))
 
 
 def test_photos_are_what_the_learner_wants() -> None:

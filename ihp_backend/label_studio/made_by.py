@@ -1,0 +1,62 @@
+"""The clicks behind a mask, kept in its region. Accepting a mask takes its keypoints away; what they said still counts.
+
+Label Studio keeps a region's ``meta`` in drafts and annotations as it came, so every replica, and training, can read
+the clicks there. A mask that somebody has changed by hand is not what its clicks made: then they count no more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ihp_backend.clicks import Click
+from ihp_backend.geometry import digest
+
+_MOST = 40
+"""Of one region, at most so many clicks are kept, the newest."""
+
+
+@dataclass(frozen=True)
+class TimedClick:
+    """A click and when it was first seen, in milliseconds since 1970."""
+
+    click: Click
+    at: int
+
+
+def with_new(known: Sequence[TimedClick], clicks: Sequence[Click], now: int) -> tuple[TimedClick, ...]:
+    """Returns the clicks that were known, then those that are new."""
+    old = {timed.click for timed in known}
+    return (*known, *(TimedClick(click, now) for click in clicks if click not in old))[-_MOST:]
+
+
+def to_meta(clicks: Sequence[TimedClick], mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """Returns what a region's ``meta`` holds of its clicks and of the mask (H, W) that they made."""
+    return {
+        "ihp": {
+            "clicks": [[t.click.x, t.click.y, int(t.click.is_positive), t.at] for t in clicks],
+            "mask": digest(mask).hex(),
+        }
+    }
+
+
+def from_meta(meta: object, label: str, mask: NDArray[np.bool_]) -> tuple[TimedClick, ...]:
+    """Reads the clicks from a region's ``meta``; none if they are not there, not readable, or made another mask."""
+    own = meta.get("ihp") if isinstance(meta, Mapping) else None
+    if not isinstance(own, Mapping) or not isinstance(own.get("clicks"), list) or own.get("mask") != digest(mask).hex():
+        return ()
+    height, width = mask.shape
+    clicks = []
+    for record in own["clicks"][-_MOST:]:
+        if not (isinstance(record, list) and len(record) == 4 and all(isinstance(v, int | float) for v in record)):
+            return ()
+        x, y, is_positive, at = (float(v) for v in record)
+        if not (0 <= x <= width and 0 <= y <= height and math.isfinite(at)):
+            return ()
+        clicks.append(TimedClick(Click(x, y, label, bool(is_positive)), int(at)))
+    return tuple(clicks)
