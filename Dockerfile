@@ -1,24 +1,38 @@
-# The backend alone: docker build -t ihp-backend . && docker run -p 9090:9090 -e IHP_BASIC_AUTH_USER=... ihp-backend
-FROM python:3.11-slim AS build
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-WORKDIR /app
-RUN python -m venv /venv
-ENV PATH=/venv/bin:$PATH
-COPY requirements.txt requirements-sdk.txt ./
-RUN pip install --no-cache-dir --extra-index-url "$TORCH_INDEX" -r requirements.txt \
- && pip install --no-cache-dir --no-deps -r requirements-sdk.txt
+# The backend and its trainer: docs/deploy.md.
+#   docker build -t ihp-backend:cpu .
+#   docker build -t ihp-backend:cuda --build-arg DEVICE=cuda .
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
-FROM python:3.11-slim
-RUN useradd --system --create-home --uid 10001 ihp && mkdir /data && chown ihp /data
-COPY --from=build /venv /venv
+FROM ${PYTHON_IMAGE} AS dependencies
+ARG DEVICE=cpu
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+COPY deploy/requirements-${DEVICE}.lock /requirements.lock
+# Each file must have its hash, wherever it comes from. Headers of torch are for compilers only.
+RUN python -m venv --without-pip /venv \
+ && python -m pip --python /venv/bin/python install --no-cache-dir --no-deps --require-hashes \
+      --extra-index-url "${TORCH_INDEX}" -r /requirements.lock \
+ && rm -rf /venv/lib/python3.11/site-packages/torch/include
+
+FROM ${PYTHON_IMAGE}
+RUN groupadd --gid 10001 ihp \
+ && useradd --uid 10001 --gid ihp --no-create-home --home-dir /tmp --shell /usr/sbin/nologin ihp \
+ && install --directory --owner=ihp --group=ihp --mode=0750 /data
 WORKDIR /app
-COPY ihp_backend ihp_backend
+COPY --from=dependencies /venv /venv
 COPY model_weights model_weights
 COPY label_config label_config
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 IHP_HOST=0.0.0.0 IHP_DATA_DIR=/data
-USER ihp
-VOLUME /data
+COPY ihp_backend ihp_backend
+ENV PATH=/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    MPLCONFIGDIR=/tmp/matplotlib \
+    IHP_HOST=0.0.0.0 \
+    IHP_PORT=9090 \
+    IHP_DATA_DIR=/data
+USER 10001:10001
+VOLUME ["/data"]
 EXPOSE 9090
-HEALTHCHECK --interval=30s --timeout=3s --start-period=60s \
-  CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:9090/health', timeout=2)"]
-CMD ["python", "-m", "ihp_backend", "serve"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s \
+  CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['IHP_PORT'] + '/ready', timeout=4)"]
+ENTRYPOINT ["python", "-m", "ihp_backend"]
+CMD ["serve"]

@@ -1,6 +1,7 @@
 # make run   Label Studio with this backend and photos, ready to click
 # make test  linters, types, import contract, tests
 # make e2e   the real Label Studio in a real browser
+# make lock  what the image installs, with hashes
 #
 # Each does all its own set-up, in .venv and .venv-label-studio. Options:
 #   make run IMAGES=dir PORT=8080 BACKEND_PORT=9090
@@ -20,7 +21,7 @@ DEV_READY = .venv/dev-ready
 DEMO_READY = .venv/demo-ready
 LABEL_STUDIO_READY = .venv-label-studio/ready
 
-.PHONY: run test e2e chromium clean
+.PHONY: run test e2e lock chromium clean
 .DEFAULT_GOAL := run
 
 run: $(DEMO_READY) $(LABEL_STUDIO_READY)
@@ -34,6 +35,17 @@ test: $(DEV_READY)
 
 e2e: $(DEV_READY) $(DEMO_READY) $(LABEL_STUDIO_READY) chromium
 	.venv/bin/pytest -m e2e tests/e2e
+
+# What the image installs, with hashes. torch's CPU build is on its own index, and that alone is taken from there.
+UV = .venv/bin/uv pip compile --quiet --generate-hashes --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+  --no-annotate --no-header
+lock: $(DEV_READY)
+	@for device in cpu cuda; do \
+	  file=deploy/requirements-$$device.lock; new=$$(mktemp); head -1 $$file >$$new; \
+	  if [ $$device = cpu ]; then sed 's/^torch==[^+]*$$/&+cpu/' requirements.txt; else cat requirements.txt; fi \
+	    | $(UV) --find-links $(CPU_TORCH)torch/ - >>$$new \
+	  && $(UV) --no-deps requirements-sdk.txt >>$$new && cp $$new $$file && rm $$new || exit 1; \
+	done
 
 chromium:
 	@command -v chromium >/dev/null || { \

@@ -167,10 +167,17 @@ class ServerUnderTest:
         for session in self._sessions:
             session.close()
 
+    def memory_mb(self) -> float:
+        """Resident memory of the server's processes now, in MB."""
+        return self._status_mb("VmRSS")
+
     def peak_mb(self) -> float:
         """Greatest resident memory of the server's processes so far, in MB."""
+        return self._status_mb("VmHWM")
+
+    def _status_mb(self, name: str) -> float:
         own = [self.process.pid, *_children(self.process.pid)]
-        lines = [line for pid in own for line in _lines(f"/proc/{pid}/status") if line.startswith("VmHWM")]
+        lines = [line for pid in own for line in _lines(f"/proc/{pid}/status") if line.startswith(name)]
         return sum(int(line.split()[1]) for line in lines) / 1000
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,7 @@ from ihp_backend.model_pool import ModelPool
 from ihp_backend.network.weights_folder import version_of
 from ihp_backend.registry import Registry
 from ihp_backend.settings import Settings
-from ihp_backend.telemetry import Metrics
+from ihp_backend.telemetry import MemoryCounts, Metrics
 from ihp_backend.training_records import TrainingCounts
 from ihp_backend.triggers import Triggers
 
@@ -68,6 +69,7 @@ class Runtime:
         )
         self.trainings = TrainingQueue(settings)
         self.metrics.add(TrainingCounts(self.trainings.records))
+        self.metrics.add(MemoryCounts(self._caches, _gpu_memory))
         self.triggers = Triggers(settings, self.trainings)
         self._load_predictor = load_predictor or (lambda: self._load_ready(settings.weights))
         self._read_version = read_version or (lambda: version_of(settings.weights))
@@ -196,6 +198,14 @@ class Runtime:
             return {"hostname": known.hostname, "reachable": False, "reason": str(error)}
         return {"hostname": known.hostname, "reachable": True}
 
+    def _caches(self) -> dict[str, tuple[int, int, int]]:
+        images = self.images.cache
+        found = {"images": (images.hits, images.misses, images.size)}
+        engine = getattr(self._predictor, "engine", None)
+        if engine is not None:
+            found["features"] = (engine.features.hits, engine.features.misses, engine.features.size)
+        return found
+
     def _load_ready(self, weights: str | Path) -> Predictor:
         from ihp_backend.inference.predictor import Predictor
 
@@ -204,6 +214,14 @@ class Runtime:
         # The first pass is much slower than the next ones: better now than at the first click.
         predictor.predict(np.zeros((512, 512, 3), np.uint8))
         return predictor
+
+
+def _gpu_memory() -> dict[str, int]:
+    torch = sys.modules.get("torch")  # not imported for this
+    if torch is None or not torch.cuda.is_initialized():
+        return {}
+    free, total = torch.cuda.mem_get_info()
+    return {"used": torch.cuda.memory_allocated(), "free": free, "total": total}
 
 
 @cache

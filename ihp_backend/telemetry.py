@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Lock
 from time import perf_counter
@@ -12,10 +12,12 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
     PlatformCollector,
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 _SECONDS = (
@@ -100,3 +102,32 @@ class Metrics:
     def render(self) -> bytes:
         """Returns all of it in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+class MemoryCounts(Collector):
+    """What caches keep and how often they help, and the memory of a GPU, read at each look.
+
+    Args:
+        caches: Tells hits, misses and bytes of each cache.
+        gpu: Tells bytes of GPU memory by kind; nothing where there is none.
+    """
+
+    def __init__(
+        self, caches: Callable[[], Mapping[str, tuple[int, int, int]]], gpu: Callable[[], Mapping[str, int]]
+    ) -> None:
+        self._caches = caches
+        self._gpu = gpu
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields hits, misses and size of each cache, and the GPU's memory."""
+        hits = CounterMetricFamily("ihp_cache_hits", "Looks that found the value", labels=("cache",))
+        misses = CounterMetricFamily("ihp_cache_misses", "Looks that had to load the value", labels=("cache",))
+        size = GaugeMetricFamily("ihp_cache_bytes", "Memory that a cache keeps", labels=("cache",))
+        for name, (found, loaded, kept) in self._caches().items():
+            hits.add_metric((name,), found)
+            misses.add_metric((name,), loaded)
+            size.add_metric((name,), kept)
+        memory = GaugeMetricFamily("ihp_gpu_memory_bytes", "GPU memory: used by us, free, all", labels=("kind",))
+        for kind, count in self._gpu().items():
+            memory.add_metric((kind,), count)
+        yield from (hits, misses, size, memory)

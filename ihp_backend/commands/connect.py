@@ -8,29 +8,30 @@ import requests
 from ihp_backend.demo.project import BackendAccess, check_label_config, connect_backend, label_config_of
 from ihp_backend.label_studio.client import Client, LabelStudioError
 from ihp_backend.label_studio.label_config import LabelConfigError
+from ihp_backend.settings import Settings
 
 
 @click.command()
-@click.option("--url", required=True, help="Label Studio's address, such as http://127.0.0.1:8080.")
-@click.option("--token", required=True, envvar="IHP_LABEL_STUDIO_TOKEN", help="Access token. [IHP_LABEL_STUDIO_TOKEN]")
+@click.option("--url", help="Label Studio's address, such as http://127.0.0.1:8080.  [IHP_LABEL_STUDIO_URL]")
+@click.option("--token", help="Access token.  [IHP_LABEL_STUDIO_TOKEN or IHP_LABEL_STUDIO_TOKEN_FILE]")
 @click.option("--project", type=int, help="An existing project's number.")
 @click.option("--new", "title", help="Title of a new project.")
 @click.option("--schema", help="Give the project this schema's label config. Default for a new one: lip.")
 @click.option(
     "--backend", default="http://127.0.0.1:9090", show_default=True, help="Address, as Label Studio reaches it."
 )
-@click.option("--backend-user", envvar="IHP_BASIC_AUTH_USER", default="", help="[IHP_BASIC_AUTH_USER]")
-@click.option("--backend-password", envvar="IHP_BASIC_AUTH_PASSWORD", default="", help="[IHP_BASIC_AUTH_PASSWORD]")
+@click.option("--backend-user", help="[IHP_BASIC_AUTH_USER]")
+@click.option("--backend-password", help="[IHP_BASIC_AUTH_PASSWORD or IHP_BASIC_AUTH_PASSWORD_FILE]")
 @click.option("--preannotate", is_flag=True, help="Opened tasks start with all parts that the backend sees.")
 def connect(
-    url: str,
-    token: str,
+    url: str | None,
+    token: str | None,
     project: int | None,
     title: str | None,
     schema: str | None,
     backend: str,
-    backend_user: str,
-    backend_password: str,
+    backend_user: str | None,
+    backend_password: str | None,
     preannotate: bool,
 ) -> None:
     """Connects a project to the backend, and checks both directions.
@@ -44,9 +45,14 @@ def connect(
     if (project is None) == (title is None):
         raise click.UsageError("give either --project NUMBER or --new TITLE")
     try:
+        settings = Settings.from_environment()
+        url, token = url or settings.label_studio_url, token or settings.label_studio_token
+        if not url or not token:
+            raise click.UsageError("give --url and --token, or IHP_LABEL_STUDIO_URL and IHP_LABEL_STUDIO_TOKEN")
         client = Client(url, token)
         who = client.whoami()
-        click.echo(f"Label Studio {client.version()} answers; the token belongs to {who.get('email') or who.get('id')}")
+        owner = who.get("email") or who.get("id")
+        click.echo(f"Label Studio {client.version()} answers; the {client.token_kind} token belongs to {owner}")
         _check_backend(backend)
         if project is None:
             made = client.create_project(str(title), label_config_of(schema or "lip"))
@@ -54,7 +60,11 @@ def connect(
             made = client.get_project(project)
             if schema:
                 client.patch_project(project, label_config=label_config_of(schema))
-        access = BackendAccess(backend, backend_user, backend_password)
+        access = BackendAccess(
+            backend,
+            settings.basic_auth_user if backend_user is None else backend_user,
+            settings.basic_auth_password if backend_password is None else backend_password,
+        )
         try:
             config = check_label_config(client, made)
             click.echo(f"the label config has {len(config.labels)} labels to click and paint")

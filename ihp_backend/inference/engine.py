@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ihp_backend.geometry import View
 from ihp_backend.inference.image_cache import LoadingCache
 from ihp_backend.localization import Point, localization_maps
 from ihp_backend.network.folding import folded
 from ihp_backend.network.parser import HumanParser
+
+logger = logging.getLogger(__name__)
 
 FEATURE_CACHE_MB = 128
 """Memory for features; a view takes about 4 MB with the shipped network."""
@@ -82,7 +87,45 @@ class Engine:
 
         Returns:
             Logits (K, h/2, w/2) and the embedding (D, h/4, w/4), if the network has one.
+
+        Where a GPU's memory does not suffice, kept features are given up for it; then the CPU does this view.
         """
+        try:
+            return self._run(image, view, points, known, key)
+        except torch.OutOfMemoryError as error:
+            logger.warning("the memory of %s does not suffice, kept features are given up: %s", self.device, error)
+        self.forget()
+        try:
+            return self._run(image, view, points, known, key)
+        except torch.OutOfMemoryError as error:
+            logger.warning("the memory of %s does not suffice, so the CPU answers: %s", self.device, error)
+        return self._on_cpu._run(image, view, points, known, None)
+
+    def forget(self) -> None:
+        """Gives up all features that are kept, and their memory."""
+        self.features.clear()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @cached_property
+    def _on_cpu(self) -> Engine:
+        engine = copy.copy(self)
+        engine.device = torch.device("cpu")
+        # Each tensor goes to the CPU before the network around it is copied: the GPU has no room for a copy.
+        parameters = {id(p): nn.Parameter(p.detach().cpu(), requires_grad=False) for p in self.parser.parameters()}
+        buffers = {id(b): b.detach().cpu() for b in self.parser.buffers()}
+        engine.parser = copy.deepcopy(self.parser, {**parameters, **buffers})
+        engine.features = LoadingCache(0, _bytes_of)
+        return engine
+
+    def _run(
+        self,
+        image: NDArray[np.uint8],
+        view: View,
+        points: Sequence[Point],
+        known: NDArray[np.float32],
+        key: str | None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         config = self.config
         drawn = localization_maps(
             points, config.channels, view.height, view.width, kind=config.maps, size=config.map_size

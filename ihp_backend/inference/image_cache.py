@@ -77,6 +77,12 @@ class LoadingCache(Generic[Key, Value]):
         mine.set_result(value)
         return value
 
+    def clear(self) -> None:
+        """Forgets all values; what is being loaded is kept when it comes."""
+        with self._lock:
+            self._values.clear()
+            self._size = 0
+
     def _keep(self, key: Key, value: Value, size: int) -> None:
         if size > self._capacity:
             return

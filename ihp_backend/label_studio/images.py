@@ -36,11 +36,14 @@ class ImageLoader:
 
     Args:
         settings: Whose hosts, limits and cache size hold.
+
+    Attributes:
+        cache: The images kept, by address and token.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._images: LoadingCache[tuple[str, ...], NDArray[np.uint8]] = LoadingCache(
+        self.cache: LoadingCache[tuple[str, ...], NDArray[np.uint8]] = LoadingCache(
             settings.image_cache_mb * 1_000_000, lambda image: image.nbytes
         )
         self._clients: OrderedDict[tuple[str, str], Client] = OrderedDict()
@@ -66,12 +69,12 @@ class ImageLoader:
         """
         if url[:5].lower() == "data:":
             key: tuple[str, ...] = (hashlib.blake2b(url.encode("utf-8", "replace")).hexdigest(),)
-            return self._images.get(key, lambda: self._decoded(self._inline(url)))
+            return self.cache.get(key, lambda: self._decoded(self._inline(url)))
         base, token = self._access(hostname, token)
         absolute = _absolute(url, base)
         # Who holds another token may not see the same images.
         key = (absolute, base, hashlib.blake2b(token.encode("utf-8", "replace")).hexdigest())
-        return self._images.get(key, lambda: self._decoded(self._bytes(absolute, base, token)))
+        return self.cache.get(key, lambda: self._decoded(self._bytes(absolute, base, token)))
 
     def fetch(self, url: str, *, hostname: str | None, token: str | None) -> bytes:
         """Returns an image's file as it is, by the rules of ``load``; nothing is kept. Raises as ``load`` does."""

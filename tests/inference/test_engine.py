@@ -102,3 +102,25 @@ def test_a_moving_accepted_mask_is_another_question() -> None:
         PHOTO, CLICKS[:1], labels=LABELS, wanted=["face"], accepted={"pants": masks[1]}
     )
     assert np.array_equal(answers[1], plain.masks["face"])
+
+
+@pytest.mark.parametrize("failures", [1, 100])
+def test_a_gpu_without_memory_gives_up_features_then_the_cpu_answers(
+    failures: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    predictor, plain = predictor_of(), predictor_of()
+    device, decode, left = predictor.engine.parser, HumanParser.decode, [failures]
+
+    def full(self: HumanParser, *args: Any) -> Any:
+        if self is device and left[0] > 0:
+            left[0] -= 1
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return decode(self, *args)
+
+    expected = plain.parse(PHOTO, CLICKS, labels=LABELS, image_key="p")
+    monkeypatch.setattr(HumanParser, "decode", full)
+    answer = predictor.parse(PHOTO, CLICKS, labels=LABELS, image_key="p")
+    for label in LABELS:
+        assert np.array_equal(answer.mask(label), expected.mask(label))
+    assert "kept features are given up" in caplog.text
+    assert ("the CPU answers" in caplog.text) == (failures > 1)
