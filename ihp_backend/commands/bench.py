@@ -11,18 +11,14 @@ import click
 from ihp_backend.benchmark import Row, batches, codec, machine, stages, through_http
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.network.weights import WeightsError
-from ihp_backend.soak import soak
 
 
 @click.command()
 @click.option("--weights", default="lip", show_default=True, help="Name in model_weights/, or a folder.")
 @click.option("--runs", default=50, show_default=True, type=click.IntRange(5), help="Of each row, after a warm-up.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the rows here, too.")
-@click.option(
-    "--soak", "soak_s", type=click.IntRange(5), metavar="SECONDS", help="Only this: 16 annotators without a pause."
-)
 @click.option("--markdown", is_flag=True, help="Print a table for a README.")
-def bench(weights: str, runs: int, json_file: Path | None, soak_s: int | None, markdown: bool) -> None:
+def bench(weights: str, runs: int, json_file: Path | None, markdown: bool) -> None:
     """Measures clicks over HTTP as Label Studio sends them, then each stage, then the brush codec.
 
     \b
@@ -33,8 +29,6 @@ def bench(weights: str, runs: int, json_file: Path | None, soak_s: int | None, m
 
     Run it on a quiet machine. The figures are medians and 95th percentiles.
     """
-    if soak_s:
-        return _soak(weights, soak_s)
     rows: list[Row] = []
 
     def note(row: Row) -> None:
@@ -56,16 +50,6 @@ def bench(weights: str, runs: int, json_file: Path | None, soak_s: int | None, m
         json_file.write_text(json.dumps(found, indent=1) + "\n")
     if markdown:
         click.echo(_table(rows))
-
-
-def _soak(weights: str, seconds: int) -> None:
-    found = soak(weights, seconds)
-    click.echo(", ".join(f"{name} {value}" for name, value in machine().items()))
-    click.echo(f"{found.answers} answers in {found.seconds:.0f} s, {len(found.failures)} failures")
-    click.echo(f"an answer takes {found.median_ms:.0f} ms, p95 {found.p95_ms:.0f} ms")
-    click.echo("memory in MB at each tenth: " + " ".join(f"{mb:.0f}" for mb in found.memory_mb))
-    if found.failures:
-        raise click.ClickException(f"the first failure: {found.failures[0]}")
 
 
 def _line(row: Row) -> str:
