@@ -15,12 +15,15 @@ from fake_project import PROJECT, FakeLearner, FakeProject, box, region
 from ihp_backend.data.sample import DataError
 from ihp_backend.jobs import Report
 from ihp_backend.label_studio.connections import Connection
+from ihp_backend.network.weights_folder import version_of
 from ihp_backend.project_training import ProjectTraining
 from ihp_backend.registry import BASE
 from ihp_backend.runtime import Runtime
 from ihp_backend.settings import Settings
 from ihp_backend.training.trainer import TrainingError as LearnerError
 from ihp_backend.training_records import Record
+
+FIRST, SECOND = (f"{version_of('lip')}+p1.{number}" for number in ("001", "002"))
 
 FACE = region("Face", box(slice(0, 20), slice(0, 30)))
 
@@ -59,10 +62,10 @@ def train(runtime: Runtime) -> Record:
 
 def test_a_better_version_is_promoted(runtime: Runtime, learner: FakeLearner, project: FakeProject) -> None:
     record = train(runtime)
-    assert (record.state, record.version, record.reason) == ("promoted", "lip-1+p1.001", "fewer clicks")
-    assert runtime.registry.current(PROJECT) == "lip-1+p1.001"
-    assert runtime.predictor(PROJECT).version == "lip-1+p1.001"
-    status = runtime.registry.get(PROJECT, "lip-1+p1.001").status
+    assert (record.state, record.version, record.reason) == ("promoted", FIRST, "fewer clicks")
+    assert runtime.registry.current(PROJECT) == FIRST
+    assert runtime.predictor(PROJECT).version == FIRST
+    status = runtime.registry.get(PROJECT, FIRST).status
     assert (status.parent, status.before, status.after) == (BASE, {"miou": 0.5}, {"miou": 0.6})
     assert sum(status.photos.values()) == 10
     (call,) = learner.calls
@@ -73,17 +76,17 @@ def test_a_better_version_is_promoted(runtime: Runtime, learner: FakeLearner, pr
     assert np.array_equal(sample.labels == 1, box(slice(0, 20), slice(0, 30)))
     assert (call["start"], call["base"].name) == (call["base"], "lip")
     second = train(runtime)
-    assert second.version == "lip-1+p1.002"
-    assert learner.calls[1]["start"].name == "lip-1+p1.001", "it goes on from what is served"
+    assert second.version == SECOND
+    assert learner.calls[1]["start"].name == FIRST, "it goes on from what is served"
     assert learner.calls[1]["base"].name == "lip"
-    assert runtime.registry.get(PROJECT, second.version).status.parent == "lip-1+p1.001"
+    assert runtime.registry.get(PROJECT, second.version).status.parent == FIRST
     assert project.writes() == [], "nothing is written to Label Studio"
 
 
 def test_a_worse_version_is_kept_as_rejected(runtime: Runtime, learner: FakeLearner) -> None:
     learner.is_better = False
     record = train(runtime)
-    assert (record.state, record.version, record.reason) == ("rejected", "lip-1+p1.001", "more clicks")
+    assert (record.state, record.version, record.reason) == ("rejected", FIRST, "more clicks")
     assert runtime.registry.current(PROJECT) == BASE
     assert runtime.predictor(PROJECT).version == "discs-1"
 
@@ -219,7 +222,7 @@ def test_another_project_of_the_same_number_is_not_trained_on(
 def test_a_disk_that_is_full_leaves_no_trace_but_the_reason(
     runtime: Runtime, learner: FakeLearner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert train(runtime).version == "lip-1+p1.001"
+    assert train(runtime).version == FIRST
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -233,8 +236,8 @@ def test_a_disk_that_is_full_leaves_no_trace_but_the_reason(
         record = runtime.trainings.run(PROJECT)
     assert record.state == "waiting"
     assert "No space left" in record.reason
-    assert [version.name for version in runtime.registry.versions(PROJECT)] == ["lip-1+p1.001"]
-    assert runtime.predictor(PROJECT).version == "lip-1+p1.001"
+    assert [version.name for version in runtime.registry.versions(PROJECT)] == [FIRST]
+    assert runtime.predictor(PROJECT).version == FIRST
     assert not list((runtime.registry.folder / PROJECT).glob(".draft-*"))
     learner.after_writing = lambda: None
     runtime.trainings.put_back_lost()
