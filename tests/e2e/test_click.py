@@ -235,12 +235,9 @@ def test_a_second_start_is_quick_and_keeps_everything(demo: Demo) -> None:
     stop_demo(demo)
     started = time.monotonic()
     again = start_demo(demo.command, demo.data_dir, 60)
-    took = time.monotonic() - started
-    try:
-        assert (again.project, again.password) == (demo.project, demo.password)
-        after = {t["id"]: len(again.client.annotations(t["id"])) for t in again.client.list_tasks(again.project)}
-        assert after == before
-        assert "as you left it" in again.printed
-        print(f"second start: {took:.1f} s")
-    finally:
-        stop_demo(again)
+    print(f"second start: {time.monotonic() - started:.1f} s")
+    demo.process = again.process  # the other tests go on with it
+    assert (again.project, again.password) == (demo.project, demo.password)
+    after = {t["id"]: len(again.client.annotations(t["id"])) for t in again.client.list_tasks(again.project)}
+    assert after == before
+    assert "as you left it" in again.printed
