@@ -57,12 +57,16 @@ def test_train_resume_evaluate(people: Path, tmp_path: Path) -> None:
     assert {"miou_at_0", "miou_at_1", "miou_at_2"} <= set(info["validation"])
 
     report = tmp_path / "report"
-    words = ("evaluate", "--data", people, "--split", "val", "--weights", run / "best", "--out", report)
+    words = ("evaluate", "--data", people, "--split", "val", "--weights", run / "best", "--session", "--out", report)
     code, output = invoke(*words)
     assert code == 0, output
     metrics = json.loads((report / "metrics.json").read_text())
     assert metrics["images"] == 1
     assert metrics["weights"] == "tiny-1"
+    session = json.loads((report / "session.json").read_text())
+    assert session["images"] == 1
+    assert session["clicks_per_photo"] >= session["images"]
+    assert set(session["miou_at_clicks_per_class"]) == {"1", "1.5", "2", "3"}
     assert {p.name for p in report.iterdir()} >= {"metrics.json", "curve.png", "per_class.csv", "failures.png"}
 
 
