@@ -60,9 +60,9 @@ def evaluate(
         predictor = Predictor.load(weights, device=device)
         config = ProtocolConfig(user=user, max_clicks=max_clicks, seed=seed, previous=previous)  # type: ignore[arg-type]
         result = run(predictor, photos, config)
-    except (DataError, WeightsError, ValueError) as error:
+        metrics = write_report(result, photos, predictor, config, out, command=shlex.join(["ihp", *sys.argv[1:]]))
+    except (DataError, WeightsError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    metrics = write_report(result, photos, predictor, config, out, command=shlex.join(["ihp", *sys.argv[1:]]))
     click.echo(summary(metrics))
     if session:
         _session(predictor, photos, SessionConfig(user=config.user, max_clicks=min(max_clicks, 3), seed=seed), out)

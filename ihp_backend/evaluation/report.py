@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ihp_backend.data.sample import DataSet
 from ihp_backend.evaluation.metrics import budget_at, class_iou, mean_iou
 from ihp_backend.evaluation.protocol import TARGETS, Evaluation, PhotoResult, ProtocolConfig, class_ids, labels_of
+from ihp_backend.files import write_whole
 from ihp_backend.inference.overlay import draw_overlay
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.parts import IGNORE
@@ -29,7 +30,8 @@ def summarise(result: Evaluation, predictor: Predictor, config: ProtocolConfig, 
     clicked = [b for b in result.confusions if b > 0]
     curve = [mean_iou(result.confusions[b]) for b in clicked]
     names = result.schema.names
-    reference = 2.0 if 2.0 in result.confusions else max(result.confusions)
+    automatic = mean_iou(result.confusions[0.0])
+    at_two = class_iou(result.confusions[2.0]) if 2.0 in result.confusions else np.full(len(names), np.nan)
     return {
         "images": len(result.photos),
         "classes": list(names),
@@ -38,11 +40,12 @@ def summarise(result: Evaluation, predictor: Predictor, config: ProtocolConfig, 
             f"{b:g}": round(mean_iou(result.confusions[b]), 5) for b in _REPORTED if b in result.confusions
         },
         "presence_only_miou": round(mean_iou(result.presence_only), 5),
-        "clicks_per_class_at_miou": {f"{t:.2f}": _rounded(budget_at(t, clicked, curve)) for t in TARGETS},
+        "clicks_per_class_at_miou": {
+            f"{t:.2f}": 0.0 if automatic >= t else _rounded(budget_at(t, clicked, curve)) for t in TARGETS
+        },
         "noc_per_image": {f"{t:.2f}": _noc(result.photos, t, config.max_clicks) for t in TARGETS},
         "per_class_iou_at_2": {
-            name: _rounded(float(iou) if np.isfinite(iou) else None)
-            for name, iou in zip(names, class_iou(result.confusions[reference]), strict=True)
+            name: _rounded(float(iou) if np.isfinite(iou) else None) for name, iou in zip(names, at_two, strict=True)
         },
         "share_of_clicks_that_lower_their_part": _rounded(result.lowered()),
         "share_of_clicks_that_lower_their_part_by_0.005": _rounded(result.lowered(_NOTABLE)),
@@ -77,7 +80,7 @@ def write_report(
     """Writes the four files into a folder and returns the content of metrics.json."""
     out.mkdir(parents=True, exist_ok=True)
     metrics = summarise(result, predictor, config, command)
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+    write_whole(out / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     with (out / "per_class.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["class", *(f"{b:g}" for b in result.confusions)])

@@ -90,6 +90,8 @@ class ParserConfig:
             raise ValueError(
                 f"unknown parser option {', '.join(sorted(unknown))}; expected: {', '.join(sorted(known))}"
             )
+        if fields.get("maps", cls.maps) not in ("gaussian", "disk"):
+            raise ValueError(f"parser option maps is {fields['maps']!r}; expected gaussian or disk")
         return cls(**{**fields, "own": tuple(fields.get("own", ()))})
 
 

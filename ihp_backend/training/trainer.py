@@ -179,6 +179,7 @@ class Trainer:
         self.step = 0
         self.best = -math.inf
         self.stale = 0
+        self.validated = 0
         self.info = {**(info or {}), "training": asdict(config)}
         out.mkdir(parents=True, exist_ok=True)
         written = json.dumps(asdict(config), indent=1)
@@ -199,20 +200,19 @@ class Trainer:
         stop = min(until or config.steps, config.steps)
         if config.patience and self.stale >= config.patience:
             return
+        if 0 < self.step != self.validated and (self.step % config.validate_every == 0 or self.step == stop):
+            self._validate()  # the run was stopped in the middle of it
         bar = tqdm(total=stop, initial=self.step, desc="train", unit="step", mininterval=5)
         parts: dict[str, float] = {}
         since = time.monotonic()
         for batch in self.batches.run(self.step, stop):
             self._set_rates()
             loss, new = self._losses(batch)
-            if not math.isfinite(loss.item()):
-                raise TrainingError(
-                    f"the loss is {loss.item()} at step {self.step}, photos {', '.join(batch.names)}; "
-                    f"the last good state is in {self.out / 'last.pt'}"
-                )
+            self._check("loss", loss.item(), batch)
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self.parser.parameters(), 5.0)
+            norm = nn.utils.clip_grad_norm_(self.parser.parameters(), 5.0)
+            self._check("norm of the gradient", norm.item(), batch)
             self.optimiser.step()
             self.averaged.update_parameters(self.parser)
             self.step += 1
@@ -230,6 +230,13 @@ class Trainer:
                     log.info("no better score in %d validations: stopped early", self.stale)
                     break
         bar.close()
+
+    def _check(self, what: str, value: float, batch: Batch) -> None:
+        if math.isfinite(value):
+            return
+        last = self.out / "last.pt"
+        kept = f"the last good state is in {last}" if last.exists() else "no state was saved before"
+        raise TrainingError(f"the {what} is {value} at step {self.step}, photos {', '.join(batch.names)}; {kept}")
 
     def _losses(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """One training step's loss: rounds of error clicks without gradient, then the pass that is trained on."""
@@ -323,6 +330,7 @@ class Trainer:
         self._log(found)
         log.info("step %d: %s", self.step, ", ".join(f"{k} {v:.4f}" for k, v in found.items()))
         self.stale += 1
+        self.validated = self.step
         if found["score"] > self.best:
             self.best, self.stale = found["score"], 0
             try:
@@ -342,6 +350,7 @@ class Trainer:
             "step": self.step,
             "best": self.best,
             "stale": self.stale,
+            "validated": self.validated,
             "parser": self.parser.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -360,6 +369,7 @@ class Trainer:
         self.averaged.load_state_dict(state["averaged"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.best, self.stale = state["step"], state["best"], state["stale"]
+        self.validated = state["validated"]
         log.info("resuming at step %d", self.step)
 
 

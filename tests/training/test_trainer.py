@@ -144,6 +144,31 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(tmp_path: 
     assert (tmp_path / "last.pt").read_bytes() == good
 
 
+def test_a_validation_that_was_stopped_is_made_up_for(tmp_path: Path) -> None:
+    def killed(parser: HumanParser) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    for step in (3, 6):
+        with pytest.raises(KeyboardInterrupt):
+            Trainer(CONFIG, Drawn(), tmp_path, validate=killed).run(step)
+        scores: list[float] = []
+        again = Trainer(CONFIG, Drawn(), tmp_path, validate=lambda _: (scores.append(0.5), {"score": 0.5})[1])  # noqa: B023
+        again.run(step)
+        assert (again.step, scores) == (step, [0.5])
+        assert (tmp_path / "best/model.safetensors").exists()
+    again.run()
+    assert scores == [0.5]  # once is enough
+
+
+def test_a_gradient_that_is_no_number_reaches_no_weight(tmp_path: Path) -> None:
+    trainer = Trainer(CONFIG, Drawn(), tmp_path)
+    trainer.parser.decoder.coarse.weight.register_hook(lambda gradient: gradient * float("nan"))
+    before = {k: v.clone() for k, v in trainer.parser.state_dict().items() if "running" not in k and "num_b" not in k}
+    with pytest.raises(TrainingError, match=r"norm of the gradient is nan at step 0.*no state was saved before"):
+        trainer.run()
+    assert all(torch.equal(v, trainer.parser.state_dict()[k]) for k, v in before.items())
+
+
 def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     Trainer(CONFIG, Drawn(), tmp_path)
     with pytest.raises(TrainingError, match="other options"):
@@ -156,6 +181,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
         ({"speed": 3}, "speed.*known"),
         ({"base_loss": "l2"}, "'l2'.*ce, focal"),
         ({"parser": {"colour": 1}}, "colour"),
+        ({"parser": {"maps": "bogus"}}, "'bogus'; expected gaussian or disk"),
         ({"parser": {"prototypes": False}}, "sp_loss needs"),
         ({"sampling": {"luck": 1}}, "luck"),
         ({"base_loss": "focal", "rare_classes": 0.3}, "rare_classes weighs"),
