@@ -12,7 +12,7 @@ import click
 from ihp_backend.data.catalogue import open_data_set, some_photos
 from ihp_backend.data.sample import DataError
 from ihp_backend.demo.processes import ProcessError
-from ihp_backend.demo.rounds import Annotators, Relabelled, draw, measure, run
+from ihp_backend.demo.rounds import Annotators, Relabelled, measure, run
 from ihp_backend.demo.stack import running
 from ihp_backend.label_studio.client import LabelStudioError
 from ihp_backend.network.weights_folder import find_weights, version_of
@@ -94,7 +94,6 @@ def rounds(
             results = run(annotators, shown, partial(measure, test=test, check=check), served, out)
     except (DataError, ProcessError, LabelStudioError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    draw(results, out / "rounds.png")
     for result in results:
         click.echo(json.dumps({"photos": result.photos, "clicks": result.clicks, "base": result.base_check}))
     saved = 1 - results[-1].clicks / results[0].clicks

@@ -10,10 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-import numpy as np
 
 from ihp_backend import logs
-from ihp_backend.data.catalogue import LAYOUTS, first_photos, open_data_set, some_photos
+from ihp_backend.data.catalogue import LAYOUTS, first_photos, open_data_set, spread_photos
 from ihp_backend.data.sample import DataError
 from ihp_backend.evaluation.metrics import mean_iou
 from ihp_backend.evaluation.protocol import ProtocolConfig, evaluate
@@ -90,8 +89,7 @@ def train(
         trainer.run(until)
         if calibrate and (until is None or until >= config.steps):
             parser, kept = load_parser(out / "best")
-            seen = some_photos(photos, np.unique(np.linspace(0, len(photos) - 1, calibrate).astype(int)).tolist())
-            save_parser(calibrated(parser, seen, device=device), out / "best", kept)
+            save_parser(calibrated(parser, spread_photos(photos, calibrate), device=device), out / "best", kept)
     except (DataError, TrainingError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     draw_curves(out / "log.csv", out / "curves.png")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from ihp_backend.data.cihp import open_cihp
 from ihp_backend.data.folder import FolderDataSet
 from ihp_backend.data.helen import HelenDataSet
@@ -40,6 +42,11 @@ def open_data_set(root: Path, split: str, layout: str = "folder") -> DataSet:
 def first_photos(data: DataSet, count: int) -> DataSet:
     """Returns a view of a data set's first photos."""
     return some_photos(data, range(min(count, len(data))))
+
+
+def spread_photos(data: DataSet, count: int) -> DataSet:
+    """Returns a view of so many photos at most, spread evenly over a data set."""
+    return some_photos(data, np.unique(np.linspace(0, len(data) - 1, min(count, len(data))).astype(int)).tolist())
 
 
 def some_photos(data: DataSet, places: Sequence[int]) -> DataSet:

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ihp_backend.data.catalogue import spread_photos
 from ihp_backend.data.sample import DataSet, Sample
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.parts import IGNORE, Schema, get_schema
@@ -100,8 +101,8 @@ class Samples:
 
 def first_samples(data: DataSet, count: int) -> list[Sample]:
     """Reads evenly spread samples of a data set, so many at most."""
-    places = np.unique(np.linspace(0, len(data) - 1, min(count, len(data))).astype(int))
-    return [_reduced(data[int(i)]) for i in places]
+    spread = spread_photos(data, count)
+    return [_reduced(spread[i]) for i in range(len(spread))]
 
 
 def _ids_of(label: str, parts: Sequence[str], schema: Schema, known: int) -> list[int]:
