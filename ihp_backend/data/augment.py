@@ -82,6 +82,33 @@ def random_view(
     )
 
 
+def beside(sample: Sample, other: Sample, rng: np.random.Generator) -> tuple[Sample, NDArray[np.uint8]]:
+    """Puts another photo's person beside, behind or before a sample's, as copy-paste does (Ghiasi et al., CVPR 2021).
+
+    Args:
+        sample: The photo.
+        other: A photo of the same size.
+        rng: Source of randomness.
+
+    Returns:
+        The photo, its own person's labels only, and (H, W) the labels of the other person, 0 elsewhere.
+    """
+    width = sample.labels.shape[1]
+    shift = round(width * rng.uniform(0.25, 0.75)) * int(rng.choice((-1, 1)))
+    into = slice(max(shift, 0), width + min(shift, 0))
+    out_of = slice(max(-shift, 0), width + min(-shift, 0))
+    labels = np.zeros_like(sample.labels)
+    labels[:, into] = other.labels[:, out_of]
+    labels[labels == IGNORE] = 0
+    if rng.random() < 0.7:  # behind
+        labels[(sample.labels != 0) & (sample.labels != IGNORE)] = 0
+    is_other = labels > 0
+    moved = np.zeros_like(sample.image)
+    moved[:, into] = other.image[:, out_of]
+    image = np.where(is_other[..., None], moved, sample.image)
+    return replace(sample, image=image, labels=np.where(is_other, np.uint8(0), sample.labels)), labels
+
+
 def random_colours(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Changes light, contrast, saturation and tint, now and then greyscale, noise, blur or JPEG artefacts."""
     x = image.astype(np.float32)

@@ -28,6 +28,7 @@ class SamplingConfig:
         error_rounds: At most so many rounds of clicks into the network's errors.
         negative: Probability of an error click being "not this part" instead of the right part.
         spare: Probability that some parts' clicks go to spare channels instead of their own.
+        merged: Probability that such a channel stands for two parts at once: labels are not cut as the schema is.
     """
 
     random_sampling: bool = True
@@ -37,6 +38,7 @@ class SamplingConfig:
     error_rounds: int = 3
     negative: float = 0.08
     spare: float = 0.25
+    merged: float = 0.3
 
 
 def distance_inside(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -139,7 +141,7 @@ def borrow_spares(
         config: Gives the probability.
 
     Returns:
-        The labels, or a copy in which one to three parts have a spare channel's id.
+        The labels, or a copy in which one to three spare channels have each taken over a part, or two.
     """
     if not spares or rng.random() > config.spare:
         return labels
@@ -148,6 +150,7 @@ def borrow_spares(
     channels = rng.permutation(spares)[: min(spares, 1 + int(rng.integers(3)))]
     out = labels.copy()
     for channel in channels:
-        if present:
-            out[labels == present.pop()] = parts + int(channel)
+        for _ in range(2 if rng.random() < config.merged else 1):
+            if present:
+                out[labels == present.pop()] = parts + int(channel)
     return out

@@ -11,16 +11,16 @@ from typing import Any
 from ihp_backend.data.sample import DataSet
 from ihp_backend.network.parser import HumanParser
 from ihp_backend.network.weights import load_parser
-from ihp_backend.simulation.sampling import SamplingConfig
 from ihp_backend.training.trainer import TrainConfig, Trainer
 
+AS_CONFIGURED = "as configured"
 ROWS: dict[str, dict[str, Any]] = {
     "no clicks": {
         "sp_loss": "none",
         "parser": {"early_fusion": True, "late_fusion": False, "previous": False, "prototypes": False},
         "sampling": {"drop_all": 1.0, "random_sampling": False, "error_rounds": 0},
     },
-    "class-agnostic clicks": {"parser": {"semantic": False}, "sampling": {"drop_all": SamplingConfig.drop_all}},
+    "class-agnostic clicks": {"parser": {"semantic": False}, "sampling": {"drop_all": AS_CONFIGURED}},
     "semantic-aware clicks, early fusion": {"parser": {"semantic": True}},
     "+ random sampling": {"sampling": {"random_sampling": True}},
     "+ error-driven clicks": {"sampling": {"error_rounds": 3}},
@@ -31,16 +31,20 @@ ROWS: dict[str, dict[str, Any]] = {
     "+ SP-loss, reading 2 (prototypes)": {"sp_loss": "prototypes"},
     "late fusion without early fusion": {"parser": {"early_fusion": False}},
 }
-"""Each row's difference from the one before it; the first one's from the configuration."""
+"""Each row's difference from the one before it; the first one's from the configuration, to which a field can return."""
 
 
 def row_configs(base: TrainConfig) -> dict[str, TrainConfig]:
     """Returns the configuration of each row: steps, data and seed are the base's, so the budget is equal."""
     configs: dict[str, TrainConfig] = {}
+    configured = base.sampling
     for name, changes in ROWS.items():
         changes = dict(changes)
         parser = replace(base.parser, **changes.pop("parser", {}))
-        sampling = replace(base.sampling, **changes.pop("sampling", {}))
+        clicks = {
+            k: getattr(configured, k) if v == AS_CONFIGURED else v for k, v in changes.pop("sampling", {}).items()
+        }
+        sampling = replace(base.sampling, **clicks)
         base = configs[name] = replace(base, parser=parser, sampling=sampling, **changes)
     return configs
 

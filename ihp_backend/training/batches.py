@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ihp_backend.data.augment import mirror, random_colours, random_view
+from ihp_backend.data.augment import beside, mirror, random_colours, random_view
 from ihp_backend.data.sample import DataSet, Sample
 from ihp_backend.localization import Point
 from ihp_backend.network.parser import ParserConfig
@@ -32,6 +32,7 @@ class Batch:
         labels: (N, H, W) int64 channels; 255 is ignored.
         points: For each photo its clicks.
         accepted: (N, K, H/2, W/2) float32: masks that the annotator has accepted already.
+        settled: Of each photo whether no click may come: with one, the labels would be others.
         unknown: (N, K) bool: channels that nobody asks for, see ``Sample.unknown``.
         rng: Source of the randomness that the training step still needs.
     """
@@ -41,6 +42,7 @@ class Batch:
     labels: Tensor
     points: list[list[Point]]
     accepted: Tensor
+    settled: list[bool]
     unknown: Tensor
     rng: np.random.Generator
 
@@ -68,6 +70,7 @@ class Batches:
         detail: float = 0.2,
         zoom: float = 3.0,
         balance: float = 0.0,
+        neighbours: float = 0.0,
     ) -> None:
         """Prepares.
 
@@ -81,9 +84,11 @@ class Batches:
             detail: Share of the views that show a detail, see ``random_view``.
             zoom: Its greatest enlargement.
             balance: Photos with a class that a smaller share of them has are seen more often; 0: all equally often.
+            neighbours: Share of the views in which somebody else stands beside the person. Without clicks the labels
+                are everybody's; with clicks, those of the clicked.
         """
         self.data, self.parser, self.sampling, self.size, self.seed = data, parser, sampling, size, seed
-        self.area, self.detail, self.zoom = area, detail, zoom
+        self.area, self.detail, self.zoom, self.neighbours = area, detail, zoom, neighbours
         self._samples: dict[int, Sample] = {}
         self._repeats = self._repeat_factors(balance) if balance else np.ones(len(data))
 
@@ -143,14 +148,29 @@ class Batches:
         aspect = _ASPECTS[int(rng.integers(len(_ASPECTS)))] ** 0.5
         height, width = (round(s / 16) * 16 for s in (side * aspect, side / aspect))
         schema, channels = self.data.schema, self.parser.channels
-        images, labels, points, accepted, names = [], [], [], [], []
+        images, labels, points, accepted, settled = [], [], [], [], []
+        names = []
         unknown = torch.zeros((self.size, channels), dtype=torch.bool)
-        for place, index in enumerate(self.indices(step)):
+
+        def view(index: int) -> Sample:
             sample = random_view(self._sample(index), height, width, rng, detail=self.detail, zoom=self.zoom)
-            if rng.random() < 0.5:
-                sample = mirror(sample, schema)
+            return mirror(sample, schema) if rng.random() < 0.5 else sample
+
+        for place, index in enumerate(self.indices(step)):
+            sample, other = view(index), None
+            if rng.random() < self.neighbours:
+                neighbour = view(int(rng.integers(len(self.data))))
+                sample, other = beside(sample, neighbour, rng)
+                unknown[place, list(neighbour.unknown)] = True
             truth = borrow_spares(sample.labels, len(schema), self.parser.spares, rng, self.sampling)
             clicks = first_clicks(truth, rng, self.sampling)
+            settled.append(other is not None and not clicks)
+            if other is not None:
+                # Of two people, the clicked ones are meant; without a click, both.
+                theirs = np.where(other > 0, other, np.uint8(IGNORE))
+                more = first_clicks(theirs, rng, self.sampling) if clicks and rng.random() < 0.5 else []
+                if more or not clicks:
+                    clicks, truth = clicks + more, np.where(other > 0, other, truth)
             clicks, masks = _accept_some(clicks, truth, channels, rng)
             images.append(to_input(random_colours(sample.image, rng)))
             labels.append(truth.astype(np.int64))
@@ -164,6 +184,7 @@ class Batches:
             torch.from_numpy(np.stack(labels)),
             points,
             torch.from_numpy(np.stack(accepted)),
+            settled,
             unknown,
             rng,
         )

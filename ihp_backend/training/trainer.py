@@ -60,6 +60,7 @@ class TrainConfig:
         lovasz_stride: Lovasz-softmax looks at each so-many-th pixel of the logits in both directions.
         detail: Share of the training views that show a detail of the person.
         zoom: Greatest enlargement of such a detail.
+        neighbours: Share of the training views in which somebody else stands beside the person, see ``Batches``.
         validate_every: Steps between validations.
         patience: Stop after so many validations without a better score; 0 never stops early.
         frozen_norms: Batch norms keep the statistics that they start with: for small data sets.
@@ -86,6 +87,7 @@ class TrainConfig:
     lovasz_stride: int = 2
     detail: float = 0.2
     zoom: float = 3.0
+    neighbours: float = 0.12
     validate_every: int = 500
     patience: int = 0
     frozen_norms: bool = False
@@ -173,6 +175,7 @@ class Trainer:
             detail=config.detail,
             zoom=config.zoom,
             balance=config.balance,
+            neighbours=config.neighbours,
         )
         power = config.rare_classes
         self.class_weights = self.batches.class_weights(power).to(self.device) if power else None
@@ -303,7 +306,7 @@ class Trainer:
         said = logits.argmax(1).to(torch.uint8).cpu().numpy()
         truths = batch.labels[:, ::2, ::2].to(torch.uint8).numpy()
         for i, (predicted, truth) in enumerate(zip(said, truths, strict=True)):
-            if not batch.points[i] and batch.rng.random() < 0.7:
+            if batch.settled[i] or (not batch.points[i] and batch.rng.random() < 0.7):
                 continue  # most photos without clicks stay so
             count = 1 + int(batch.rng.integers(max(1, len(np.unique(truth)) // 2)))
             batch.points[i] += error_clicks(predicted, truth, count, batch.rng, self.config.sampling, scale=2.0)
