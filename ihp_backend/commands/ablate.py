@@ -18,7 +18,8 @@ from ihp_backend.inference.predictor import Predictor
 from ihp_backend.network.parser import HumanParser
 from ihp_backend.training.ablation import ROWS, table
 from ihp_backend.training.ablation import ablate as run
-from ihp_backend.training.trainer import TrainConfig, TrainingError
+from ihp_backend.training.config import TrainConfig
+from ihp_backend.training.trainer import TrainingError
 
 _BUDGETS = (0.0, 1.0, 2.0, 3.0)
 
@@ -73,7 +74,8 @@ def ablate(
                 "presence only": round(mean_iou(found.presence_only), 4)
             }
 
-        found = run(config, photos, out, measure, start=init, device=device, rows=rows or None)
+        seen = f"{len(unseen)} photos of {data.name}"
+        found = run(config, photos, out, measure, start=init, device=device, rows=rows or None, measured_on=seen)
     except (DataError, TrainingError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(table(found))

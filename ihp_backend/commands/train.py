@@ -20,8 +20,9 @@ from ihp_backend.inference.predictor import Predictor
 from ihp_backend.network.parser import HumanParser
 from ihp_backend.network.weights import load_parser, save_parser
 from ihp_backend.training.calibration import calibrated
+from ihp_backend.training.config import TrainConfig
 from ihp_backend.training.curves import draw_curves
-from ihp_backend.training.trainer import TrainConfig, Trainer, TrainingError
+from ihp_backend.training.trainer import Trainer, TrainingError
 
 logger = logging.getLogger(__name__)
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ihp_backend.data.sample import DataError, FileDataSet, read_names
+from ihp_backend.data.sample import ENDINGS, DataError, FileDataSet, read_names
 from ihp_backend.parts import OPEN, SCHEMAS, Part, Schema
-
-_ENDINGS = (".jpg", ".jpeg", ".png")
 
 
 class FolderDataSet(FileDataSet):
@@ -30,7 +28,7 @@ class FolderDataSet(FileDataSet):
         root = Path(root)
         if not (root / "images").is_dir() or not (root / "labels").is_dir():
             raise DataError(f"{root} is not a folder data set: it needs the folders images/ and labels/")
-        images = {p.stem: p for p in sorted((root / "images").iterdir()) if p.suffix.lower() in _ENDINGS}
+        images = {p.stem: p for p in sorted((root / "images").iterdir()) if p.suffix.lower() in ENDINGS}
         names = list(images) if split is None else read_names(_split_file(root, split))
         if missing := [n for n in names if n not in images]:
             raise DataError(

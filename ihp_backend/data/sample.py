@@ -19,6 +19,10 @@ class DataError(ValueError):
     """A data set does not hold what its layout promises."""
 
 
+ENDINGS = (".jpg", ".jpeg", ".png")
+"""Of image files."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """A photo and its labels.
@@ -74,9 +78,11 @@ def read_sample(name: str, image_path: Path, label_path: Path, schema: Schema) -
     if labels.ndim != 2:
         raise DataError(f"sample {name!r}: {label_path} has shape {labels.shape}; expected one channel of part ids")
     if labels.shape != image.shape[:2]:
+        turned = labels.shape == image.shape[1::-1]
         raise DataError(
             f"sample {name!r}: the image is {image.shape[1]}x{image.shape[0]}, "
             f"its labels are {labels.shape[1]}x{labels.shape[0]}; they must agree"
+            + (", and photos are turned as their EXIF orientation says" if turned else "")
         )
     ids = np.unique(labels)
     if unknown := [int(i) for i in ids if i >= len(schema) and i != IGNORE]:
@@ -84,6 +90,8 @@ def read_sample(name: str, image_path: Path, label_path: Path, schema: Schema) -
             f"sample {name!r}: {label_path} has the ids {unknown}; "
             f"schema {schema.name} has 0 to {len(schema) - 1}, and {IGNORE} for pixels to ignore"
         )
+    if list(ids) == [IGNORE]:
+        raise DataError(f"sample {name!r}: {label_path} has no pixel that is not ignored; leave it out of the split")
     return Sample(name, image.astype(np.uint8, copy=False), labels.astype(np.uint8))
 
 
@@ -125,14 +133,15 @@ def first_of(root: Path, *candidates: str) -> Path:
 
 
 def read_names(path: Path) -> list[str]:
-    """Reads a list of names, one in a line, ending and further columns ignored.
+    """Reads a list of names, one in a line; folder, an image's ending and further columns are ignored.
 
     Raises:
         DataError: If the file is missing or lists nothing.
     """
     if not path.is_file():
         raise DataError(f"the list of names {path} is missing")
-    names = [Path(line.split()[0]).stem for line in path.read_text().splitlines() if line.strip()]
+    files = [Path(line.split()[0]) for line in path.read_text().splitlines() if line.strip()]
+    names = [file.stem if file.suffix.lower() in ENDINGS else file.name for file in files]
     if not names:
         raise DataError(f"the list of names {path} is empty")
     return names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,8 +19,12 @@ from ihp_backend.inference.predictor import Predictor
 from ihp_backend.parts import Schema, get_schema
 from ihp_backend.simulation.annotator import SimulatedAnnotator, User
 
-BUDGETS = (0.0, *(1 + 0.25 * i for i in range(17)))
-"""Mean clicks per class at which the whole data set is measured: 0, then 1 to 5 in quarters."""
+_EVERYWHERE = 5.0
+BUDGETS = (0.0, *(1 + 0.25 * i for i in range(17)), *(float(n) for n in range(6, 21)))
+"""Mean clicks per class at which the whole data set is measured: 0, 1 to 5 in quarters, then up to 20.
+
+Beyond 5 a photo that has crossed every target is not clicked any further; it counts as it is.
+"""
 TARGETS = (0.75, 0.80, 0.85, 0.90)
 
 
@@ -175,7 +180,7 @@ def _photo(predictor: Predictor, data: DataSet, index: int, config: ProtocolConf
         for budget in [b for b, clicks_due in due.items() if clicks_due <= done]:
             result.confusions[budget] += matrix
             del due[budget]
-        if not due and all(value is not None for value in reached.values()):
+        if min(due, default=math.inf) > _EVERYWHERE and all(value is not None for value in reached.values()):
             return
         click = annotator.next_click(predicted)
         new = [click] if click else []

@@ -61,7 +61,8 @@ def summarise(result: Evaluation, predictor: Predictor, config: ProtocolConfig, 
             "previous_round_shown": config.previous,
             "miou": "one confusion matrix over all photos, classes that occur, background included, 255 ignored",
             "clicks_per_class": "clicks so far / parts present, background not counted",
-            "clicks_per_class_at_miou": "smallest mean budget at which the mIoU of all photos crosses, interpolated",
+            "clicks_per_class_at_miou": "smallest mean budget at which the mIoU of all photos crosses, interpolated; "
+            "beyond 5, photos that have crossed every target are not clicked any further",
             "noc_per_image": "clicks per class until the photo's own mIoU crosses, failures at the cap",
             "command": command,
         },
@@ -88,7 +89,7 @@ def write_report(
         for i, name in enumerate(result.schema.names):
             writer.writerow([name, *(f"{c[i]:.4f}" if np.isfinite(c[i]) else "" for c in columns)])
     _draw_curve(result, out / "curve.png")
-    _draw_failures(result, data, predictor, out / "failures.png")
+    _draw_failures(result, data, predictor, config, out / "failures.png")
     return metrics
 
 
@@ -132,7 +133,7 @@ def _draw_curve(result: Evaluation, path: Path) -> None:
     figure.savefig(path)
 
 
-def _draw_failures(result: Evaluation, data: DataSet, predictor: Predictor, path: Path) -> None:
+def _draw_failures(result: Evaluation, data: DataSet, predictor: Predictor, config: ProtocolConfig, path: Path) -> None:
     """The photos with the lowest mIoU at 2 clicks per class: prediction beside truth, clicks drawn in."""
 
     def at_two(photo: PhotoResult) -> int:
@@ -145,8 +146,11 @@ def _draw_failures(result: Evaluation, data: DataSet, predictor: Predictor, path
     for i in ranked[:_WORST]:
         photo, sample = result.photos[i], data[i]
         clicks = photo.clicks[: photo.first_round + at_two(photo) - 1]
-        labels = labels_of(data.schema, predictor)
-        said = class_ids(predictor.parse(sample.image, clicks, labels=labels, image_key=sample.name), data.schema)
+        asked: dict[str, Any] = {"labels": labels_of(data.schema, predictor), "image_key": sample.name}
+        parse = predictor.parse(sample.image, clicks[: photo.first_round], **asked)
+        for count in range(photo.first_round + 1, len(clicks) + 1):  # as in the protocol
+            parse = predictor.parse(sample.image, clicks[:count], previous=parse if config.previous else None, **asked)
+        said = class_ids(parse, data.schema)
         pair = [
             draw_overlay(
                 sample.image,

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ihp_backend.data.sample import DataSet
+from ihp_backend.files import write_whole
 from ihp_backend.network.parser import HumanParser
 from ihp_backend.network.weights import load_parser
-from ihp_backend.training.trainer import TrainConfig, Trainer
+from ihp_backend.training.config import TrainConfig
+from ihp_backend.training.trainer import Trainer, TrainingError
 
 AS_CONFIGURED = "as configured"
 ROWS: dict[str, dict[str, Any]] = {
@@ -58,6 +60,7 @@ def ablate(
     start: Path | None = None,
     device: str = "cpu",
     rows: Sequence[str] | None = None,
+    measured_on: str = "",
 ) -> dict[str, dict[str, float]]:
     """Trains and measures row by row; a row that was finished before is not trained again.
 
@@ -69,26 +72,35 @@ def ablate(
         start: Weights of the backbone; or of a parser, which each row takes without what it does with clicks: then the
             budget is spent on clicks, not on seeing.
         device: Where to train.
-        rows: Only these.
+        rows: Train and measure only these.
+        measured_on: Says which photos ``measure`` looks at; rows measured on others are not put beside them.
 
     Returns:
-        For each row its figures.
+        For each finished row its figures, those of earlier calls included.
+
+    Raises:
+        TrainingError: If the folder holds rows of other options, or measured on other photos.
     """
     found: dict[str, dict[str, float]] = {}
     for number, (name, config) in enumerate(row_configs(base).items(), 1):
-        if rows is not None and name not in rows:
-            continue
         folder = out / f"row-{number}"
-        config = replace(config, validate_every=config.steps)
-        info = {"version": name}
-        trainer = Trainer(config, data, folder, start=start, forget_clicks=True, device=device, info=info)
-        trainer.run()
         figures = folder / "figures.json"
-        if not figures.exists():
-            figures.write_text(json.dumps(measure(load_parser(folder / "best")[0]), indent=1))
-        found[name] = json.loads(figures.read_text())
-        (out / "ablation.json").write_text(json.dumps(found, indent=1))
-        (out / "ablation.md").write_text(table(found))
+        if rows is None or name in rows or figures.exists():
+            config = replace(config, validate_every=config.steps)
+            info = {"version": name}
+            trainer = Trainer(config, data, folder, start=start, forget_clicks=True, device=device, info=info)
+            trainer.run()
+            if not figures.exists():
+                row = {"measured_on": measured_on, "miou": measure(load_parser(folder / "best")[0])}
+                write_whole(figures, json.dumps(row, indent=1))
+            row = json.loads(figures.read_text())
+            if row["measured_on"] != measured_on:
+                raise TrainingError(
+                    f"{figures} was measured on {row['measured_on']!r}, not on {measured_on!r}; take another --out"
+                )
+            found[name] = row["miou"]
+            write_whole(out / "ablation.json", json.dumps(found, indent=1))
+            write_whole(out / "ablation.md", table(found))
     return found
 
 

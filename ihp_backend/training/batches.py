@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ihp_backend.data.augment import beside, mirror, random_colours, random_view
 from ihp_backend.data.sample import DataSet, Sample
+from ihp_backend.inference.image_cache import LoadingCache
 from ihp_backend.localization import Point
 from ihp_backend.network.parser import ParserConfig
 from ihp_backend.parts import IGNORE
@@ -20,6 +21,10 @@ from ihp_backend.simulation.sampling import SamplingConfig, borrow_spares, first
 
 _ASPECTS = (2.0, 2.0, 2.0, 2.0, 1.5, 1.5, 1.0, 1.0, 0.65)
 """Height over width of a batch; people who stand are tall, portraits are square."""
+
+
+_MEMORY = 2 * 2**30
+"""Bytes of decoded photos that are kept."""
 
 
 @dataclass
@@ -55,7 +60,7 @@ def to_input(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 class Batches:
     """Makes the batch of any step; asking again for a step gives the same batch.
 
-    Decoded photos are kept in memory: a few hundred photos of 600 pixels take half a gigabyte.
+    Decoded photos are kept in memory, up to a limit: a few hundred photos of 600 pixels take half a gigabyte.
     """
 
     def __init__(
@@ -89,7 +94,7 @@ class Batches:
         """
         self.data, self.parser, self.sampling, self.size, self.seed = data, parser, sampling, size, seed
         self.area, self.detail, self.zoom, self.neighbours = area, detail, zoom, neighbours
-        self._samples: dict[int, Sample] = {}
+        self._samples: LoadingCache[int, Sample] = LoadingCache(_MEMORY, lambda s: s.image.nbytes + s.labels.nbytes)
         self._repeats = self._repeat_factors(balance) if balance else np.ones(len(data))
 
     def indices(self, step: int) -> list[int]:
@@ -133,9 +138,7 @@ class Batches:
         return torch.from_numpy(weights)
 
     def _sample(self, index: int) -> Sample:
-        if index not in self._samples:
-            self._samples[index] = self.data[index]
-        return self._samples[index]
+        return self._samples.get(index, lambda: self.data[index])
 
     def make(self, step: int) -> Batch:
         """Makes the batch of a step.

@@ -30,7 +30,8 @@ from ihp_backend.network.weights import load_parser, save_parser
 from ihp_backend.parts import IGNORE, Schema
 from ihp_backend.simulation.sampling import SamplingConfig
 from ihp_backend.training.annotations import Lesson, Samples, Translator, first_samples
-from ihp_backend.training.trainer import TrainConfig, Trainer
+from ihp_backend.training.config import TrainConfig
+from ihp_backend.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 

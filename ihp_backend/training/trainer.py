@@ -9,8 +9,9 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -22,101 +23,22 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from ihp_backend.data.sample import DataSet
+from ihp_backend.files import write_whole
 from ihp_backend.localization import localization_maps
 from ihp_backend.network.backbone import MobileNetV2
 from ihp_backend.network.decoder import prototype_similarity
-from ihp_backend.network.parser import SILENT, HumanParser, ParserConfig
+from ihp_backend.network.parser import SILENT, HumanParser
 from ihp_backend.network.weights import save_parser
-from ihp_backend.simulation.sampling import SamplingConfig, error_clicks
+from ihp_backend.simulation.sampling import error_clicks
 from ihp_backend.training import losses
 from ihp_backend.training.batches import Batch, Batches, at_half_size
+from ihp_backend.training.config import TrainConfig
 
 log = logging.getLogger(__name__)
 
 
 class TrainingError(RuntimeError):
     """Training cannot go on; what was good is kept."""
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that defines a training run, beside the data.
-
-    Attributes:
-        steps: Optimiser steps.
-        batch: Photos in a step.
-        rate: Peak learning rate of the decoder (AdamW).
-        backbone_rate: Peak learning rate of the backbone; 0 leaves it as it is, which takes less time.
-        weight_decay: Decoupled weight decay.
-        warmup: Steps of linear warm-up; a cosine to zero follows.
-        average: Decay of the running average of the weights, which is what is kept.
-        base_loss: ``ce`` or ``focal``, half of the loss; the other half is Lovasz-softmax.
-        sp_loss: ``none``, ``pairs`` (reading 1) or ``prototypes`` (reading 2).
-        sp_weight: Its weight.
-        balance: Photos with rare classes are seen more often, see ``Batches``; 0: all equally often.
-        rare_classes: Cross-entropy weighs rare classes more, by this power of their rarity; 0: all the same.
-        drop_previous: Probability that the previous round's probabilities are not shown.
-        small_share: This first share of the steps sees photos at half the area: twice as many for the same time.
-        lovasz_stride: Lovasz-softmax looks at each so-many-th pixel of the logits in both directions.
-        detail: Share of the training views that show a detail of the person.
-        zoom: Greatest enlargement of such a detail.
-        neighbours: Share of the training views in which somebody else stands beside the person, see ``Batches``.
-        validate_every: Steps between validations.
-        patience: Stop after so many validations without a better score; 0 never stops early.
-        frozen_norms: Batch norms keep the statistics that they start with: for small data sets.
-        pretrained: Start a backbone of timm from timm's weights.
-        seed: Makes the run repeatable.
-        parser: The network.
-        sampling: The simulated clicks.
-    """
-
-    steps: int = 3800
-    batch: int = 8
-    rate: float = 1.5e-3
-    backbone_rate: float = 3e-4
-    weight_decay: float = 1e-2
-    warmup: int = 200
-    average: float = 0.998
-    base_loss: str = "ce"
-    sp_loss: str = "prototypes"
-    sp_weight: float = 0.1
-    balance: float = 0.3
-    rare_classes: float = 0.0
-    drop_previous: float = 0.3
-    small_share: float = 0.7
-    lovasz_stride: int = 2
-    detail: float = 0.2
-    zoom: float = 3.0
-    neighbours: float = 0.12
-    validate_every: int = 500
-    patience: int = 0
-    frozen_norms: bool = False
-    pretrained: bool = False
-    seed: int = 1
-    parser: ParserConfig = field(default_factory=ParserConfig)
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> TrainConfig:
-        """Reads the fields of a JSON file.
-
-        Raises:
-            ValueError: If a field is unknown or has a value that cannot be.
-        """
-        fields = dict(fields)
-        parser = ParserConfig.from_dict(fields.pop("parser", {}))
-        try:
-            config = cls(parser=parser, sampling=SamplingConfig(**fields.pop("sampling", {})), **fields)
-        except TypeError as error:
-            raise ValueError(f"unknown training option ({error}); known: {', '.join(asdict(cls()))}") from error
-        for name, choices in (("base_loss", ("ce", "focal")), ("sp_loss", ("none", "pairs", "prototypes"))):
-            if getattr(config, name) not in choices:
-                raise ValueError(f"{name} is {getattr(config, name)!r}; expected one of {', '.join(choices)}")
-        if config.sp_loss != "none" and not parser.prototypes:
-            raise ValueError("sp_loss needs parser.prototypes; set it, or sp_loss to 'none'")
-        if config.rare_classes and config.base_loss != "ce":
-            raise ValueError("rare_classes weighs cross-entropy; set base_loss to 'ce', or rare_classes to 0")
-        return config
 
 
 class Trainer:
@@ -189,7 +111,7 @@ class Trainer:
         known = out / "config.json"
         if known.exists() and known.read_text() != written:
             raise TrainingError(f"{known} belongs to a run with other options; take another --out, or remove it")
-        known.write_text(written)
+        write_whole(known, written)
         if (out / "last.pt").exists():
             self._resume()
 
@@ -239,7 +161,20 @@ class Trainer:
             return
         last = self.out / "last.pt"
         kept = f"the last good state is in {last}" if last.exists() else "no state was saved before"
-        raise TrainingError(f"the {what} is {value} at step {self.step}, photos {', '.join(batch.names)}; {kept}")
+        raise TrainingError(
+            f"the {what} is {value} at step {self.step}, photos {', '.join(self._suspects(batch))}; {kept}"
+        )
+
+    def _suspects(self, batch: Batch) -> list[str]:
+        """Which photos of a batch alone make the network say what is no number; all of them where none does."""
+        self.parser.train()  # the norms' statistics may be broken by now
+        maps, bad = self._maps(batch, batch.images), []
+        for i, name in enumerate(batch.names):
+            one = (tensor[i : i + 1].to(self.device) for tensor in (batch.images, maps, batch.accepted))
+            with torch.no_grad():
+                if not self.parser(*one).logits.isfinite().all():
+                    bad.append(name)
+        return bad or batch.names
 
     def _losses(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """One training step's loss: rounds of error clicks without gradient, then the pass that is trained on."""
@@ -367,7 +302,11 @@ class Trainer:
             raise TrainingError(f"{part} cannot be written ({error}); the state before it is kept") from error
 
     def _resume(self) -> None:
-        state = torch.load(self.out / "last.pt", map_location=self.device, weights_only=True)
+        last = self.out / "last.pt"
+        try:
+            state = torch.load(last, map_location=self.device, weights_only=True)
+        except (RuntimeError, OSError, EOFError, UnpicklingError) as error:
+            raise TrainingError(f"{last} is no training state, or damaged; remove it to start the run over") from error
         self.parser.load_state_dict(state["parser"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimiser.load_state_dict(state["optimiser"])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ihp_backend.data.augment import mirror, random_colours, random_view
+from ihp_backend.data.augment import beside, mirror, random_colours, random_view
 from ihp_backend.data.sample import Sample
 from ihp_backend.data.synthetic import draw_person
 from ihp_backend.parts import HELEN, IGNORE, LIP, Schema
@@ -61,3 +61,23 @@ def test_colours_change_but_stay_an_image(seed: int) -> None:
     assert out.shape == image.shape
     assert out.dtype == np.uint8
     assert out.std() > 5
+
+
+def test_somebody_beside() -> None:
+    """Behind: the own person stays whole. Before: they lose what is covered. Either way each pixel is one person's."""
+    own = np.zeros((40, 60), np.uint8)
+    own[5:35, 20:40] = 5
+    own[0] = IGNORE
+    other = np.zeros((40, 60), np.uint8)
+    other[10:40, 20:40] = 9
+    photo = Sample("own", np.full((40, 60, 3), 10, np.uint8), own)
+    neighbour = Sample("other", np.full((40, 60, 3), 200, np.uint8), other)
+    covered = set()
+    for seed in range(20):
+        both, theirs = beside(photo, neighbour, np.random.default_rng(seed))
+        assert set(np.unique(theirs)) <= {0, 9}
+        assert ((both.image == 200).all(-1) == (theirs == 9)).all()
+        assert (both.labels[theirs == 9] == 0).all()
+        assert (both.labels[theirs == 0] == own[theirs == 0]).all()
+        covered.add(bool(((own == 5) & (theirs == 9)).any()))
+    assert covered == {True, False}

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ihp_backend.data.catalogue import LAYOUTS, first_photos, open_data_set
-from ihp_backend.data.sample import DataError, DataSet
+from ihp_backend.data.sample import DataError, DataSet, read_names, read_sample
 from ihp_backend.data.synthetic import draw_person
 from ihp_backend.parts import LIP
 
@@ -202,3 +202,22 @@ def test_drawn_people_have_parts_where_they_are_drawn() -> None:
     edges = cv2.Canny(image, 40, 120)
     outline = cv2.morphologyEx((labels > 0).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8))
     assert edges[outline > 0].mean() > 5 * edges[(outline == 0) & (labels == 0)].mean()
+
+
+def test_names_may_have_dots(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("a.b.jpg 3\nfolder/c.d\ne.PNG\n")
+    assert read_names(tmp_path / "names.txt") == ["a.b", "c.d", "e"]
+
+
+def test_a_photo_turned_by_exif_and_labels_that_are_not(tmp_path: Path) -> None:
+    photo, exif = Image.new("RGB", (40, 20)), Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    photo.save(tmp_path / "a.jpg", exif=exif)
+    Image.new("L", (40, 20), 5).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"the image is 20x40, its labels are 40x20.*EXIF orientation"):
+        read_sample("a", tmp_path / "a.jpg", tmp_path / "a.png", LIP)
+    Image.new("L", (20, 40), 5).save(tmp_path / "a.png")
+    assert read_sample("a", tmp_path / "a.jpg", tmp_path / "a.png", LIP).image.shape == (40, 20, 3)
+    Image.new("L", (20, 40), 255).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"'a'.*no pixel that is not ignored"):
+        read_sample("a", tmp_path / "a.jpg", tmp_path / "a.png", LIP)

@@ -22,8 +22,9 @@ from ihp_backend.network.weights import load_parser
 from ihp_backend.parts import LIP
 from ihp_backend.simulation.sampling import SamplingConfig
 from ihp_backend.training.batches import Batches
+from ihp_backend.training.config import TrainConfig
 from ihp_backend.training.curves import draw_curves
-from ihp_backend.training.trainer import TrainConfig, Trainer, TrainingError, load_start
+from ihp_backend.training.trainer import Trainer, TrainingError, load_start
 
 PARSER = ParserConfig(width=32, area=48 * 32)
 CONFIG = TrainConfig(steps=6, batch=2, warmup=2, validate_every=3, parser=PARSER, small_share=0.5)
@@ -139,9 +140,27 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(tmp_path: 
     trainer = Trainer(CONFIG, Drawn(), tmp_path)
     with torch.no_grad():
         trainer.parser.decoder.coarse.weight.fill_(float("nan"))
-    with pytest.raises(TrainingError, match=r"loss is nan at step 3, photos [abc], [abc]"):
+    with pytest.raises(TrainingError, match=r"loss is nan at step 3, photos [abc], [abc]; the last good state"):
         trainer.run()
     assert (tmp_path / "last.pt").read_bytes() == good
+
+
+def test_the_photo_that_breaks_it_is_named(tmp_path: Path) -> None:
+    trainer = Trainer(replace(CONFIG, batch=3), Drawn(), tmp_path)
+    batch = trainer.batches.make(0)
+    batch.images[1, :, 5, 5] = float("nan")
+    trainer.batches.run = lambda start, stop: iter([batch])  # type: ignore[method-assign]
+    with pytest.raises(TrainingError, match=f"loss is nan at step 0, photos {batch.names[1]};"):
+        trainer.run()
+
+
+def test_a_damaged_state_is_named(tmp_path: Path) -> None:
+    Trainer(CONFIG, Drawn(), tmp_path).run(3)
+    last = tmp_path / "last.pt"
+    for damaged in (last.read_bytes()[:1000], b"", b"no state"):
+        last.write_bytes(damaged)
+        with pytest.raises(TrainingError, match=r"last\.pt is no training state.*remove it"):
+            Trainer(CONFIG, Drawn(), tmp_path)
 
 
 def test_a_validation_that_was_stopped_is_made_up_for(tmp_path: Path) -> None:
@@ -184,6 +203,15 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
         ({"parser": {"maps": "bogus"}}, "'bogus'; expected gaussian or disk"),
         ({"parser": {"prototypes": False}}, "sp_loss needs"),
         ({"sampling": {"luck": 1}}, "luck"),
+        ({"warmup": 0}, "warmup is 0; expected a whole number of at least 1"),
+        ({"batch": 0}, "batch is 0"),
+        ({"steps": "5"}, "steps is '5'; expected a whole number"),
+        ({"rate": True}, "rate is True; expected a number"),
+        ({"validate_every": 0.5}, "validate_every is 0.5; expected a whole number"),
+        ({"sampling": {"drop_all": 7}}, "drop_all is 7; expected a number from 0 to 1"),
+        ({"parser": {"area": 100}}, "area is 100; expected a whole number from 1024"),
+        ({"parser": {"semantic": "no"}}, "semantic is 'no'; expected true or false"),
+        ({"parser": [1]}, r"parser is \[1\]; expected an object"),
         ({"base_loss": "focal", "rare_classes": 0.3}, "rare_classes weighs"),
     ],
 )
@@ -267,3 +295,35 @@ def test_clicks_of_a_batch_lie_on_their_labels() -> None:
         for labels, points in zip(batch.labels.numpy(), batch.points, strict=True):
             for point in points:
                 assert labels[int(point.y), int(point.x)] == point.channel
+
+
+def test_with_somebody_beside_the_clicked_are_meant() -> None:
+    """Without a click both people are labelled and nothing may be clicked later; with clicks, those who have one."""
+
+    class Two(Drawn):
+        """In one photo a coat, in the other pants: whoever has a label is told by it."""
+
+        names: Sequence[str] = ("coat", "pants")
+
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> Sample:
+            labels = np.zeros((96, 64), np.uint8)
+            labels[16:80, 16:48] = (7, 9)[index]
+            return Sample(self.names[index], np.zeros((96, 64, 3), np.uint8), labels)
+
+    sampling = SamplingConfig(drop_all=0.5, some_parts=0, spare=0)
+    batches = Batches(Two(), PARSER, sampling, size=4, seed=1, area=lambda step: 96 * 64, neighbours=1.0, detail=0)
+    seen = set()
+    for batch in (batches.make(step) for step in range(12)):
+        for labels, points, accepted, settled in zip(
+            batch.labels.numpy(), batch.points, batch.accepted.numpy(), batch.settled, strict=True
+        ):
+            parts = {int(i) for i in np.unique(labels)} & {7, 9}
+            meant = ({p.channel for p in points} | set(np.flatnonzero(accepted.any((1, 2))))) - {0}
+            assert settled is (not meant)
+            if meant:
+                assert parts == meant
+            seen.add((settled, len(parts)))
+    assert seen == {(True, 1), (True, 2), (False, 1), (False, 2)}  # two of the same photo have one part
