@@ -2,7 +2,8 @@
 
 What must not be forgotten is rehearsed: the base network's own opinion of the project's photos, without the project's
 own labels (learning without forgetting, Li and Hoiem, ECCV 2016), and the photos of a base data set where there is one.
-If the new weights forget all the same, they are averaged with the old ones (Wortsman et al., CVPR 2022).
+If the new weights forget all the same, they are averaged with the base's (Wortsman et al., CVPR 2022). The measure of
+forgetting is the base, not the version before: small losses do not add up from one training to the next.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class FinetuneConfig:
         rehearsal: Photos of the base data that are rehearsed, at most.
         measured: Photos that are measured, at most, of the held-back ones and of the base check each.
         least_gain: Smallest gain of the held-back photos' mIoU that counts as better.
-        most_loss: Greatest loss of the base check's mIoU.
+        most_loss: Greatest loss of the base check's mIoU, from the base weights.
         seed: Source of all randomness.
     """
 
@@ -73,7 +74,8 @@ class Outcome:
         is_better: Whether the new version should be served.
         reason: Why, with figures, in a sentence.
         before: Figures of the version that it started from: mIoU of the held-back photos after so many clicks per
-            class, ``miou_at_0`` to ``miou_at_2``, and ``base``, the base check's, if there is one.
+            class, ``miou_at_0`` to ``miou_at_2``, and ``base``, that of the base weights in the base check, if there is
+            one.
         after: The same of the new version; empty if none was made.
         seconds: How long it took.
     """
@@ -128,6 +130,9 @@ def finetune(
     names = teacher.schema.names
     own = [label for label, parts in train.labels.items() if not set(parts) & set(names)]
     parser = grown(parser, own)
+    anchor = grown(load_parser(base)[0], parser.config.own)
+    if anchor.config != parser.config or not _is_of(str(info.get("version", start.name)), teacher.version):
+        anchor = parser  # the base has been replaced since
     schema = parser.config.parts
 
     translator = Translator(train.labels, schema, teacher)
@@ -156,10 +161,12 @@ def finetune(
         return figures
 
     before = measure(load_parser(start)[0], "measure before")
+    if anchor is not parser and "base" in before:
+        before["base"] = _miou(teacher, check, (1.0,))["miou_at_1"]
     tuned = _train(parser, Samples(photos + rehearsal, schema), out, config, str(teacher.device), report)
     most_loss = config.most_loss if base_data is not None else 3 * config.most_loss  # an opinion is no truth
     for share in (1.0, 0.5, 0.25):
-        candidate = _between(parser, tuned, share)
+        candidate = _between(anchor, tuned, share)
         after = measure(candidate, "measure after")
         is_better, reason = _judge(before, after, len(tests), config.least_gain, most_loss)
         if is_better:
@@ -199,6 +206,10 @@ def _rehearsal(folder: Path, schema: Schema, own: Sequence[int], config: Finetun
         raise ValueError(f"the base data {folder} has the classes of {data.schema.name!r}, not of {schema.name!r}")
     samples = first_samples(data, config.rehearsal)
     return [Sample(s.name, s.image, s.labels, unknown=tuple(own)) for s in samples]
+
+
+def _is_of(version: str, base: str) -> bool:
+    return version == base or version.startswith(f"{base}+")
 
 
 def _has_parts(data: Samples) -> bool:

@@ -15,6 +15,7 @@ import torch
 
 from ihp_backend.data.sample import DataError, Sample
 from ihp_backend.data.synthetic import draw_person
+from ihp_backend.inference.predictor import Predictor
 from ihp_backend.network.parser import HumanParser, ParserConfig
 from ihp_backend.network.weights import SHIPPED, load_parser, save_parser
 from ihp_backend.parts import LIP
@@ -157,3 +158,23 @@ def test_the_shipped_weights_learn_a_label_of_their_own(tmp_path: Path) -> None:
     assert outcome.is_better, outcome.reason
     assert outcome.after["miou_at_0"] > outcome.before["miou_at_0"] + 0.1
     assert json.loads((tmp_path / "info.json").read_text())["architecture"]["own"] == ["Costume"]
+
+
+@pytest.mark.parametrize(("version", "is_the_bases"), [("tiny-1+p1.001", True), ("tiny-0+p1.001", False)])
+def test_forgetting_is_measured_from_the_base(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, is_the_bases: bool
+) -> None:
+    """Of a version of this base; weights that the base has replaced are another matter."""
+    save_parser(HumanParser(PARSER), tmp_path / "start", {"version": version})
+
+    def miou(predictor: Predictor, data: object, budgets: Sequence[float]) -> dict[str, float]:
+        return {f"miou_at_{b:g}": 0.9 if predictor.version == "tiny-1" else 0.5 for b in budgets}
+
+    monkeypatch.setattr(module, "_miou", miou)
+    monkeypatch.setattr(module, "_has_parts", lambda data: True)
+    outcome = finetune(
+        tmp_path / "start", Drawn(1, 2), Drawn(3), tmp_path / "out", version="v", base=base, config=CONFIG
+    )
+    assert outcome.before["base"] == (0.9 if is_the_bases else 0.5)
+    assert outcome.after["base"] == 0.5
+    assert outcome.reason.startswith("it forgets" if is_the_bases else "it is not better")
