@@ -33,32 +33,27 @@ def encode(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> list[int]:
     Returns:
         The stream as byte values, 0-255.
     """
-    alpha = mask.astype(np.uint8) * np.uint8(255) if mask.dtype == np.bool_ else mask
-    if alpha.ndim != 2 or alpha.dtype != np.uint8 or not alpha.size:
+    if mask.ndim != 2 or mask.dtype not in (np.bool_, np.uint8) or not mask.size:
         raise RleError(f"the mask is {mask.dtype} of shape {mask.shape}; expected bool or uint8 (H, W)")
-    flat = np.ascontiguousarray(alpha).ravel()
+    flat = np.ascontiguousarray(mask).ravel()
     starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1))
     lengths = 4 * np.diff(starts, append=flat.size)
-    values = flat[starts]
-    pieces = -(-lengths // _LONGEST)
-    if pieces.max() > 1:  # a token holds at most 65,536 values
+    values = flat[starts] * np.uint8(255) if mask.dtype == np.bool_ else flat[starts]
+    if lengths.max() > _LONGEST:  # a token holds at most 65,536 values
+        pieces = -(-lengths // _LONGEST)
         values = np.repeat(values, pieces)
         last = np.cumsum(pieces) - 1
         rests = lengths - (pieces - 1) * _LONGEST
         lengths = np.full(values.size, _LONGEST)
         lengths[last] = rests
-    which = np.searchsorted([1 << size for size in _SIZES[:3]], lengths - 1, side="right")
-    token_bits = np.array([3 + size + 8 for size in _SIZES])[which]
-    ends = _HEADER_BITS + np.cumsum(token_bits)
-    bits = np.zeros(int(ends[-1]), np.uint8)
-    _put(bits, np.array([0]), np.array([flat.size * 4]), 32)
-    _put(bits, np.array([32]), np.array([7]), 5)
-    _put(bits, 37 + 4 * np.arange(4), np.array(_SIZES) - 1, 4)
-    for pick, size in enumerate(_SIZES):
-        those = np.flatnonzero(which == pick)
-        words = ((4 | pick) << (size + 8)) | ((lengths[those] - 1) << 8) | values[those]
-        _put(bits, ends[those] - (3 + size + 8), words, 3 + size + 8)
-    encoded: list[int] = np.packbits(bits).tolist()
+    pick = sum((lengths > 1 << size).astype(np.int64) for size in _SIZES[:3])
+    size = np.array(_SIZES)[pick]
+    tokens = ((4 | pick) << (size + 8)) | ((lengths - 1) << 8) | values
+    sizes = int("".join(f"{size - 1:04b}" for size in _SIZES), 2)
+    header, header_sizes = (4 * flat.size, 7 << 16 | sizes), (32, _HEADER_BITS - 32)
+    encoded: list[int] = _packed(
+        np.concatenate((header, tokens)), np.concatenate((header_sizes, 3 + size + 8))
+    ).tolist()
     return encoded
 
 
@@ -158,9 +153,19 @@ def _token_starts(bits: NDArray[np.uint8], sizes: Sequence[int]) -> NDArray[np.i
     return np.array(starts, np.int64)
 
 
-def _put(bits: NDArray[np.uint8], places: NDArray[np.int64], numbers: NDArray[np.int64], size: int) -> None:
-    for i in range(size):
-        bits[places + i] = (numbers >> (size - 1 - i)) & 1
+def _packed(numbers: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Writes numbers of up to 32 bits one after the other; zero bits fill the last byte.
+
+    A number lies in at most two words of 32 bits. As no two of them share a bit, a word is the sum of its numbers'
+    parts; below 2**53 floating point adds them exactly.
+    """
+    ends = np.cumsum(sizes)
+    starts = ends - sizes
+    shifted = numbers.astype(np.uint64) << (64 - (starts & 31) - sizes).astype(np.uint64)
+    first, count = starts >> 5, int(ends[-1] >> 5) + 2
+    words = np.bincount(first, shifted >> np.uint64(32), count)
+    words += np.bincount(first + 1, shifted & np.uint64(0xFFFFFFFF), count)
+    return words.astype(">u4").view(np.uint8)[: -(-int(ends[-1]) // 8)]
 
 
 def _number(bits: NDArray[np.uint8], place: int, size: int) -> int:
