@@ -23,9 +23,9 @@ def bench(weights: str, runs: int, json_file: Path | None, markdown: bool) -> No
 
     \b
     cold click        a photo that was never seen: download from this machine, decode, parse, encode
-    warm click        a part of a photo that was seen
-    correction click  two clicks of one part
-    all parts         the full parse, without a click
+    warm click        a part of a photo that was seen, each time at another place
+    correction click  a second click of a part, at another place
+    all parts         a click on a photo that was seen, all parts in one answer
 
     Run it on a quiet machine. The figures are medians and 95th percentiles.
     """
