@@ -342,12 +342,10 @@ def _network_stages(
     points = [Point(*view.into(c.x, c.y), predictor.schema.names.index(c.part)) for c in clicks]
     shape = (config.channels, view.height, view.width)
     note(Row("localization maps", on, *timed(lambda n: localization_maps(points, *shape), runs)))
-    maps = torch.from_numpy(localization_maps(points, *shape))[None].to(predictor.device)
-    image = torch.zeros(1, 3, *shape[1:], device=predictor.device).contiguous(memory_format=torch.channels_last)
-    known = torch.zeros(1, config.channels, shape[1] // 2, shape[2] // 2, device=predictor.device)
-    known = known.contiguous(memory_format=torch.channels_last)
-
-    parser = predictor.engine.parser
+    engine = predictor.engine
+    maps, known = engine.tensor(localization_maps(points, *shape)), engine.tensor(engine.nothing_known(view))
+    image = engine.tensor(np.zeros((3, *shape[1:]), np.float32))
+    parser = engine.parser
     with torch.inference_mode():
         features = parser.encode(image, maps)
         note(Row("network, a new photo's features", on, *timed(lambda n: parser.encode(image, maps), runs)))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ihp_backend.clicks import Click
 from ihp_backend.geometry import View
 from ihp_backend.inference.channels import Channels
+from ihp_backend.inference.figures import winners
 
 _BEYOND = 5.0
 """Logit of the background, and minus that of all parts, where a view did not see."""
@@ -47,9 +48,8 @@ class Parse:
         return _softmax(self.logits)
 
     @cached_property
-    def _winner(self) -> NDArray[np.intp]:
-        winner: NDArray[np.intp] = self.logits.argmax(0)
-        return winner
+    def _winner(self) -> NDArray[np.int64]:
+        return winners(self.logits)
 
     def figure(self) -> NDArray[np.bool_]:
         """(h, w): where there is a person rather than background."""
@@ -105,7 +105,7 @@ class Parse:
         if allowed is not None:
             logits = np.full_like(self.logits, -np.inf)
             logits[list(allowed)] = self.logits[list(allowed)]
-        seen = [int(c) for c in np.unique(logits.argmax(0))]
+        seen = [int(c) for c in np.unique(winners(logits))]
         leads = np.stack([self.view.enlarge(logits[c]) for c in seen])
         out = np.zeros((self.height, self.width), np.uint8)
         out[self.view.box.slices] = np.array(seen, np.uint8)[leads.argmax(0)]

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ihp_backend.inference.figures import winners
 from ihp_backend.inference.parse import Parse
 
 _LEAD = 0.5
@@ -29,7 +30,7 @@ def take_over(before: Parse, after: Parse) -> Parse:
         after: The parse after them, of the same photo.
     """
     known = before.seen_from(after.view)
-    was, now = known.argmax(0), after.logits.argmax(0)
+    was, now = winners(known), winners(after.logits)
     changed = was != now
     asked, edges = np.zeros_like(changed), np.zeros_like(changed)
     spots = []

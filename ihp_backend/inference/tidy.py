@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ihp_backend.inference.figures import joined
+from ihp_backend.inference.figures import joined, winners
 from ihp_backend.localization import Point
 
 _LEAST_SHARE = 0.03
@@ -36,17 +36,14 @@ def tidy(logits: NDArray[np.float32], points: Sequence[Point], *, one_person: bo
         The logits.
     """
     clicked = _cells(points, *logits.shape[1:])
-    suspects: NDArray[Any] | None = None
     gone = np.zeros(logits.shape, bool)
+    winner = winners(logits)
+    suspects = np.flatnonzero(np.bincount(winner.ravel()))
     for _ in range(_PASSES):
-        winner = logits.argmax(0)
-        _remove(
-            logits, gone, winner, clicked, np.unique(winner) if suspects is None else suspects, one_person=one_person
-        )
-        now = logits.argmax(0)
-        suspects = np.intersect1d(
-            now[now != winner], list(clicked)
-        )  # a clicked part that took over has an island there
+        rows, columns = _remove(logits, gone, winner, clicked, suspects, one_person=one_person)
+        before = winner[rows, columns]
+        winner[rows, columns] = now = logits[:, rows, columns].argmax(0)
+        suspects = np.intersect1d(now[now != before], list(clicked))  # who took over may have an island there
         if not suspects.size:
             break
     return logits
@@ -60,8 +57,9 @@ def _remove(
     channels: NDArray[Any],
     *,
     one_person: bool,
-) -> None:
-    """One pass over these channels."""
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """One pass over these channels; returns the rows and columns of the cells that were changed."""
+    changed = []
     figures = cv2.connectedComponents(joined(winner != 0))[1] if clicked and one_person else None
     for channel in (int(c) for c in channels):
         count, islands, stats, _ = cv2.connectedComponentsWithStats((winner == channel).astype(np.uint8))
@@ -83,12 +81,15 @@ def _remove(
         if len(rows):
             there = logits[:, rows, columns]
             best = there[channel].copy()
+            changed.append((rows, columns))
             gone[channel, rows, columns] = True
             out = gone[:, rows, columns]  # who was removed there before does not come back
             rest = np.where(out, -np.inf, there).max(0) - np.float32(0.1)
             logits[:, rows, columns] = np.where(out, np.minimum(there, rest), there)
             foreign = is_foreign[islands[rows, columns]]
             logits[0, rows[foreign], columns[foreign]] = best[foreign]
+    everywhere = np.concatenate([np.zeros((2, 0), np.intp), *changed], axis=1)
+    return everywhere[0], everywhere[1]
 
 
 def _cells(points: Sequence[Point], height: int, width: int) -> dict[int, list[tuple[int, int]]]:

@@ -51,6 +51,10 @@ class ClickPyramid(nn.Module):
         return at4, at8, F.relu(self.to16(at8))
 
 
+MAP_STRIDE = 4
+"""Of the localization maps that the prototypes are taken with: as coarse as the embedding."""
+
+
 def prototype_similarity(features: Tensor, maps: Tensor) -> Tensor:
     """How much every place looks like the places that were clicked.
 
@@ -119,8 +123,13 @@ class ClickDecoder(nn.Module):
         self.at2 = SeparableConv(24 + f2, 40)
         self.fine = nn.Conv2d(40, channels, 1)
 
-    def forward(self, features: Sequence[Tensor], maps: Tensor, previous: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Returns logits (N, K, H/2, W/2) and the embedding (N, 32, H/4, W/4), if prototypes are used."""
+    def forward(
+        self, features: Sequence[Tensor], maps: Tensor, previous: Tensor, coarse_maps: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Returns logits (N, K, H/2, W/2) and the embedding (N, 32, H/4, W/4), if prototypes are used.
+
+        ``coarse_maps`` are the maps, averaged over ``MAP_STRIDE``.
+        """
         f2, f4, f8, f16, deep = features
         clicks = self.clicks(maps if self.fuses_clicks else torch.zeros_like(maps), previous) if self.clicks else None
 
@@ -135,7 +144,9 @@ class ClickDecoder(nn.Module):
         embedding = None
         if self.embedding is not None:
             embedding = self.embedding(x)
-            x = torch.cat((x, prototype_similarity(embedding, maps)), 1)
+            x = torch.cat((x, prototype_similarity(embedding, coarse_maps)), 1)
         x = self.similar(x)
-        logits = _enlarge(self.coarse(x), f2)
-        return logits + self.fine(self.at2(torch.cat((_enlarge(self.narrow(x), f2), f2), 1))), embedding
+        precise = self.fine.weight.dtype  # the last layers may be more precise than the rest
+        logits = _enlarge(self.coarse(x.to(precise)), f2)
+        x = self.at2(torch.cat((_enlarge(self.narrow(x), f2), f2), 1))
+        return logits + self.fine(x.to(precise)), embedding

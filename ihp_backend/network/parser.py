@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ihp_backend.localization import MapKind
 from ihp_backend.network.backbone import MobileNetV2
-from ihp_backend.network.decoder import ClickDecoder
+from ihp_backend.network.decoder import MAP_STRIDE, ClickDecoder
 from ihp_backend.network.timm_backbone import TimmBackbone
 from ihp_backend.parts import OPEN, Schema, get_schema
 
@@ -159,10 +160,13 @@ class HumanParser(nn.Module):
 
     def decode(self, features: Sequence[Tensor], maps: Tensor, previous: Tensor) -> ParserOutput:
         """The second half of ``forward``: from the features and the clicks to logits."""
-        output = ParserOutput(*self.decoder(features, self._seen(maps), previous))
-        untouched = (maps.abs().amax((1, 2, 3)) <= 0) & (previous.amax((1, 2, 3)) <= 0)
+        seen = self._seen(maps)
+        coarse = F.avg_pool2d(seen, MAP_STRIDE)
+        output = ParserOutput(*self.decoder(features, seen, previous, coarse))
+        clicked = coarse if self.config.semantic else F.avg_pool2d(maps, MAP_STRIDE)
+        untouched = (clicked.abs().amax((1, 2, 3)) <= 0) & (previous.amax((1, 2, 3)) <= 0)
         logits = output.logits + (untouched[:, None] * self.prior)[:, :, None, None]
-        return output._replace(logits=logits.masked_fill(self._unused(maps, previous), SILENT))
+        return output._replace(logits=logits.masked_fill(self._unused(clicked, previous), SILENT))
 
     def _seen(self, maps: Tensor) -> Tensor:
         return maps if self.config.semantic else maps.amax(1, keepdim=True).expand_as(maps)
