@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -85,3 +86,22 @@ def test_what_the_network_says_lands_on_the_same_pixels() -> None:
     rows, columns = np.indices(large.shape)
     centre = ((columns + 0.5) * large).sum() / large.sum() + 40, ((rows + 0.5) * large).sum() / large.sum() + 20
     assert view.out_of(2 * 74, 2 * 32) == pytest.approx(centre, abs=0.02)
+
+
+@pytest.mark.parametrize(("height", "width"), [(960, 1280), (950, 1270), (961, 1281)])
+def test_a_large_photo_is_seen_as_in_one_step(height: int, width: int) -> None:
+    """However it is made smaller: each pixel is about the mean of what it covers, and dots stay where they are."""
+    rng = np.random.default_rng(3)
+    image = cv2.GaussianBlur(rng.integers(0, 255, (height, width, 3), np.uint8), (0, 0), 3)
+    image = cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX)
+    view = View(Box(0, 0, width, height), 96, 128)
+    expected = cv2.resize(image, (128, 96), interpolation=cv2.INTER_AREA)
+    difference = np.abs(view.crop(image).astype(int) - expected)
+    assert difference.mean() < 1.5
+    assert difference.max() <= 10
+    dot = np.zeros((height, width, 3), np.uint8)
+    dot[700:740, 900:940] = 255
+    seen = view.crop(dot)[..., 0].astype(float)
+    rows, columns = np.indices(seen.shape)
+    centre = ((columns + 0.5) * seen).sum() / seen.sum(), ((rows + 0.5) * seen).sum() / seen.sum()
+    assert view.into(920, 720) == pytest.approx(centre, abs=0.05)
