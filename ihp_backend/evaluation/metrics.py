@@ -39,6 +39,19 @@ def mean_iou(matrix: NDArray[np.int64]) -> float:
     return float(np.nanmean(class_iou(matrix)))
 
 
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
+    """Spearman's rank correlation, equal values sharing their mean rank; NaN where all values of one are equal."""
+    if len(first) < 2 or len(set(first)) == 1 or len(set(second)) == 1:
+        return float("nan")
+    return float(np.corrcoef(_ranks(first), _ranks(second))[0, 1])
+
+
+def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
+    _, place, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return ranks
+
+
 def budget_at(target: float, budgets: Sequence[float], values: Sequence[float]) -> float | None:
     """Returns the smallest budget at which the values cross the target, interpolated; ``None`` if they never do."""
     for i, value in enumerate(values):

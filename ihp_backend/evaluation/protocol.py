@@ -56,6 +56,7 @@ class PhotoResult:
         ious: Mean IoU of the photo after 0 clicks, after the first round, then after each further click.
         reached: For each target, clicks per class until it was crossed; ``None`` if it never was.
         first_round: How many clicks the first round had.
+        score: Of the prediction without clicks, as Label Studio gets it.
     """
 
     name: str
@@ -64,6 +65,7 @@ class PhotoResult:
     ious: list[float]
     reached: dict[float, float | None]
     first_round: int
+    score: float
 
 
 @dataclass
@@ -151,7 +153,8 @@ def _photo(predictor: Predictor, data: DataSet, index: int, config: ProtocolConf
     clicks: list[Click] = []
     ious = [mean_iou(matrix)]
     reached: dict[float, float | None] = dict.fromkeys(TARGETS)
-    photo = PhotoResult(sample.name, len(present), clicks, ious, reached, 0)
+    scores = [parse.score(label) for label in predictor.suggested(parse, labels)]
+    photo = PhotoResult(sample.name, len(present), clicks, ious, reached, 0, float(np.mean(scores or [0.0])))
     result.photos.append(photo)
     _note_targets(photo, 0.0)
     due = {b: max(1, round(b * len(present))) for b in result.confusions if b > 0}

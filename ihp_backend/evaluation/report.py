@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ihp_backend.data.sample import DataSet
-from ihp_backend.evaluation.metrics import budget_at, class_iou, mean_iou
+from ihp_backend.evaluation.metrics import budget_at, class_iou, mean_iou, rank_correlation
 from ihp_backend.evaluation.protocol import TARGETS, Evaluation, PhotoResult, ProtocolConfig, class_ids, labels_of
 from ihp_backend.files import write_whole
 from ihp_backend.inference.overlay import draw_overlay
@@ -53,6 +53,7 @@ def summarise(result: Evaluation, predictor: Predictor, config: ProtocolConfig, 
             _rounded(result.lowered(up_to=3)),
             _rounded(result.lowered(_NOTABLE, up_to=3)),
         ],
+        "rank_correlation_of_score_and_iou": _rounded(_score_correlation(result.photos)),
         "seconds_per_click_median": round(float(np.median(result.seconds_per_click or [0])), 4),
         "weights": predictor.version,
         "protocol": {
@@ -101,7 +102,8 @@ def summary(metrics: dict[str, Any]) -> str:
     )
     return (
         f"mIoU by clicks per class: {at}\npresence only: {metrics['presence_only_miou']:.3f}\n"
-        f"clicks per class to reach mIoU: {needed}"
+        f"clicks per class to reach mIoU: {needed}\n"
+        f"rank correlation of a prediction's score with its mIoU: {metrics['rank_correlation_of_score_and_iou']}"
     )
 
 
@@ -115,6 +117,12 @@ def _noc(photos: list[PhotoResult], target: float, cap: float) -> dict[str, floa
         "mean": round(float(np.mean([cap if n is None else n for n in needed])), 4),
         "failures": sum(n is None for n in needed),
     }
+
+
+def _score_correlation(photos: list[PhotoResult]) -> float | None:
+    """Of the photos' prediction scores without clicks and their true mIoU; ``None`` where it cannot be told."""
+    found = rank_correlation([photo.score for photo in photos], [photo.ious[0] for photo in photos])
+    return found if np.isfinite(found) else None
 
 
 def _draw_curve(result: Evaluation, path: Path) -> None:

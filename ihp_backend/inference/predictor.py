@@ -173,10 +173,7 @@ class Predictor:
         parse = self._after(image, (*settled, *clicks), labels, accepted, image_key, everyone)
         asked = list(wanted or ())
         if wanted is None or suggest:
-            background = self.schema.names[:1]
-            others = [label for label, parts in labels.items() if parts != background and label not in accepted]
-            seen = [label for label in others if parse.is_seen(label) and parse.score(label) >= _LEAST_SCORE]
-            asked += [label for label in seen if label not in asked]
+            asked += [label for label in self.suggested(parse, labels) if label not in (*accepted, *asked)]
         masks, scores = {}, {}
         for label in asked:
             mask = parse.mask(label)
@@ -186,6 +183,11 @@ class Predictor:
             if mask.any() or label in {c.part for c in clicks}:
                 masks[label], scores[label] = mask, parse.score(label)
         return Prediction(masks, scores)
+
+    def suggested(self, parse: Parse, labels: Mapping[str, tuple[str, ...]]) -> list[str]:
+        """The labels of a parse that are answered unasked: seen with some certainty, the background excepted."""
+        named = [label for label, parts in labels.items() if parts != self.schema.names[:1]]
+        return [label for label in named if parse.is_seen(label) and parse.score(label) >= _LEAST_SCORE]
 
     def parse(
         self,

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 from sklearn.metrics import confusion_matrix, jaccard_score
 
-from ihp_backend.evaluation.metrics import budget_at, class_iou, confusion, mean_iou
+from ihp_backend.evaluation.metrics import budget_at, class_iou, confusion, mean_iou, rank_correlation
 from ihp_backend.parts import IGNORE
 
 # 5x5 by hand: class 0 is the frame, 1 the left of the middle, 2 the right, one pixel is ignored.
@@ -67,3 +68,13 @@ def test_where_a_curve_crosses() -> None:
     assert budget_at(0.85, budgets, values) == pytest.approx(1.75)
     assert budget_at(0.95, budgets, values) == pytest.approx(3)
     assert budget_at(0.96, budgets, values) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.floats(0, 1, width=16)), min_size=2, max_size=40))
+def test_rank_correlation_is_scipys(pairs: list[tuple[int, float]]) -> None:
+    first, second = [float(a) for a, _ in pairs], [b for _, b in pairs]
+    found = rank_correlation(first, second)
+    if len(set(first)) == 1 or len(set(second)) == 1:
+        assert np.isnan(found)
+    else:
+        assert found == pytest.approx(spearmanr(first, second).statistic)

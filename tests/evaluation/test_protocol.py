@@ -52,6 +52,9 @@ class Answer:
     def __init__(self, ids: NDArray[np.uint8]) -> None:
         self.ids = ids
 
+    def score(self, label: str) -> float:
+        return float((self.ids == LIP.names.index(label)).mean())
+
     def label_map(self, allowed: Sequence[int] | None = None) -> NDArray[np.uint8]:
         return self.ids if allowed is None else np.where(np.isin(self.ids, allowed), self.ids, 0).astype(np.uint8)
 
@@ -65,6 +68,9 @@ class Scripted:
     def __init__(self, answers: Mapping[int, NDArray[np.uint8]]) -> None:
         self.answers = answers
         self.seen: list[tuple[int, bool]] = []
+
+    def suggested(self, parse: Answer, labels: Any) -> list[str]:
+        return [LIP.names[i] for i in np.unique(parse.ids) if i]
 
     def parse(self, image: Any, clicks: Sequence[Click] = (), *, previous: Any = None, **_: Any) -> Answer:
         self.seen.append((len(clicks), previous is not None))
@@ -85,6 +91,7 @@ def test_budgets_by_hand() -> None:
     photo = result.photos[0]
     assert photo.classes == 2
     assert photo.first_round == 2
+    assert photo.score == 0.2  # of the one part that is seen without a click
     assert predictor.seen == [(0, False), (2, False), (3, True), (4, True)]
     at_zero = (5 / 10 + 0 + 5 / 20) / 3  # face 5 of 10, pants none, background 5 of 20
     at_two = (1 + 5 / 10 + 5 / 10) / 3
