@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ihp_backend.geometry import View
+from ihp_backend.inference.batching import Batching
 from ihp_backend.inference.image_cache import LoadingCache
 from ihp_backend.localization import Point, localization_maps
 from ihp_backend.network.folding import folded
@@ -21,25 +22,35 @@ from ihp_backend.network.parser import HumanParser
 
 logger = logging.getLogger(__name__)
 
+_Said = tuple[NDArray[np.float32], NDArray[np.float32] | None]
+"""Logits (K, h/2, w/2) of a view and the embedding (D, h/4, w/4), if the network has one."""
+
 FEATURE_CACHE_MB = 128
 """Memory for features; a view takes about 4 MB with the shipped network."""
 
 
+_BATCH = 16
+"""Views that a GPU computes at once, at most."""
+
+
 class Engine:
-    """One network, ready to run. May be shared by threads.
+    """One network, ready to run. May be shared by threads; on a GPU, what they ask at the same time is one batch.
 
     Attributes:
         config: The network's.
         features: The features that are kept, by photo and view.
     """
 
-    def __init__(self, parser: HumanParser, *, device: str = "cpu", cache_mb: int = FEATURE_CACHE_MB) -> None:
+    def __init__(
+        self, parser: HumanParser, *, device: str = "cpu", cache_mb: int = FEATURE_CACHE_MB, batch: int = 0
+    ) -> None:
         """Takes a network.
 
         Args:
             parser: The network.
             device: A torch device.
             cache_mb: Memory for features, in MB; 0 keeps none.
+            batch: Views that are computed at once, at most; 0: 16 on a GPU, 1 on a CPU, where more are no faster.
         """
         self.device = torch.device(device)
         self.dtype = torch.bfloat16 if _is_bf16_faster(self.device) else torch.float32
@@ -47,6 +58,9 @@ class Engine:
         for head in (self.parser.decoder.coarse, self.parser.decoder.fine):
             head.float()  # the edge of a mask is where two logits are equal
         self.config = parser.config
+        most = batch or (_BATCH if self.device.type == "cuda" else 1)
+        self._encoding = Batching(self._encode_batch, most) if most > 1 else None
+        self._decoding = Batching(self._decode_batch, most) if most > 1 else None
         self.features: LoadingCache[tuple[str, View], Sequence[Tensor]] = LoadingCache(cache_mb * 2**20, _bytes_of)
 
     @property
@@ -64,10 +78,10 @@ class Engine:
         """
 
         def encode() -> Sequence[Tensor]:
-            with torch.inference_mode():
-                pixels = self._pixels(image, view)
-                features: Sequence[Tensor] = self.parser.encode(pixels, pixels)  # the maps are not looked at
-            return features
+            pixels = self._pixels(image, view)
+            if self._encoding is None:
+                return self._encode_batch([pixels])[0]
+            return self._encoding.ask(pixels.shape, pixels)
 
         return encode() if key is None else self.features.get((key, view), encode)
 
@@ -78,7 +92,7 @@ class Engine:
         points: Sequence[Point],
         known: NDArray[np.float32],
         key: str | None = None,
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    ) -> _Said:
         """Runs the network on a view.
 
         Args:
@@ -119,6 +133,7 @@ class Engine:
         buffers = {id(b): b.detach().cpu() for b in self.parser.buffers()}
         engine.parser = copy.deepcopy(self.parser, {**parameters, **buffers})
         engine.features = LoadingCache(0, _bytes_of)
+        engine._encoding = engine._decoding = None
         return engine
 
     def _run(
@@ -128,18 +143,38 @@ class Engine:
         points: Sequence[Point],
         known: NDArray[np.float32],
         key: str | None,
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    ) -> _Said:
         config = self.config
         drawn = localization_maps(
             points, config.channels, view.height, view.width, kind=config.maps, size=config.map_size
         )
         maps, previous = self.tensor(drawn), self.tensor(known)
         kept = self.encode(image, view, key) if self.keeps_features else None
-        with torch.inference_mode():
-            features = self.parser.encode(self._pixels(image, view), maps) if kept is None else kept
-            output = self.parser.decode(features, maps, previous)
-        embedding = None if output.embedding is None else output.embedding[0].float().cpu().numpy()
-        return output.logits[0].float().cpu().numpy(), embedding
+        if kept is None:
+            with torch.inference_mode():
+                kept = self.parser.encode(self._pixels(image, view), maps)
+        asked = (kept, maps, previous)
+        if self._decoding is None:
+            return self._decode_batch([asked])[0]
+        return self._decoding.ask(maps.shape, asked)
+
+    @torch.inference_mode()
+    def _encode_batch(self, pixels: Sequence[Tensor]) -> list[Sequence[Tensor]]:
+        batch = _joined(pixels)
+        features = self.parser.encode(batch, batch)  # the maps are not looked at
+        if len(pixels) == 1:
+            return [features]
+        return [[f[i : i + 1].clone(memory_format=torch.channels_last) for f in features] for i in range(len(pixels))]
+
+    @torch.inference_mode()
+    def _decode_batch(self, asked: Sequence[tuple[Sequence[Tensor], Tensor, Tensor]]) -> list[_Said]:
+        features = [_joined(level) for level in zip(*(kept for kept, _, _ in asked), strict=True)]
+        maps, previous = _joined([m for _, m, _ in asked]), _joined([p for _, _, p in asked])
+        output = self.parser.decode(features, maps, previous)
+        logits = output.logits.float().cpu().numpy()
+        if output.embedding is None:
+            return [(one, None) for one in logits]
+        return list(zip(logits, output.embedding.float().cpu().numpy(), strict=True))
 
     def nothing_known(self, view: View) -> NDArray[np.float32]:
         """Returns zeros for ``known``, to be filled in."""
@@ -157,6 +192,10 @@ class Engine:
         """
         tensor = torch.from_numpy(array.transpose(1, 2, 0)).to(self.device, self.dtype)
         return tensor.contiguous()[None].permute(0, 3, 1, 2)
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
 def _is_bf16_faster(device: torch.device) -> bool:
