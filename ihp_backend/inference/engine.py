@@ -68,22 +68,25 @@ class Engine:
         """Whether features are independent of the clicks, so that to compute them ahead helps."""
         return not self.config.early_fusion
 
-    def encode(self, image: NDArray[np.uint8], view: View, key: str | None) -> Sequence[Tensor]:
+    def encode(
+        self, image: NDArray[np.uint8], view: View, key: str | None, *, mirrored: bool = False
+    ) -> Sequence[Tensor]:
         """Returns the features of a view, kept ones if there are; only for networks that keep features.
 
         Args:
             image: (H, W, 3) uint8 RGB.
             view: Which part of it.
             key: Names the image; ``None`` keeps nothing.
+            mirrored: Of the view's mirror image; they are not kept.
         """
 
         def encode() -> Sequence[Tensor]:
-            pixels = self._pixels(image, view)
+            pixels = self._pixels(image, view, mirrored)
             if self._encoding is None:
                 return self._encode_batch([pixels])[0]
             return self._encoding.ask(pixels.shape, pixels)
 
-        return encode() if key is None else self.features.get((key, view), encode)
+        return encode() if key is None or mirrored else self.features.get((key, view), encode)
 
     def run(
         self,
@@ -92,6 +95,8 @@ class Engine:
         points: Sequence[Point],
         known: NDArray[np.float32],
         key: str | None = None,
+        *,
+        mirrored: bool = False,
     ) -> _Said:
         """Runs the network on a view.
 
@@ -101,6 +106,7 @@ class Engine:
             points: Clicks in the view's pixels.
             known: (K, h/2, w/2) probabilities of the last round and accepted masks.
             key: Names the image; ``None`` keeps nothing.
+            mirrored: Look at the mirror image of the view; the clicks, what is known and the answer are mirrored, too.
 
         Returns:
             Logits (K, h/2, w/2) and the embedding (D, h/4, w/4), if the network has one.
@@ -108,15 +114,15 @@ class Engine:
         Where a GPU's memory does not suffice, kept features are given up for it; then the CPU does this view.
         """
         try:
-            return self._run(image, view, points, known, key)
+            return self._run(image, view, points, known, key, mirrored)
         except torch.OutOfMemoryError as error:
             logger.warning("the memory of %s does not suffice, kept features are given up: %s", self.device, error)
         self.forget()
         try:
-            return self._run(image, view, points, known, key)
+            return self._run(image, view, points, known, key, mirrored)
         except torch.OutOfMemoryError as error:
             logger.warning("the memory of %s does not suffice, so the CPU answers: %s", self.device, error)
-        return self._on_cpu._run(image, view, points, known, None)
+        return self._on_cpu._run(image, view, points, known, None, mirrored)
 
     def forget(self) -> None:
         """Gives up all features that are kept, and their memory."""
@@ -143,16 +149,18 @@ class Engine:
         points: Sequence[Point],
         known: NDArray[np.float32],
         key: str | None,
+        mirrored: bool,
     ) -> _Said:
         config = self.config
         drawn = localization_maps(
             points, config.channels, view.height, view.width, kind=config.maps, size=config.map_size
         )
         maps, previous = self.tensor(drawn), self.tensor(known)
-        kept = self.encode(image, view, key) if self.keeps_features else None
-        if kept is None:
+        if self.keeps_features:
+            kept = self.encode(image, view, key, mirrored=mirrored)
+        else:
             with torch.inference_mode():
-                kept = self.parser.encode(self._pixels(image, view), maps)
+                kept = self.parser.encode(self._pixels(image, view, mirrored), maps)
         asked = (kept, maps, previous)
         if self._decoding is None:
             return self._decode_batch([asked])[0]
@@ -181,8 +189,9 @@ class Engine:
         # Channels last in memory, as the network wants it.
         return np.zeros((view.height // 2, view.width // 2, self.config.channels), np.float32).transpose(2, 0, 1)
 
-    def _pixels(self, image: NDArray[np.uint8], view: View) -> Tensor:
-        rgb = (view.crop(image).astype(np.float32) * np.float32(1 / 127.5) - np.float32(1)).transpose(2, 0, 1)
+    def _pixels(self, image: NDArray[np.uint8], view: View, mirrored: bool) -> Tensor:
+        pixels = view.crop(image)[:, ::-1] if mirrored else view.crop(image)
+        rgb = (pixels.astype(np.float32) * np.float32(1 / 127.5) - np.float32(1)).transpose(2, 0, 1)
         return self.tensor(rgb)
 
     def tensor(self, array: NDArray[Any]) -> Tensor:

@@ -230,7 +230,10 @@ class Predictor:
             channel = channels.at(click.part, click.x, click.y)
             if channel is not None:
                 points.append(Point(*view.into(click.x, click.y), channel, click.is_positive))
-        parse = self._run(image, view, points, known, channels, clicks, everyone=everyone, key=image_key)
+        is_unasked = not points and not accepted and previous is None
+        parse = self._run(
+            image, view, points, known, channels, clicks, everyone=everyone, key=image_key, is_unasked=is_unasked
+        )
         return parse if previous is None else take_over(previous, parse)
 
     def _on_the_same_person(
@@ -336,8 +339,13 @@ class Predictor:
         *,
         everyone: bool = False,
         key: str | None = None,
+        is_unasked: bool = False,
     ) -> Parse:
-        logits, embedding = self.engine.run(image, view, points, known, key)
+        embedding = None
+        if is_unasked:
+            logits = self._unasked(image, view, key)
+        else:
+            logits, embedding = self.engine.run(image, view, points, known, key)
         logits[[c for c in self.config.optional if c not in channels.used]] = SILENT
         return Parse(
             height=image.shape[0],
@@ -347,6 +355,25 @@ class Predictor:
             channels=channels,
             clicks=tuple(clicks),
         )
+
+    def _unasked(self, image: NDArray[np.uint8], view: View, key: str | None) -> NDArray[np.float32]:
+        """Logits (K, h/2, w/2) of a view without a click: the mean over two sizes and their mirror images.
+
+        Without clicks to go by, four looks see better than one. What the first click needs is kept on the way.
+        """
+        order = [*self.schema.mirrored, *range(len(self.schema), self.config.channels)]
+        smaller = working_size(view.box.height, view.box.width, area=round(_COARSE_SHARE * self.config.area))
+        sizes = []
+        for seen in (view, View(view.box, *smaller)):
+            nothing = self.engine.nothing_known(seen)
+            logits, _ = self.engine.run(image, seen, (), nothing, key if seen is view else None)
+            mirrored, _ = self.engine.run(image, seen, (), nothing, mirrored=True)
+            sizes.append(logits + mirrored[order, :, ::-1])
+        full, small = sizes
+        for plane, coarse in zip(full, small, strict=True):
+            plane += cv2.resize(coarse, plane.shape[::-1], interpolation=cv2.INTER_LINEAR)
+            plane *= 0.25
+        return full
 
     def _check(
         self,

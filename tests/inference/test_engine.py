@@ -161,3 +161,16 @@ def test_threads_that_ask_together_get_what_each_would_get_alone(device: str) ->
                 assert np.abs(one - other).max() < 0.1  # bfloat16 sums in another order
     assert sum(sizes) == 24
     assert max(sizes) <= 4
+
+
+def test_without_clicks_a_mirrored_photo_gives_the_mirrored_answer() -> None:
+    """Left and right swapped: the mean over both ways knows no preferred side, which the network alone has."""
+    predictor = predictor_of()
+    view = View(Box(0, 0, 80, 120), 96, 64)
+    order = [*predictor.schema.mirrored, *range(20, 24)]
+    one, other = (predictor._unasked(p, view, None) for p in (PHOTO, np.ascontiguousarray(PHOTO[:, ::-1])))
+    assert np.abs(one - other[order, :, ::-1]).max() < 0.1  # bfloat16
+    nothing = predictor.engine.nothing_known(view)
+    plain = predictor.engine.run(PHOTO, view, (), nothing)[0]
+    turned = predictor.engine.run(PHOTO, view, (), nothing, mirrored=True)[0]
+    assert np.abs(plain - turned[order, :, ::-1]).max() > 0.1
