@@ -7,8 +7,9 @@ paste the masks back at full size. What is remembered only makes it faster.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -21,7 +22,7 @@ from ihp_backend.clicks import Click
 from ihp_backend.geometry import Box, View, box_of, digest, working_size
 from ihp_backend.inference.channels import Channels
 from ihp_backend.inference.engine import FEATURE_CACHE_MB, Engine
-from ihp_backend.inference.focus import Aim, Figures
+from ihp_backend.inference.focus import Aim, Figures, keep_unclicked
 from ihp_backend.inference.image_cache import LoadingCache
 from ihp_backend.inference.obedience import obey
 from ihp_backend.inference.parse import Parse
@@ -216,6 +217,7 @@ class Predictor:
         known = self.engine.nothing_known(view)
         if previous is not None:
             previous.resample(view, known)
+        guided = np.zeros(known.shape[1:], bool)
         for label, mask in accepted.items():
             own = box_of(mask)
             if own is None:
@@ -223,6 +225,7 @@ class Predictor:
             small = cv2.resize(mask[box.slices].astype(np.float32), known.shape[:0:-1], interpolation=cv2.INTER_AREA)
             channel = channels.at(label, (own.left + own.right) / 2, (own.top + own.bottom) / 2)
             if channel is not None:
+                guided |= small > 0.5
                 known[:, small > 0.5] = 0
                 known[channel] = np.maximum(known[channel], small)
         points = []
@@ -231,6 +234,10 @@ class Predictor:
             if channel is not None:
                 points.append(Point(*view.into(click.x, click.y), channel, click.is_positive))
         parse = self._run(image, view, points, known, channels, clicks, everyone=everyone, key=image_key)
+        if everyone and (clicks or guided.any()):
+            nothing = self.engine.nothing_known(view)
+            seen = self._run(image, view, [], nothing, channels, (), everyone=True, key=image_key)
+            parse = keep_unclicked(seen, parse, guided)
         return parse if previous is None else take_over(previous, parse)
 
     def _on_the_same_person(
@@ -244,11 +251,19 @@ class Predictor:
 
     def warm(self, image: NDArray[np.uint8], image_key: str) -> None:
         """Does ahead what the first click on an image would have to wait for, whichever person it is on."""
-        look, _ = self._aim(image, image_key, (), {}, {})
-        for click in Figures.of(look).middles()[:_WARMED]:
+        for step in self.warming(image, image_key):
+            step()
+
+    def warming(self, image: NDArray[np.uint8], image_key: str) -> list[Callable[[], None]]:
+        """Returns the steps of ``warm``, one a person, the largest first."""
+
+        def make_ready(click: Click) -> None:
             _, box = self._aim(image, image_key, [click], {}, {})
             if self.engine.keeps_features:
                 self.engine.encode(image, self._view(box), image_key)
+
+        look, _ = self._aim(image, image_key, (), {}, {})
+        return [partial(make_ready, click) for click in Figures.of(look).middles()[:_WARMED]]
 
     def _after(
         self,
