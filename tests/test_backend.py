@@ -5,6 +5,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from threading import Thread
 from types import ModuleType
 from typing import Any
 
@@ -279,3 +280,26 @@ def test_errors_of_the_caller_are_told_apart(runtime: Runtime, parser: Interacti
         parser.predict([{"id": 1}])
     with pytest.raises(RequestError, match="result"):
         parser.predict(CLICK["tasks"], {"result": None})
+
+
+def test_a_task_that_is_opened_is_made_ready_for_a_click(
+    runtime: Runtime, parser: InteractiveHumanParsing, disc_model: DiscModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Thread | None] = []
+    at_leisure = runtime.at_leisure
+    monkeypatch.setattr(runtime, "at_leisure", lambda steps: started.append(at_leisure(steps)))
+
+    def finish() -> None:
+        while started and (thread := started.pop()):
+            thread.join(10)
+
+    parser.predict(CLICK["tasks"], CLICK["params"]["context"])
+    finish()
+    assert disc_model.warmed == [], "after a click the features are there"
+    parser.predict([CLICK["tasks"][0]] * 2)
+    parser.predict(CLICK["tasks"], opened=False)
+    finish()
+    assert disc_model.warmed == [], "a batch of photos is nobody's opened task"
+    parser.predict(CLICK["tasks"])
+    finish()
+    assert disc_model.warmed == [disc_model.calls[-1]["image_key"]]
