@@ -21,9 +21,9 @@ from ihp_backend.label_studio.made_by import with_new
 from ihp_backend.label_studio.regions import (
     RequestError,
     brush_region,
-    draft_state,
     read_clicks,
     read_masks,
+    saved_state,
     working_results,
 )
 from ihp_backend.label_studio.workbench import Scene
@@ -142,8 +142,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         if task.get("id") is None:
             return self._predict_one(task, config, clicked, warms=warms)
         asked = None if clicked is None else [(r.get("id"), r.get("is_positive"), r.get("value")) for r in clicked]
-        state = (draft_state(task), [(a.get("id"), a.get("updated_at")) for a in task.get("annotations") or ()])
-        key = repr((self._project, task["id"], task["data"], config, asked, state))
+        key = repr((self._project, task["id"], task["data"], config, asked, saved_state(task)))
         return self._runtime.answers.get(key, lambda: self._predict_one(task, config, clicked, warms=warms))
 
     def _predict_one(
@@ -175,6 +174,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
                     if mask.any()
                 ]
             if warms:
+                self._runtime.workbench.forget(self._task_key(task))  # a page that is opened shows what is saved
                 self._runtime.at_leisure(lambda: predictor.warming(image, key))
             return {"result": regions, "score": float(prediction.score), "model_version": predictor.version}
         with metrics.stage("read"):
@@ -182,7 +182,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         if not scene.clicks:
             logger.info("no keypoint of %s in the context", config.keypoint, extra=fields(task=task.get("id")))
             return empty
-        key_of_task, draft = self._task_key(task), draft_state(task)
+        key_of_task, saved = self._task_key(task), saved_state(task)
         keypoints = {str(result.get("id")) for result in clicked}
         parts = config.parts(predictor.schema)
         regions = []
@@ -210,7 +210,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
                     own = [c for c in (*scene.other_clicks, *scene.clicks) if c.part == answer.label]
                     kept = replace(answer, clicks=with_new(answer.clicks, own, round(1000 * time())))
                     regions.append(brush_region(kept.mask, kept.label, score, config, kept.id, kept.clicks))
-                    self._runtime.workbench.remember(key_of_task, draft, kept, keypoints)
+                    self._runtime.workbench.remember(key_of_task, saved, kept, keypoints)
         return {"result": regions, "score": float(np.mean(scores)), "model_version": predictor.version}
 
     def _scene(
@@ -229,7 +229,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         if not task.get("drafts") and any(c.is_positive and m.mask[c.pixel(*shape)] for c in clicks for m in masks):
             # Label Studio takes no plain click inside a mask: this annotation is another one, not the open one.
             masks = []
-        recent = self._runtime.workbench.recent(self._task_key(task), draft_state(task), keypoints, shape)
+        recent = self._runtime.workbench.recent(self._task_key(task), saved_state(task), keypoints, shape)
         return Scene.of(clicks, others, masks, recent)
 
     def _task_key(self, task: Mapping[str, Any]) -> str:

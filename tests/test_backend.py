@@ -248,6 +248,24 @@ def test_an_annotation_that_is_opened_again_is_corrected(
     assert [r["id"] for r in item["result"]] == ["mine"]
 
 
+def test_what_was_answered_before_a_submit_or_a_reload_is_not_there_afterwards(
+    parser: InteractiveHumanParsing, disc_model: DiscModel
+) -> None:
+    """Both leave the task without drafts, as it was when the mask was answered: another annotator may be at it."""
+    task, elsewhere = CLICK["tasks"][0], {**CONTEXT["result"][0]["value"], "x": 80}
+    hers = {"result": [keypoint("Road", "k1", value=elsewhere)]}
+    mine = {"result": [keypoint("Building", "k2")]}
+    (road,) = parser.predict([task], hers)
+    parser.predict([task], mine)
+    assert [c.part for c in disc_model.calls[-1]["settled"]] == ["Road"], "it may have been accepted a moment ago"
+    submitted = {"id": 9, "result": road["result"], "updated_at": "2026-11-23T00:01:00Z"}
+    parser.predict([{**task, "annotations": [submitted, {**submitted, "id": 10}]}], mine)
+    assert disc_model.calls[-1]["settled"] == []
+    parser.predict([task])  # opened
+    parser.predict([task], mine)
+    assert disc_model.calls[-1]["settled"] == []
+
+
 def test_an_empty_mask_gives_no_region(parser: InteractiveHumanParsing) -> None:
     (item,) = parser.predict(CLICK["tasks"], {"result": [keypoint("Building", is_positive=False)]})
     assert item["result"] == []
