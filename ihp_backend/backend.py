@@ -224,12 +224,15 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         clicks = read_clicks(list(clicked), config, *shape)
         drawn = working_results(task, {str(result.get("id")) for result in clicked})
         others = _other_clicks(drawn, config, *shape, {click.part for click in clicks})
-        keypoints = {str(result.get("id")) for result in (*clicked, *drawn) if result.get("type") == "keypointlabels"}
+        opened, drafted = (
+            {str(result.get("id")) for result in results if result.get("type") == "keypointlabels"}
+            for results in (clicked, drawn)
+        )
         masks = read_masks(drawn, config, *shape)
         if not task.get("drafts") and any(c.is_positive and m.mask[c.pixel(*shape)] for c in clicks for m in masks):
             # Label Studio takes no plain click inside a mask: this annotation is another one, not the open one.
             masks = []
-        recent = self._runtime.workbench.recent(self._task_key(task), saved_state(task), keypoints, shape)
+        recent = self._runtime.workbench.recent(self._task_key(task), saved_state(task), opened, drafted, shape)
         return Scene.of(clicks, others, masks, recent)
 
     def _task_key(self, task: Mapping[str, Any]) -> str:

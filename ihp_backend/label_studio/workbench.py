@@ -108,14 +108,21 @@ class Workbench:
             self._tasks.pop(task, None)
 
     def recent(
-        self, task: str, saved: str, open_keypoints: Collection[str], shape: tuple[int, int]
+        self,
+        task: str,
+        saved: str,
+        open_keypoints: Collection[str],
+        drafted_keypoints: Collection[str],
+        shape: tuple[int, int],
     ) -> dict[str, AcceptedMask]:
         """Returns, by label, what was answered since the last save, and is no open suggestion any more.
 
         Args:
             task: Names the project and the task.
             saved: What is saved of the task as this request comes.
-            open_keypoints: Ids of the keypoints in the request and in the draft.
+            open_keypoints: Ids of the keypoints that were clicked.
+            drafted_keypoints: Ids of those in the draft. An answer to one of them is newer than that draft, even if
+                it was saved after the answer was given: it was not accepted yet then.
             shape: Height and width of the photo.
         """
         now = self._clock()
@@ -125,7 +132,8 @@ class Workbench:
             a.label: AcceptedMask(a.id, a.label, a.mask(), clicks=a.clicks)
             for a in answers
             if now - a.at < _LIFETIME_S
-            and (a.saved, a.shape) == (saved, shape)
+            and a.shape == shape
+            and (a.saved == saved or not a.keypoints.isdisjoint(drafted_keypoints))
             and a.keypoints.isdisjoint(open_keypoints)
         }
 
