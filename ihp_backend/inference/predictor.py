@@ -8,7 +8,7 @@ paste the masks back at full size. What is remembered only makes it faster.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ihp_backend.clicks import Click
 from ihp_backend.geometry import Box, View, box_of, digest, working_size
 from ihp_backend.inference.channels import Channels
+from ihp_backend.inference.edges import Guide
 from ihp_backend.inference.engine import FEATURE_CACHE_MB, Engine
 from ihp_backend.inference.focus import Aim, Figures, keep_unclicked
 from ihp_backend.inference.image_cache import LoadingCache
@@ -175,9 +176,12 @@ class Predictor:
         asked = list(wanted or ())
         if wanted is None or suggest:
             asked += [label for label in self.suggested(parse, labels) if label not in (*accepted, *asked)]
-        masks, scores = {}, {}
+        masks: dict[str, NDArray[np.bool_]] = {}
+        scores: dict[str, float] = {}
         for label in asked:
             mask = parse.mask(label)
+            for answered in masks.values():
+                mask &= ~answered  # along the photo's edges two may meet by a pixel
             for other, taken in accepted.items():
                 if other != label and not overlap:
                     mask &= ~taken
@@ -238,6 +242,7 @@ class Predictor:
             nothing = self.engine.nothing_known(view)
             seen = self._run(image, view, [], nothing, channels, (), everyone=True, key=image_key)
             parse = keep_unclicked(seen, parse, guided)
+        parse = replace(parse, guide=Guide.of(image, view))
         return parse if previous is None else take_over(previous, parse)
 
     def _on_the_same_person(
@@ -381,4 +386,5 @@ class Predictor:
 
 
 def _bytes_of(parse: Parse) -> int:
-    return 3 * parse.logits.nbytes  # the logits, the network's own, and the probabilities once somebody asks for them
+    # The logits, the network's own, and the probabilities once somebody asks for them.
+    return 3 * parse.logits.nbytes + (parse.guide.grey.nbytes if parse.guide else 0)
