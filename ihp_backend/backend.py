@@ -21,9 +21,9 @@ from ihp_backend.label_studio.made_by import with_new
 from ihp_backend.label_studio.regions import (
     RequestError,
     brush_region,
-    draft_state,
     read_clicks,
     read_masks,
+    saved_state,
     working_results,
 )
 from ihp_backend.label_studio.workbench import Scene
@@ -79,7 +79,12 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
             raise LabelConfigError(f"the ML SDK cannot read the label config: {error}") from error
 
     def predict(
-        self, tasks: Sequence[Mapping[str, Any]], context: Mapping[str, Any] | None = None, **kwargs: Any
+        self,
+        tasks: Sequence[Mapping[str, Any]],
+        context: Mapping[str, Any] | None = None,
+        *,
+        opened: bool = True,
+        **kwargs: Any,
     ) -> list[dict[str, Any]]:
         """Answers a click, or parses photos that nobody has clicked on yet.
 
@@ -87,6 +92,8 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
             tasks: Label Studio's tasks, each with ``data``, and ``drafts`` or ``annotations`` if it has any.
             context: ``{"result": [...]}`` with the open keypoints of the clicked label; ``None`` when a task
                 is opened or pre-annotated.
+            opened: Whether somebody may click next: then a task that comes alone is made ready for it, after the
+                answer.
             kwargs: Whatever else the request held.
 
         Returns:
@@ -101,7 +108,8 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         """
         config = self._require_config()
         clicked = None if context is None else _results_of(context)
-        return [self._predict_once(_checked(task), config, clicked) for task in tasks]
+        warms = opened and len(tasks) == 1
+        return [self._predict_once(_checked(task), config, clicked, warms=warms) for task in tasks]
 
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Takes an event in, in the calling style of 1.0.9 or 2.x, and answers at once: a trainer does the work.
@@ -123,18 +131,27 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         return self._config
 
     def _predict_once(
-        self, task: Mapping[str, Any], config: LabelConfig, clicked: Sequence[dict[str, Any]] | None
+        self,
+        task: Mapping[str, Any],
+        config: LabelConfig,
+        clicked: Sequence[dict[str, Any]] | None,
+        *,
+        warms: bool,
     ) -> dict[str, Any]:
         """Answers a request and its double, which Label Studio sends at the same time, with one computation."""
         if task.get("id") is None:
-            return self._predict_one(task, config, clicked)
+            return self._predict_one(task, config, clicked, warms=warms)
         asked = None if clicked is None else [(r.get("id"), r.get("is_positive"), r.get("value")) for r in clicked]
-        state = (draft_state(task), [(a.get("id"), a.get("updated_at")) for a in task.get("annotations") or ()])
-        key = repr((self._project, task["id"], task["data"], config, asked, state))
-        return self._runtime.answers.get(key, lambda: self._predict_one(task, config, clicked))
+        key = repr((self._project, task["id"], task["data"], config, asked, saved_state(task)))
+        return self._runtime.answers.get(key, lambda: self._predict_one(task, config, clicked, warms=warms))
 
     def _predict_one(
-        self, task: Mapping[str, Any], config: LabelConfig, clicked: Sequence[dict[str, Any]] | None
+        self,
+        task: Mapping[str, Any],
+        config: LabelConfig,
+        clicked: Sequence[dict[str, Any]] | None,
+        *,
+        warms: bool,
     ) -> dict[str, Any]:
         metrics = self._runtime.metrics
         predictor = self._runtime.predictor(self._project)
@@ -156,13 +173,16 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
                     for label, mask in prediction.masks.items()
                     if mask.any()
                 ]
+            if warms:
+                self._runtime.workbench.forget(self._task_key(task))  # a page that is opened shows what is saved
+                self._runtime.at_leisure(lambda: predictor.warming(image, key))
             return {"result": regions, "score": float(prediction.score), "model_version": predictor.version}
         with metrics.stage("read"):
             scene = self._scene(task, config, clicked, (image.shape[0], image.shape[1]))
         if not scene.clicks:
             logger.info("no keypoint of %s in the context", config.keypoint, extra=fields(task=task.get("id")))
             return empty
-        key_of_task, draft = self._task_key(task), draft_state(task)
+        key_of_task, saved = self._task_key(task), saved_state(task)
         keypoints = {str(result.get("id")) for result in clicked}
         parts = config.parts(predictor.schema)
         regions = []
@@ -190,7 +210,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
                     own = [c for c in (*scene.other_clicks, *scene.clicks) if c.part == answer.label]
                     kept = replace(answer, clicks=with_new(answer.clicks, own, round(1000 * time())))
                     regions.append(brush_region(kept.mask, kept.label, score, config, kept.id, kept.clicks))
-                    self._runtime.workbench.remember(key_of_task, draft, kept, keypoints)
+                    self._runtime.workbench.remember(key_of_task, saved, kept, keypoints)
         return {"result": regions, "score": float(np.mean(scores)), "model_version": predictor.version}
 
     def _scene(
@@ -204,12 +224,15 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         clicks = read_clicks(list(clicked), config, *shape)
         drawn = working_results(task, {str(result.get("id")) for result in clicked})
         others = _other_clicks(drawn, config, *shape, {click.part for click in clicks})
-        keypoints = {str(result.get("id")) for result in (*clicked, *drawn) if result.get("type") == "keypointlabels"}
+        opened, drafted = (
+            {str(result.get("id")) for result in results if result.get("type") == "keypointlabels"}
+            for results in (clicked, drawn)
+        )
         masks = read_masks(drawn, config, *shape)
         if not task.get("drafts") and any(c.is_positive and m.mask[c.pixel(*shape)] for c in clicks for m in masks):
             # Label Studio takes no plain click inside a mask: this annotation is another one, not the open one.
             masks = []
-        recent = self._runtime.workbench.recent(self._task_key(task), draft_state(task), keypoints, shape)
+        recent = self._runtime.workbench.recent(self._task_key(task), saved_state(task), opened, drafted, shape)
         return Scene.of(clicks, others, masks, recent)
 
     def _task_key(self, task: Mapping[str, Any]) -> str:

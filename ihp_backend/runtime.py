@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from threading import BoundedSemaphore, Lock, Thread
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from ihp_backend.inference.predictor import Predictor
 
 logger = logging.getLogger(__name__)
+
+_MOST_AT_LEISURE = 2
+"""So many things are done ahead at the same time; what more there is to do is left."""
 
 
 class ModelUnavailableError(RuntimeError):
@@ -78,6 +81,7 @@ class Runtime:
         self._lock = Lock()
         self._preloader: Thread | None = None
         self._preload_lock = Lock()
+        self._at_leisure = BoundedSemaphore(_MOST_AT_LEISURE)
 
     @property
     def is_ready(self) -> bool:
@@ -134,6 +138,36 @@ class Runtime:
                 self._preloader = Thread(target=load, name="preload", daemon=True)
                 self._preloader.start()
             return self._preloader
+
+    def at_leisure(self, steps: Callable[[], Iterable[Callable[[], Any]]]) -> Thread | None:
+        """Starts to do ahead what a next request may need, one step at a time, so that requests come in between.
+
+        A failure is logged: whoever needs it will meet it again.
+
+        Args:
+            steps: Finds out what to do; it is a step itself.
+
+        Returns:
+            The thread that does it; ``None`` if enough is being done, and nothing was started.
+        """
+
+        def work() -> None:
+            try:
+                with self.computing:
+                    found = list(steps())
+                for step in found:
+                    with self.computing:
+                        step()
+            except Exception:
+                logger.warning("a photo could not be made ready", exc_info=True)
+            finally:
+                self._at_leisure.release()
+
+        if not self._at_leisure.acquire(blocking=False):
+            return None
+        thread = Thread(target=work, name="at-leisure", daemon=True)
+        thread.start()
+        return thread
 
     def version(self, project: str | None = None) -> str:
         """Returns the version that answers, or that will: no model is loaded, for the base weights info.json is read.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -55,6 +55,7 @@ class DiscModel:
     version: str = "discs-1"
     schema = LIP
     calls: list[dict[str, Any]] = field(default_factory=list)
+    warmed: list[str] = field(default_factory=list)
 
     def predict(
         self,
@@ -87,6 +88,9 @@ class DiscModel:
             if wanted is None:
                 mask[:, : image.shape[1] // 2] = True
         return Prediction(masks, dict.fromkeys(masks, 0.75))
+
+    def warming(self, image: NDArray[np.uint8], image_key: str) -> list[Callable[[], None]]:
+        return [lambda: self.warmed.append(image_key)]
 
 
 class ImageHost:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from threading import Thread
 from types import ModuleType
 from typing import Any
 
@@ -247,6 +248,24 @@ def test_an_annotation_that_is_opened_again_is_corrected(
     assert [r["id"] for r in item["result"]] == ["mine"]
 
 
+def test_what_was_answered_before_a_submit_or_a_reload_is_not_there_afterwards(
+    parser: InteractiveHumanParsing, disc_model: DiscModel
+) -> None:
+    """Both leave the task without drafts, as it was when the mask was answered: another annotator may be at it."""
+    task, elsewhere = CLICK["tasks"][0], {**CONTEXT["result"][0]["value"], "x": 80}
+    hers = {"result": [keypoint("Road", "k1", value=elsewhere)]}
+    mine = {"result": [keypoint("Building", "k2")]}
+    (road,) = parser.predict([task], hers)
+    parser.predict([task], mine)
+    assert [c.part for c in disc_model.calls[-1]["settled"]] == ["Road"], "it may have been accepted a moment ago"
+    submitted = {"id": 9, "result": road["result"], "updated_at": "2026-11-23T00:01:00Z"}
+    parser.predict([{**task, "annotations": [submitted, {**submitted, "id": 10}]}], mine)
+    assert disc_model.calls[-1]["settled"] == []
+    parser.predict([task])  # opened
+    parser.predict([task], mine)
+    assert disc_model.calls[-1]["settled"] == []
+
+
 def test_an_empty_mask_gives_no_region(parser: InteractiveHumanParsing) -> None:
     (item,) = parser.predict(CLICK["tasks"], {"result": [keypoint("Building", is_positive=False)]})
     assert item["result"] == []
@@ -279,3 +298,26 @@ def test_errors_of_the_caller_are_told_apart(runtime: Runtime, parser: Interacti
         parser.predict([{"id": 1}])
     with pytest.raises(RequestError, match="result"):
         parser.predict(CLICK["tasks"], {"result": None})
+
+
+def test_a_task_that_is_opened_is_made_ready_for_a_click(
+    runtime: Runtime, parser: InteractiveHumanParsing, disc_model: DiscModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Thread | None] = []
+    at_leisure = runtime.at_leisure
+    monkeypatch.setattr(runtime, "at_leisure", lambda steps: started.append(at_leisure(steps)))
+
+    def finish() -> None:
+        while started and (thread := started.pop()):
+            thread.join(10)
+
+    parser.predict(CLICK["tasks"], CLICK["params"]["context"])
+    finish()
+    assert disc_model.warmed == [], "after a click the features are there"
+    parser.predict([CLICK["tasks"][0]] * 2)
+    parser.predict(CLICK["tasks"], opened=False)
+    finish()
+    assert disc_model.warmed == [], "a batch of photos is nobody's opened task"
+    parser.predict(CLICK["tasks"])
+    finish()
+    assert disc_model.warmed == [disc_model.calls[-1]["image_key"]]

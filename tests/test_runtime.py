@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -131,3 +132,48 @@ def test_a_version_with_own_labels_is_served_whatever_the_label_config_has_becom
     known = LabelConfig.parse(xml).parts(base.schema)
     own = base.predict(image, [Click(20, 20, "tattoo")], labels=known, wanted=["tattoo"])
     assert own.masks["tattoo"][20, 20], "another project, or before it has learnt, clicks alone define it"
+
+
+def test_what_is_done_at_leisure_lets_requests_in_between_and_never_raises(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runtime = make(tmp_path, IHP_THREADS="1")
+    order: list[str] = []
+    first, asked = Event(), Event()
+
+    def step(name: str) -> None:
+        order.append(name)
+        first.set()
+        asked.wait(10)
+
+    def break_off() -> None:
+        raise RuntimeError("a photo of nothing")
+
+    worker = runtime.at_leisure(lambda: [partial(step, "one"), break_off, partial(step, "never")])
+    assert worker
+    assert first.wait(10)
+
+    def ask() -> None:
+        with runtime.computing:
+            order.append("request")
+
+    request = Thread(target=ask)
+    request.start()
+    asked.set()
+    request.join(10)
+    worker.join(10)
+    assert order[0] == "one"
+    assert set(order) == {"one", "request"}
+    assert "a photo of nothing" in caplog.text
+    assert runtime.computing.acquire(blocking=False), "a failure gives its turn back"
+
+
+def test_what_is_done_at_leisure_is_bounded(tmp_path: Path) -> None:
+    runtime = make(tmp_path, IHP_THREADS="1")
+    with runtime.computing:  # a request that takes long
+        workers = [runtime.at_leisure(list) for _ in range(10)]
+        assert 1 <= sum(w is not None for w in workers) <= 3
+    for worker in workers:
+        if worker:
+            worker.join(10)
+    assert runtime.at_leisure(list) is not None, "there is room again"

@@ -100,7 +100,7 @@ def _predict_all(
     for tasks in _batches(open_tasks(), batch):
         # Beside each other: photos are fetched and decoded while the network computes.
         with ThreadPoolExecutor(min(len(tasks), _TOGETHER)) as pool:
-            found = list(pool.map(lambda task: model.predict([task])[0], tasks))
+            found = list(pool.map(lambda task: model.predict([task], opened=False)[0], tasks))
         made = [(task, answer) for task, answer in zip(tasks, found, strict=True) if answer["result"]]
         counts["empty"] += len(tasks) - len(made)
         counts["made"] += len(made)

@@ -8,7 +8,7 @@ stay on one person, so that what was computed for it can be used again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -177,6 +177,22 @@ class Aim:
             assert wider is not None
             box = _on_grid(wider.grown(_MARGIN, height, width), height, width, steps=8)
         return box
+
+
+def keep_unclicked(before: Parse, after: Parse, guided: NDArray[np.bool_]) -> Parse:
+    """Gives the people at whom nobody has pointed yet back what was seen of them before.
+
+    The network takes a person who stands beside a clicked one for background.
+
+    Args:
+        before: The parse of the same view without clicks and masks.
+        after: The parse with them.
+        guided: (h, w): cells of accepted masks; who has one is pointed at.
+    """
+    figures = Figures.of(before)
+    pointed_at = {figures.at(c.x, c.y) for c in after.clicks} | set(figures.numbers[guided].tolist())
+    others = np.isin(figures.numbers, [figure for figure in figures.boxes if figure not in pointed_at])
+    return replace(after, logits=np.where(others, before.logits, after.logits)) if others.any() else after
 
 
 def _union(boxes: Sequence[Box]) -> Box | None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ihp_backend.clicks import Click
 from ihp_backend.geometry import View
 from ihp_backend.inference.channels import Channels
+from ihp_backend.inference.edges import Guide
 from ihp_backend.inference.figures import winners
 
 _BEYOND = 5.0
@@ -32,6 +33,7 @@ class Parse:
         clicks: The clicks that led to it, in image pixels, oldest first.
         raw: The logits as the network said them, where a correction was held to what it points at: the network goes
             on from its own.
+        guide: What the photo looks like there, whose edges the masks follow; without one they are interpolated.
     """
 
     height: int
@@ -41,6 +43,7 @@ class Parse:
     channels: Channels
     clicks: tuple[Click, ...]
     raw: NDArray[np.float32] | None = None
+    guide: Guide | None = None
 
     @cached_property
     def probabilities(self) -> NDArray[np.float32]:
@@ -68,9 +71,11 @@ class Parse:
 
         Interpolated, the leads of different labels are never positive at the same place: masks do not overlap.
         """
-        rest = np.setdiff1d(np.arange(len(self.logits)), own)
-        lead: NDArray[np.float32] = self.logits[list(own)].max(0) - self.logits[rest].max(0)
-        return lead
+        return lead_of(self.logits, own)
+
+    def _enlarge(self, lead: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A lead (h, w) at the size of the view's box; positive where it is."""
+        return self.view.enlarge(lead) if self.guide is None else self.guide.enlarge(np.tanh(lead / 2))
 
     def is_seen(self, label: str) -> bool:
         """Whether a label wins anywhere, in more than a speck."""
@@ -86,7 +91,7 @@ class Parse:
         mask = np.zeros((self.height, self.width), bool)
         own = self.channels.of(label)
         if own:
-            mask[self.view.box.slices] = self.view.enlarge(self.lead(own)) > 0
+            mask[self.view.box.slices] = self._enlarge(self.lead(own)) > 0
         for radius in (max(1, round(0.004 * max(self.view.box.width, self.view.box.height))), 0):
             for click in self.clicks:
                 if click.is_positive:
@@ -106,7 +111,7 @@ class Parse:
             logits = np.full_like(self.logits, -np.inf)
             logits[list(allowed)] = self.logits[list(allowed)]
         seen = [int(c) for c in np.unique(winners(logits))]
-        leads = np.stack([self.view.enlarge(logits[c]) for c in seen])
+        leads = np.stack([self._enlarge(lead_of(logits, [c])) for c in seen])
         out = np.zeros((self.height, self.width), np.uint8)
         out[self.view.box.slices] = np.array(seen, np.uint8)[leads.argmax(0)]
         for click in self.clicks:
@@ -149,6 +154,13 @@ class Parse:
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         for channel, plane in enumerate(planes):
             out[channel] = cv2.warpAffine(plane, affine, out.shape[:0:-1], flags=flags, borderValue=beyond)
+
+
+def lead_of(logits: NDArray[np.float32], own: Sequence[int]) -> NDArray[np.float32]:
+    """By how much the best of these channels leads the best other one, (h, w)."""
+    rest = np.setdiff1d(np.arange(len(logits)), own)
+    lead: NDArray[np.float32] = logits[list(own)].max(0) - logits[rest].max(0)
+    return lead
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -7,8 +7,9 @@ paste the masks back at full size. What is remembered only makes it faster.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -20,8 +21,9 @@ from numpy.typing import NDArray
 from ihp_backend.clicks import Click
 from ihp_backend.geometry import Box, View, box_of, digest, working_size
 from ihp_backend.inference.channels import Channels
+from ihp_backend.inference.edges import Guide
 from ihp_backend.inference.engine import FEATURE_CACHE_MB, Engine
-from ihp_backend.inference.focus import Aim, Figures
+from ihp_backend.inference.focus import Aim, Figures, keep_unclicked
 from ihp_backend.inference.image_cache import LoadingCache
 from ihp_backend.inference.obedience import obey
 from ihp_backend.inference.parse import Parse
@@ -174,9 +176,12 @@ class Predictor:
         asked = list(wanted or ())
         if wanted is None or suggest:
             asked += [label for label in self.suggested(parse, labels) if label not in (*accepted, *asked)]
-        masks, scores = {}, {}
+        masks: dict[str, NDArray[np.bool_]] = {}
+        scores: dict[str, float] = {}
         for label in asked:
             mask = parse.mask(label)
+            for answered in masks.values():
+                mask &= ~answered  # along the photo's edges two may meet by a pixel
             for other, taken in accepted.items():
                 if other != label and not overlap:
                     mask &= ~taken
@@ -216,6 +221,7 @@ class Predictor:
         known = self.engine.nothing_known(view)
         if previous is not None:
             previous.resample(view, known)
+        guided = np.zeros(known.shape[1:], bool)
         for label, mask in accepted.items():
             own = box_of(mask)
             if own is None:
@@ -223,6 +229,7 @@ class Predictor:
             small = cv2.resize(mask[box.slices].astype(np.float32), known.shape[:0:-1], interpolation=cv2.INTER_AREA)
             channel = channels.at(label, (own.left + own.right) / 2, (own.top + own.bottom) / 2)
             if channel is not None:
+                guided |= small > 0.5
                 known[:, small > 0.5] = 0
                 known[channel] = np.maximum(known[channel], small)
         points = []
@@ -234,6 +241,11 @@ class Predictor:
         parse = self._run(
             image, view, points, known, channels, clicks, everyone=everyone, key=image_key, is_unasked=is_unasked
         )
+        if everyone and (clicks or guided.any()):
+            nothing = self.engine.nothing_known(view)
+            seen = self._run(image, view, [], nothing, channels, (), everyone=True, key=image_key)
+            parse = keep_unclicked(seen, parse, guided)
+        parse = replace(parse, guide=Guide.of(image, view))
         return parse if previous is None else take_over(previous, parse)
 
     def _on_the_same_person(
@@ -247,11 +259,19 @@ class Predictor:
 
     def warm(self, image: NDArray[np.uint8], image_key: str) -> None:
         """Does ahead what the first click on an image would have to wait for, whichever person it is on."""
-        look, _ = self._aim(image, image_key, (), {}, {})
-        for click in Figures.of(look).middles()[:_WARMED]:
+        for step in self.warming(image, image_key):
+            step()
+
+    def warming(self, image: NDArray[np.uint8], image_key: str) -> list[Callable[[], None]]:
+        """Returns the steps of ``warm``, one a person, the largest first."""
+
+        def make_ready(click: Click) -> None:
             _, box = self._aim(image, image_key, [click], {}, {})
             if self.engine.keeps_features:
                 self.engine.encode(image, self._view(box), image_key)
+
+        look, _ = self._aim(image, image_key, (), {}, {})
+        return [partial(make_ready, click) for click in Figures.of(look).middles()[:_WARMED]]
 
     def _after(
         self,
@@ -393,4 +413,5 @@ class Predictor:
 
 
 def _bytes_of(parse: Parse) -> int:
-    return 3 * parse.logits.nbytes  # the logits, the network's own, and the probabilities once somebody asks for them
+    # The logits, the network's own, and the probabilities once somebody asks for them.
+    return 3 * parse.logits.nbytes + (parse.guide.grey.nbytes if parse.guide else 0)

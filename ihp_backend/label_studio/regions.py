@@ -67,9 +67,12 @@ def working_results(task: Mapping[str, Any], keypoints: Collection[str] = ()) ->
     return _dicts(annotations[0].get("result")) if len(annotations) == 1 else []
 
 
-def draft_state(task: Mapping[str, Any]) -> str:
-    """Names the state of a task's drafts: another text, once Label Studio has saved again."""
-    return repr([(draft.get("id"), draft.get("updated_at")) for draft in _dicts(task.get("drafts"))])
+def saved_state(task: Mapping[str, Any]) -> str:
+    """Names what is saved of a task, drafts and annotations: another text, once Label Studio has saved again.
+
+    A submit deletes the draft: without the annotations, the state after it would be that before the first draft.
+    """
+    return repr([[(r.get("id"), r.get("updated_at")) for r in _dicts(task.get(k))] for k in ("drafts", "annotations")])
 
 
 def read_clicks(results: Sequence[Mapping[str, Any]], config: LabelConfig, height: int, width: int) -> list[Click]:

@@ -4,7 +4,10 @@ Label Studio saves a draft some seconds after the last change. Who clicks part a
 nothing of the masks that were just accepted. A memory of the last answers fills that gap. It is a help, not a record:
 a request does not tell whether an answer was accepted or rejected, for both take its keypoint away. So a remembered
 mask keeps other labels off it, and a remembered correction counts as made, but no mask comes back by itself. Once a
-newer draft is there, only the draft counts.
+newer draft or annotation is there, or the task is opened again, only what is saved counts.
+
+A request does not tell who asks either: of two who click on one photo within seconds, before anything is saved, each
+finds the other's masks kept free.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ class _Answer:
     id: str
     label: str
     keypoints: frozenset[str]
-    draft: str
+    saved: str
     shape: tuple[int, int]
     box: Box
     bits: NDArray[np.bool_]
@@ -60,12 +63,12 @@ class Workbench:
         self._tasks: OrderedDict[str, OrderedDict[str, _Answer]] = OrderedDict()
         self._lock = Lock()
 
-    def remember(self, task: str, draft: str, answer: AcceptedMask, keypoints: Collection[str]) -> None:
+    def remember(self, task: str, saved: str, answer: AcceptedMask, keypoints: Collection[str]) -> None:
         """Keeps an answer, in place of older ones of its label.
 
         Args:
             task: Names the project and the task.
-            draft: The state of the drafts that the request came with, see ``draft_state``.
+            saved: What was saved of the task when the request came, see ``saved_state``.
             answer: The answered region.
             keypoints: Ids of the keypoints that it answers: as long as they are open, it is a suggestion.
         """
@@ -78,7 +81,7 @@ class Workbench:
             answer.id,
             answer.label,
             frozenset(keypoints),
-            draft,
+            saved,
             (height, width),
             box,
             bits,
@@ -95,15 +98,31 @@ class Workbench:
             while len(self._tasks) > _TASKS:
                 self._tasks.popitem(last=False)
 
-    def recent(
-        self, task: str, draft: str, open_keypoints: Collection[str], shape: tuple[int, int]
-    ) -> dict[str, AcceptedMask]:
-        """Returns, by label, what was answered since the draft was saved, and is no open suggestion any more.
+    def forget(self, task: str) -> None:
+        """Forgets a task's answers.
 
         Args:
             task: Names the project and the task.
-            draft: The state of the drafts that this request comes with.
-            open_keypoints: Ids of the keypoints in the request and in the draft.
+        """
+        with self._lock:
+            self._tasks.pop(task, None)
+
+    def recent(
+        self,
+        task: str,
+        saved: str,
+        open_keypoints: Collection[str],
+        drafted_keypoints: Collection[str],
+        shape: tuple[int, int],
+    ) -> dict[str, AcceptedMask]:
+        """Returns, by label, what was answered since the last save, and is no open suggestion any more.
+
+        Args:
+            task: Names the project and the task.
+            saved: What is saved of the task as this request comes.
+            open_keypoints: Ids of the keypoints that were clicked.
+            drafted_keypoints: Ids of those in the draft. An answer to one of them is newer than that draft, even if
+                it was saved after the answer was given: it was not accepted yet then.
             shape: Height and width of the photo.
         """
         now = self._clock()
@@ -113,7 +132,8 @@ class Workbench:
             a.label: AcceptedMask(a.id, a.label, a.mask(), clicks=a.clicks)
             for a in answers
             if now - a.at < _LIFETIME_S
-            and (a.draft, a.shape) == (draft, shape)
+            and a.shape == shape
+            and (a.saved == saved or not a.keypoints.isdisjoint(drafted_keypoints))
             and a.keypoints.isdisjoint(open_keypoints)
         }
 

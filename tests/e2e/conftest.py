@@ -95,7 +95,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     data_dir = tmp_path_factory.mktemp("demo")
     command = [sys.executable, "-m", "ihp_backend", "demo", "--data-dir", str(data_dir)]
     command += ["--port", str(free_port()), "--backend-port", str(free_port())]
-    running = start_demo(command, data_dir, 300)
+    running = start_demo(command, data_dir, 700)
     yield running
     if running.process.poll() is None:
         stop_demo(running)

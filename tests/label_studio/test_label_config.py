@@ -153,6 +153,7 @@ def test_a_project_says_when_it_trains(attribute: str, expected: int | None) -> 
         ('ihp_person="one"', "'ihp_person'; expected ihp_suggest, ihp_people, ihp_overlap, ihp_train_after"),
         ('ihp_train_after="often"', 'ihp_train_after="often"; expected a whole number'),
         ('ihp_train_after="-1"', 'ihp_train_after="-1"; expected a whole number'),
+        ('ihp_overlap="maybe"', 'ihp_overlap="maybe"; expected no or yes'),
         ('ihp_people=""', 'ihp_people=""; expected one or everyone'),
     ],
 )
@@ -164,7 +165,7 @@ def test_an_option_that_cannot_be_is_named_with_its_choices(attribute: str, expe
 def test_the_options_are_documented() -> None:
     page = (FOLDER.parent / "docs" / "label-config.md").read_text()
     for name, choices in OPTIONS.items():
-        assert f"| `ihp_{name}` | {', '.join(f'`{choice}`' for choice in choices)} |" in page
+        assert f"| `ihp_{name}` | {', '.join(f'`{choice}`' for choice in choices)} | `{choices[0]}` |" in page
 
 
 @pytest.mark.parametrize(

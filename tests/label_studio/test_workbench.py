@@ -30,8 +30,10 @@ def hair(mask: NDArray[np.bool_] | None = None, region: str = "r1") -> AcceptedM
     return AcceptedMask(region, "Hair", square(0, 0) if mask is None else mask)
 
 
-def recent(bench: Workbench, *still_open: str, task: str = "1 7", draft: str = "d") -> dict[str, AcceptedMask]:
-    return bench.recent(task, draft, still_open, SHAPE)
+def recent(
+    bench: Workbench, *still_open: str, task: str = "1 7", draft: str = "d", drafted: tuple[str, ...] = ()
+) -> dict[str, AcceptedMask]:
+    return bench.recent(task, draft, still_open, drafted, SHAPE)
 
 
 def test_an_answer_is_remembered_once_its_keypoint_is_gone() -> None:
@@ -49,6 +51,15 @@ def test_once_a_newer_draft_is_there_only_the_draft_counts() -> None:
     bench = Workbench()
     bench.remember("1 7", "d", hair(), {"k1"})
     assert recent(bench, draft="e") == {}
+
+
+def test_a_draft_that_was_saved_before_the_answer_was_accepted_does_not_take_it_away() -> None:
+    """Found in a browser: it was saved while the suggestion was open, and the next part came before the next save."""
+    bench = Workbench()
+    bench.remember("1 7", "d", hair(), {"k1", "k2"})
+    assert recent(bench, "k3", draft="e", drafted=("k1",)).keys() == {"Hair"}
+    assert recent(bench, "k1", "k2", draft="e", drafted=("k1",)) == {}  # the suggestion is open
+    assert recent(bench, "k3", draft="f") == {}
 
 
 def test_of_a_label_the_newest_answer_counts() -> None:

@@ -1,0 +1,116 @@
+"""A whole annotating session: part after part, with corrections, in the real Label Studio."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import Demo
+from numpy.typing import NDArray
+from studio import Studio
+from test_click import answered, mask_of
+from test_training import new_project
+
+from ihp_backend.data.synthetic import draw_person
+from ihp_backend.demo.project import label_config_of
+from ihp_backend.parts import LIP
+
+pytestmark = pytest.mark.e2e
+
+HEIGHT, WIDTH = 900, 600
+AT_ONCE = ("Hair", "Face", "Upper-clothes", "Left-arm", "Right-arm")
+ONE_BY_ONE = ("Pants", "Left-shoe", "Right-shoe")
+PERSON = 38
+"""The drawn person of this seed has all these parts, and none so thin that another one's mask covers its middle."""
+
+
+def middle(truth: NDArray[np.uint8], label: str) -> tuple[float, float]:
+    """The innermost place of a part, as shares of the photo's width and height."""
+    part = (truth == LIP.names.index(label.lower())).astype(np.uint8)
+    row, column = np.unravel_index(cv2.distanceTransform(part, cv2.DIST_L2, 5).argmax(), part.shape)
+    return (float(column) + 0.5) / WIDTH, (float(row) + 0.5) / HEIGHT
+
+
+def at(mask: NDArray[np.bool_], x: float, y: float) -> bool:
+    return bool(mask[int(y * HEIGHT), int(x * WIDTH)])
+
+
+def test_a_whole_session(demo: Demo, studio: Studio, tmp_path: Path) -> None:
+    image, truth = draw_person(np.random.default_rng(PERSON), HEIGHT, WIDTH)
+    cv2.imwrite(str(tmp_path / "whole-session.png"), image[..., ::-1])
+    xml = label_config_of("lip").replace('<Label value="Face"', '<Label value="Backpack"/><Label value="Face"')
+    project = new_project(demo, "A whole session", xml)
+    demo.client.import_files(project, [tmp_path / "whole-session.png"])
+    (task,) = demo.client.list_tasks(project)
+    studio.open(project, task["id"])
+    studio.auto_annotate()
+
+    # Auto-accept: five parts, one click each.
+    studio.auto_accept(True)
+    ids = {}
+    for label in AT_ONCE:
+        studio.pick(label)
+        ids[label] = answered(studio.click(*middle(truth, label)))["id"]
+    assert {r["id"]: r["labels"] for r in studio.regions} == {ids[label]: [label] for label in AT_ONCE}
+    studio.shot("s1-auto-accept")
+
+    # One by one: a suggestion is corrected by Alt+click before it is accepted.
+    studio.auto_accept(False)
+    shoe = middle(truth, "Left-shoe")
+    for label in ONE_BY_ONE:
+        studio.pick(label)
+        ids[label] = answered(studio.click(*middle(truth, label)))["id"]
+        if label == "Pants":
+            studio.pick(label)
+            corrected = mask_of(answered(studio.click(*shoe, negative=True)))
+            assert at(corrected, *middle(truth, label))
+            assert not at(corrected, *shoe)
+            assert len(studio.suggestions) == 1
+            ids[label] = studio.suggestions[0]["id"]
+            studio.shot("s2-alt-click-on-a-suggestion")
+        studio.accept()
+    assert {r["id"] for r in studio.regions} == set(ids.values())
+    studio.wait_until_saved(8)
+
+    # An accepted mask is corrected: Ctrl+Alt+click takes a place away, a click there gives it back.
+    x, y = middle(truth, "Upper-clothes")
+    hem = x, y + 0.04
+    for is_back in (False, True):
+        studio.pick("Upper-clothes")
+        again = answered(studio.click(*hem, negative=not is_back, inside=True))
+        assert again["id"] == ids["Upper-clothes"], "it replaces the region"
+        assert at(mask_of(again), *hem) == is_back
+        studio.accept()
+    assert {r["id"] for r in studio.regions} == set(ids.values())
+
+    # A label that the schema does not know: its click alone says what it is.
+    wall = 0.06, 0.3
+    studio.pick("Backpack")
+    backpack = answered(studio.click(*wall))
+    assert at(mask_of(backpack), *wall)
+    studio.accept()
+    assert len(studio.regions) == 9
+    studio.shot("s3-unknown-label")
+
+    # Undo takes it back, and redo brings the same one again.
+    studio.press("Control+z")
+    assert backpack["id"] not in {r["id"] for r in studio.regions}
+    studio.shot("s4-undone")
+    studio.press("Control+Shift+z")
+    assert backpack["id"] in {r["id"] for r in studio.regions}
+    studio.shot("s5-before-submit")
+    studio.submit()
+
+    (annotation,) = demo.client.annotations(task["id"])
+    painted = [r for r in annotation["result"] if r["type"] == "brushlabels"]
+    assert sorted(r["value"]["brushlabels"][0] for r in painted) == sorted((*AT_ONCE, *ONE_BY_ONE, "Backpack"))
+    assert {r["id"] for r in painted} == {*ids.values(), backpack["id"]}
+    masks = {r["value"]["brushlabels"][0]: mask_of(r) for r in painted}
+    assert {(r["original_width"], r["original_height"]) for r in painted} == {(WIDTH, HEIGHT)}
+    assert all(mask.shape == (HEIGHT, WIDTH) and mask.any() for mask in masks.values())
+    assert np.stack(list(masks.values())).sum(0).max() == 1, "no pixel is in two regions"
+    assert all(at(masks[label], *middle(truth, label)) for label in (*AT_ONCE, *ONE_BY_ONE))
+    assert not at(masks["Pants"], *shoe)
+    assert at(masks["Backpack"], *wall)

@@ -1,0 +1,105 @@
+"""Corrections of labels that are no single part of the schema: unions of parts, and labels that it does not know.
+
+The network is an untrained one, which says nonsense: what holds here holds of any.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from ihp_backend.clicks import Click
+from ihp_backend.inference.predictor import Predictor
+from ihp_backend.network.parser import HumanParser, ParserConfig
+
+UNION = "Upper body"
+LABELS: dict[str, tuple[str, ...]] = {
+    "face": ("face",),
+    UNION: ("upper-clothes", "coat", "dress"),
+    "Tattoo": (),
+    "Backpack": (),
+}
+SHAPE = (70, 60)
+PHOTO = np.random.default_rng(5).integers(0, 255, (*SHAPE, 3), np.uint8)
+ROUND = [(20.5, 30.5, True), (40.5, 30.5, False), (20.5, 50.5, True), (10.5, 10.5, False)]
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    torch.manual_seed(3)
+    return Predictor(HumanParser(ParserConfig(width=32, area=64 * 64)), version="untrained")
+
+
+def clicks_of(label: str) -> list[Click]:
+    return [Click(x, y, label, is_positive) for x, y, is_positive in ROUND]
+
+
+def obeys(mask: NDArray[np.bool_], clicks: list[Click]) -> bool:
+    return all(mask[c.pixel(*SHAPE)] == c.is_positive for c in clicks)
+
+
+@pytest.mark.parametrize("label", [UNION, "Tattoo"])
+def test_each_click_of_a_row_of_corrections_is_obeyed_with_all_before_it(predictor: Predictor, label: str) -> None:
+    clicks = clicks_of(label)
+    for count in range(1, len(clicks) + 1):
+        mask = predictor.predict(PHOTO, clicks[:count], labels=LABELS, wanted=[label], image_key="row").masks[label]
+        assert obeys(mask, clicks[:count])
+
+
+@pytest.mark.parametrize("label", [UNION, "Tattoo"])
+@pytest.mark.parametrize("is_positive", [True, False])
+def test_an_accepted_mask_is_corrected_with_its_clicks_or_as_it_is(
+    predictor: Predictor, label: str, is_positive: bool
+) -> None:
+    first = clicks_of(label)[:1]
+    mask = predictor.predict(PHOTO, first, labels=LABELS, wanted=[label]).masks[label]
+    other = np.zeros(SHAPE, bool)
+    other[:15] = True
+    correction = Click(30.5, 40.5, label, is_positive)
+    behind = predictor.predict(
+        PHOTO, [correction], labels=LABELS, wanted=[label], settled=first, accepted={"Backpack": other}
+    ).masks[label]
+    painted = predictor.predict(
+        PHOTO, [correction], labels=LABELS, wanted=[label], accepted={label: mask, "Backpack": other}
+    ).masks[label]
+    for corrected in (behind, painted):
+        assert obeys(corrected, [correction])
+        assert not (corrected & other).any()
+
+
+def test_a_union_takes_what_any_of_its_parts_takes_and_nothing_of_the_others(predictor: Predictor) -> None:
+    clicks = [*clicks_of(UNION), Click(30.5, 60.5, "face")]
+    masks = predictor.predict(PHOTO, clicks, labels=LABELS, wanted=[UNION, "face"]).masks
+    assert obeys(masks[UNION], [c for c in clicks if c.part == UNION])
+    assert masks["face"][60, 30]
+    assert not (masks[UNION] & masks["face"]).any()
+
+
+def test_corrections_of_unknown_labels_do_not_disturb_each_other(predictor: Predictor) -> None:
+    """Click by click, in turns: each stays within its own clicks, and no pixel is of two."""
+    turns = [
+        Click(15.5, 20.5, "Tattoo"),
+        Click(45.5, 50.5, "Backpack"),
+        Click(30.5, 20.5, "Tattoo", False),
+        Click(45.5, 30.5, "Backpack"),
+        Click(15.5, 60.5, "Backpack", False),
+    ]
+    for count in range(2, len(turns) + 1):
+        clicks = turns[:count]
+        masks = predictor.predict(PHOTO, clicks, labels=LABELS, wanted=["Tattoo", "Backpack"], image_key="turns").masks
+        for label, mask in masks.items():
+            assert obeys(mask, [c for c in clicks if c.part == label])
+            assert not any(mask[c.pixel(*SHAPE)] for c in clicks if c.part != label and c.is_positive)
+        assert not (masks["Tattoo"] & masks["Backpack"]).any()
+
+
+def test_an_unknown_label_keeps_its_channel_while_others_come(predictor: Predictor) -> None:
+    turns = [Click(15.5, 20.5, "Tattoo"), Click(45.5, 50.5, "Backpack"), Click(30.5, 30.5, "face")]
+    parses = [predictor.parse(PHOTO, turns[:count], labels=LABELS) for count in range(1, 4)]
+    for before, after in pairwise(parses):
+        for label in {c.part for c in before.clicks}:
+            assert before.channels.of(label) == after.channels.of(label)

@@ -1,0 +1,117 @@
+"""Several people in one photo, and small ones in a large photo: drawn, so that the true masks are known."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ihp_backend.clicks import Click
+from ihp_backend.data.synthetic import draw_person
+from ihp_backend.inference.predictor import Predictor
+from ihp_backend.parts import LIP
+
+HEIGHT, WIDTH = 480, 320
+PARTS = ("face", "hair", "upper-clothes", "pants")
+
+
+@cache
+def shipped() -> Predictor:
+    return Predictor.load("lip", device="cpu")
+
+
+@cache
+def drawn(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    return draw_person(np.random.default_rng(seed), HEIGHT, WIDTH)
+
+
+def group(*seeds: int, step: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Draws people side by side, each before the one at their left.
+
+    Args:
+        seeds: One for each person.
+        step: Pixels from one to the next; below about 200 they cover each other.
+
+    Returns:
+        The photo (H, W, 3), and for each person the ids of what is seen of them, (people, H, W).
+    """
+    people = [drawn(seed) for seed in seeds]
+    width = WIDTH + step * (len(people) - 1)
+    image = cv2.resize(people[0][0][:, :20], (width, HEIGHT))  # the wall, without the person
+    labels = np.zeros((len(people), HEIGHT, width), np.uint8)
+    for number, (photo, ids) in enumerate(people):
+        there, body = slice(number * step, number * step + WIDTH), ids > 0
+        image[:, there][body] = photo[body]
+        labels[:number, :, there][:, body] = 0
+        labels[number, :, there][body] = ids[body]
+    return image.astype(np.uint8), labels
+
+
+def middle(part: NDArray[np.bool_]) -> tuple[float, float]:
+    distance = cv2.distanceTransform(np.pad(part.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    row, column = np.unravel_index(distance.argmax(), distance.shape)
+    return float(column) + 0.5, float(row) + 0.5
+
+
+def iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    return float((one & other).sum() / max(1, (one | other).sum()))
+
+
+@pytest.mark.parametrize(("seeds", "step"), [((0, 1), 230), ((0, 1, 2), 230)])
+def test_a_mask_does_not_spill_to_the_neighbour(seeds: tuple[int, ...], step: int) -> None:
+    image, labels = group(*seeds, step=step)
+    spills, quality = [], []
+    for who in range(len(seeds)):
+        others = np.delete(labels, who, axis=0).any(0)
+        for part in PARTS:
+            truth = labels[who] == LIP.names.index(part)
+            if truth.sum() < 150:
+                continue
+            click = Click(*middle(truth), part)
+            mask = shipped().predict(image, [click], wanted=[part], image_key=f"{seeds} {step}").masks[part]
+            spills.append((mask & others).sum() / mask.sum())
+            quality.append(iou(mask, truth))
+    assert len(spills) >= 2 * len(seeds)
+    assert np.mean(spills) < 0.1
+    assert np.mean(quality) > 0.5
+
+
+def test_everyone_returns_both_people_and_a_click_one() -> None:
+    image, labels = group(0, 1, step=230)
+    faces = labels == LIP.names.index("face")
+    click = [Click(*middle(faces[0]), "face")]
+    one = shipped().predict(image, click, wanted=["face"], image_key="two").masks["face"]
+    both = shipped().predict(image, click, wanted=["face"], image_key="two", everyone=True).masks["face"]
+    assert iou(one & (faces[0] | faces[1]), faces[0]) > 0.5
+    assert not one[faces[1]].any()
+    assert both[faces[0]].mean() > 0.5
+    assert both[faces[1]].mean() > 0.5
+
+
+def test_a_small_person_in_a_large_photo_is_cut_out_as_sharply_as_alone() -> None:
+    """400 pixels of 3000: what matters is the crop that the network sees, not the photo around it."""
+    top, left = 1900, 2600
+    cell = slice(top, top + HEIGHT), slice(left, left + WIDTH)
+    alone, large = [], []
+    for seed in (0, 1):
+        person, ids = drawn(seed)  # 430 pixels high
+        photo = cv2.resize(person[:20, :20].mean((0, 1), keepdims=True).astype(np.uint8), (4000, 3000))
+        photo[cell] = person
+        for part in PARTS:
+            truth = ids == LIP.names.index(part)
+            if truth.sum() < 150:
+                continue
+            x, y = middle(truth)
+            near, far = Click(x, y, part), Click(x + left, y + top, part)
+            mask = shipped().predict(person, [near], wanted=[part], image_key=f"alone {seed}").masks[part]
+            alone.append(iou(mask, truth))
+            mask = (
+                shipped().predict(photo.astype(np.uint8), [far], wanted=[part], image_key=f"large {seed}").masks[part]
+            )
+            assert mask.sum() == mask[cell].sum(), "nothing of it lies elsewhere"
+            large.append(iou(mask[cell], truth))
+            assert large[-1] > alone[-1] - 0.15
+    assert np.mean(large) > np.mean(alone) - 0.02
