@@ -42,9 +42,9 @@ _WARMED = 4
 """The largest people of a photo are made ready for a click, at most so many."""
 _CHAIN = 24
 """At most so many corrections in a row are replayed where they are not remembered."""
-_LOOKS_MB = 48
+_LOOKS_MB = 24
 """Memory for looks; each takes about 1.5 MB."""
-_PARSES_MB = 96
+_PARSES_MB = 72
 """Memory for the last parses; each takes about 9 MB with its probabilities."""
 
 
