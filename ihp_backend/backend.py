@@ -129,7 +129,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         if task.get("id") is None:
             return self._predict_one(task, config, clicked)
         asked = None if clicked is None else [(r.get("id"), r.get("is_positive"), r.get("value")) for r in clicked]
-        state = (draft_state(task), [(a.get("id"), a.get("updated_at")) for a in task.get("annotations") or ()])
+        state = (draft_state(task), draft_state(task, "annotations"))
         key = repr((self._project, task["id"], task["data"], config, asked, state))
         return self._runtime.answers.get(key, lambda: self._predict_one(task, config, clicked))
 

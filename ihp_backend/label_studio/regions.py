@@ -67,9 +67,9 @@ def working_results(task: Mapping[str, Any], keypoints: Collection[str] = ()) ->
     return _dicts(annotations[0].get("result")) if len(annotations) == 1 else []
 
 
-def draft_state(task: Mapping[str, Any]) -> str:
-    """Names the state of a task's drafts: another text, once Label Studio has saved again."""
-    return repr([(draft.get("id"), draft.get("updated_at")) for draft in _dicts(task.get("drafts"))])
+def draft_state(task: Mapping[str, Any], kind: str = "drafts") -> str:
+    """Names the state of a task's drafts, or annotations: another text, once Label Studio has saved again."""
+    return repr([(record.get("id"), record.get("updated_at")) for record in _dicts(task.get(kind))])
 
 
 def read_clicks(results: Sequence[Mapping[str, Any]], config: LabelConfig, height: int, width: int) -> list[Click]:
