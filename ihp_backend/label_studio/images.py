@@ -216,7 +216,7 @@ class ImageLoader:
             raise self._too_large()
         image = decode_image(data, max_pixels=self._settings.max_image_pixels)
         # Into pages of its own, which go back as soon as the image is given up, and leave no gaps in the heap.
-        kept = np.ndarray(image.shape, np.uint8, mmap.mmap(-1, image.nbytes))
+        kept: NDArray[np.uint8] = np.ndarray(image.shape, np.uint8, mmap.mmap(-1, image.nbytes))
         kept[:] = image
         kept.flags.writeable = False
         return kept
