@@ -133,6 +133,30 @@ def test_a_waiting_one_is_not_done_before_its_time_but_when_asked(tmp_path: Path
     assert queue.run(P).attempts == 2
 
 
+@pytest.mark.parametrize("days", [-1, 1])
+def test_a_clock_that_jumps_loses_no_training_and_delays_none_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    """The times in records are of the clock on the wall: other machines read them, too."""
+
+    def work(project: str, report: Report) -> Result:
+        raise TemporaryError("down")
+
+    now = time.time()
+    queue = queue_of(tmp_path, work)
+    queue.ask(P, "a test")
+    queue._huey.flush()
+    monkeypatch.setattr("ihp_backend.jobs.time.time", lambda: now + 86400 * days)
+    queue.put_back_lost()
+    assert carried(queue) == 1, "what the queue lost"
+    assert queue.run(P).state == "waiting"
+    queue.put_back_lost()
+    assert queue.records.read(P).state == "waiting"
+    monkeypatch.setattr("ihp_backend.jobs.time.time", lambda: now)
+    queue.put_back_lost()
+    assert queue.records.read(P).state == "queued", "the clock was put right: its time has come, or cannot be"
+
+
 @pytest.mark.parametrize("error", [TrainingError("two photos are needed"), ValueError("a bug")])
 def test_a_fault_that_stays_is_reported_at_once(
     tmp_path: Path, error: Exception, caplog: pytest.LogCaptureFixture
