@@ -42,13 +42,14 @@ class _Answer:
     draft: str
     shape: tuple[int, int]
     box: Box
-    bits: NDArray[np.bool_]
+    bits: NDArray[np.uint8]  # eight pixels of the box in a byte
     clicks: tuple[TimedClick, ...]
     at: float
 
     def mask(self) -> NDArray[np.bool_]:
         mask = np.zeros(self.shape, bool)
-        mask[self.box.slices] = self.bits
+        inside = np.unpackbits(self.bits, count=self.box.height * self.box.width)
+        mask[self.box.slices] = inside.reshape(self.box.height, self.box.width)
         return mask
 
 
@@ -73,7 +74,7 @@ class Workbench:
         if box is None:
             return
         height, width = answer.mask.shape
-        bits = answer.mask[box.slices].copy()
+        bits = np.packbits(answer.mask[box.slices])
         kept = _Answer(
             answer.id,
             answer.label,
