@@ -191,6 +191,8 @@ def _closed_port() -> int:
         "data URL of nothing": "data:image/png;base64,AAAA",
         "no address": "",
         "climbs folders": "/data/local-files/?d=../../../../etc/passwd",
+        "half a character": "/data/upload/1/\ud800.png",
+        "half a character in a data URL": "data:image/png;base64,\ud800",
     }.items(),
 )
 @pytest.mark.parametrize("opened", [False, True])
