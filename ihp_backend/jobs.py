@@ -307,4 +307,4 @@ def _age_s(record: Record) -> float:
 
 def _longest_pause_s() -> float:
     """No training waits longer: if it seems so, the clock was put back."""
-    return _FIRST_RETRY_S * 4 ** (ATTEMPTS - 2)
+    return _FIRST_RETRY_S * 4.0 ** (ATTEMPTS - 2)

@@ -21,9 +21,7 @@ from ihp_backend.soak import soak
 @click.option("--markdown", is_flag=True, help="Print a table for a README.")
 @click.option("--soak", "minutes", type=click.FloatRange(0, min_open=True), metavar="MINUTES", help="Only this: load.")
 @click.option("--clients", default=16, show_default=True, type=click.IntRange(1), help="Annotators of --soak.")
-def bench(
-    weights: str, runs: int, json_file: Path | None, markdown: bool, minutes: float | None, clients: int
-) -> None:
+def bench(weights: str, runs: int, json_file: Path | None, markdown: bool, minutes: float | None, clients: int) -> None:
     """Measures clicks over HTTP as Label Studio sends them, then each stage, then the brush codec.
 
     \b
