@@ -248,7 +248,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         connection = self._runtime.connection(self._project) or self._told
         hostname = connection.hostname if connection else None
         token = connection.token if connection else None
-        key = hashlib.blake2b(f"{hostname} {url}".encode(), digest_size=16).hexdigest()
+        key = hashlib.blake2b(f"{hostname} {url}".encode("utf-8", "replace"), digest_size=16).hexdigest()
         return self._runtime.images.load(url, hostname=hostname, token=token), key
 
 

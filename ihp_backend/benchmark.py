@@ -43,7 +43,7 @@ from ihp_backend.localization import Point, localization_maps
 SIZES = ((800, 600), (1024, 768), (4000, 3000))
 """Width and height of the photos."""
 _TOKEN = "0" * 40
-_PLACES = {"Face": (0.5, 0.13), "Upper-clothes": (0.5, 0.36), "Left-arm": (0.57, 0.42), "Left-shoe": (0.54, 0.95)}
+PLACES = {"Face": (0.5, 0.13), "Upper-clothes": (0.5, 0.36), "Left-arm": (0.57, 0.42), "Left-shoe": (0.54, 0.95)}
 
 
 @dataclass(frozen=True)
@@ -271,7 +271,7 @@ def _clicks_on(server: ServerUnderTest, size: str, runs: int, note: Callable[[Ro
 
 def _place(label: str, number: int) -> tuple[str, float, float, bool]:
     """A click on a part, each number a little elsewhere: nobody has asked exactly this before."""
-    x, y = _PLACES[label]
+    x, y = PLACES[label]
     return label, x + 1e-4 * (number % 100), y + 1e-4 * (number // 100), True
 
 
@@ -282,7 +282,7 @@ def _throughput(server: ServerUnderTest, annotators: int, seconds: float) -> tup
     def annotate(who: int) -> int:
         done = 0
         while time.perf_counter() < until:
-            label = list(_PLACES)[done % len(_PLACES)]
+            label = list(PLACES)[done % len(PLACES)]
             server.predict(f"1024x768/t{who}", [_place(label, done)], 1000 * who + done)
             done += 1
         return done
@@ -299,7 +299,7 @@ def _relaxed(server: ServerUnderTest, annotators: int, clicks: int) -> tuple[flo
     def annotate(who: int) -> None:
         time.sleep(2 * who / annotators)
         for number in range(clicks):
-            label = list(_PLACES)[number % len(_PLACES)]
+            label = list(PLACES)[number % len(PLACES)]
             start = time.perf_counter()
             server.predict(f"1024x768/r{who}", [_place(label, number)], 5000 + 100 * who + number)
             taken.append(1000 * (time.perf_counter() - start))

@@ -107,7 +107,7 @@ class TrainingQueue:
                 continue
             if record.state == "running":
                 self.records.change(project, _after_a_death)
-            elif record.state == "waiting" and time.time() >= record.retry_at:
+            elif record.state == "waiting" and not 0 < record.retry_at - time.time() <= _longest_pause_s():
                 self.records.change(project, lambda r: replace(r, state="queued") if r.state == "waiting" else r)
             elif record.state == "waiting" or (_age_s(record) < _LOST_AFTER_S) or self._carried() > 0:
                 continue
@@ -297,7 +297,14 @@ def _after_a_death(record: Record) -> Record:
 
 
 def _age_s(record: Record) -> float:
+    """Seconds since it was asked for. Infinite where that cannot be, as after the clock was put back."""
     try:
-        return time.time() - datetime.fromisoformat(record.asked).timestamp()
+        age = time.time() - datetime.fromisoformat(record.asked).timestamp()
     except ValueError:
         return float("inf")
+    return age if age >= 0 else float("inf")
+
+
+def _longest_pause_s() -> float:
+    """No training waits longer: if it seems so, the clock was put back."""
+    return _FIRST_RETRY_S * 4.0 ** (ATTEMPTS - 2)

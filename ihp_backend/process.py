@@ -23,4 +23,4 @@ def prepare() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-        libc.mallopt(_M_ARENA_MAX, 2)  # what one thread has freed is there for the others
+        libc.mallopt(_M_ARENA_MAX, 1)  # what one thread has freed is there for the others

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 BASE = "base"
 """What the base weights are called where a project's version is named."""
 MODEL, INFO, STATUS, CURRENT = "model.safetensors", "info.json", "status.json", "current.json"
+_PROJECT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _NUMBER = re.compile(r".+\+p[^.]*\.(\d+)")
 _REMEMBERED = 50
 Stamp = tuple[int, int, int]
@@ -271,8 +272,8 @@ class Registry:
         return [version.name for version in old]
 
     def _of(self, project: str) -> Path:
-        if not project or "/" in project or project.startswith("."):
-            raise RegistryError(f"project is {project!r}; expected Label Studio's id, such as '1.1795392500'")
+        if not _PROJECT.fullmatch(project):
+            raise RegistryError(f"project is {project[:100]!r}; expected Label Studio's id, such as '1.1795392500'")
         return self.folder / project
 
     def _lock(self, project: str) -> Any:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -152,6 +152,34 @@ def test_serve_answers_a_click_in_flight_before_it_stops(
     assert "method=POST path=/predict status=400" in lines
     assert f"request={refused.headers['X-Request-ID']}" in lines
     assert TOKEN not in lines
+
+
+def test_a_worker_that_is_killed_in_mid_request_is_replaced(
+    tmp_path: Path, tiny_weights: Path, image_host: ImageHost
+) -> None:
+    environment = {"IHP_WEIGHTS": str(tiny_weights), "IHP_ALLOW_PRIVATE_ADDRESSES": "true", "IHP_TRAINER": "false"}
+    with server(tmp_path, **environment) as (url, process, log), ThreadPoolExecutor() as pool:
+        told = golden("setup") | {"hostname": image_host.url, "access_token": TOKEN}
+        assert requests.post(f"{url}/setup", json=told, timeout=10).ok
+        image_host.delay_s = 5.0
+        lost = pool.submit(requests.post, f"{url}/predict", json=golden("predict_click"), timeout=20)
+        for _ in range(100):
+            if image_host.requests:
+                break
+            time.sleep(0.05)
+        (worker,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(worker), signal.SIGKILL)
+        with pytest.raises(requests.ConnectionError):
+            lost.result()
+        image_host.delay_s = 0.0
+        for _ in range(300):
+            with suppress(requests.RequestException):
+                if requests.get(f"{url}/ready", timeout=1).ok:
+                    break
+            time.sleep(0.1)
+        answer = requests.post(f"{url}/predict", json=golden("predict_click"), timeout=20)
+        assert answer.json()["results"][0]["result"], "what /setup told is on disk: the new worker knows it"
+        assert process.poll() is None, log.read_text()
 
 
 def test_a_process_is_prepared_where_there_is_no_glibc(monkeypatch: pytest.MonkeyPatch) -> None:

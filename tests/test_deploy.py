@@ -122,6 +122,7 @@ def test_compose_starts_everything_on_either_device() -> None:
         assert service["build"]["args"]["DEVICE"] == device
         assert (ROOT / "deploy" / f"requirements-{device}.lock").is_file()
         assert bool(service.get("deploy")) == (device == "cuda")
+        assert service["environment"].get("IHP_THREADS", "0") == ("16" if device == "cuda" else "0")
 
 
 @pytest.mark.parametrize(("name", "service"), list(services()))

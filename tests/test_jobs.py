@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -133,6 +135,30 @@ def test_a_waiting_one_is_not_done_before_its_time_but_when_asked(tmp_path: Path
     assert queue.run(P).attempts == 2
 
 
+@pytest.mark.parametrize("days", [-1, 1])
+def test_a_clock_that_jumps_loses_no_training_and_delays_none_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    """The times in records are of the clock on the wall: other machines read them, too."""
+
+    def work(project: str, report: Report) -> Result:
+        raise TemporaryError("down")
+
+    now = time.time()
+    queue = queue_of(tmp_path, work)
+    queue.ask(P, "a test")
+    queue._huey.flush()
+    monkeypatch.setattr("ihp_backend.jobs.time.time", lambda: now + 86400 * days)
+    queue.put_back_lost()
+    assert carried(queue) == 1, "what the queue lost"
+    assert queue.run(P).state == "waiting"
+    queue.put_back_lost()
+    assert queue.records.read(P).state == "waiting"
+    monkeypatch.setattr("ihp_backend.jobs.time.time", lambda: now)
+    queue.put_back_lost()
+    assert queue.records.read(P).state == "queued", "the clock was put right: its time has come, or cannot be"
+
+
 @pytest.mark.parametrize("error", [TrainingError("two photos are needed"), ValueError("a bug")])
 def test_a_fault_that_stays_is_reported_at_once(
     tmp_path: Path, error: Exception, caplog: pytest.LogCaptureFixture
@@ -247,15 +273,15 @@ def work(project, report):
 
 folder = Path(sys.argv[1])
 logs.configure("INFO")
-while TrainingQueue(Settings(data_dir=folder)).serve(work):
+while TrainingQueue(Settings(data_dir=folder, queue_url="".join(sys.argv[2:]))).serve(work):
     pass
 """
 
 
 @contextmanager
-def trainer(folder: Path, code: str = TRAINER) -> Iterator[subprocess.Popen[bytes]]:
+def trainer(folder: Path, code: str = TRAINER, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     with (folder / "log").open("ab") as log:
-        process = subprocess.Popen([sys.executable, "-c", code, str(folder)], stderr=log)
+        process = subprocess.Popen([sys.executable, "-c", code, str(folder), *options], stderr=log)
     try:
         yield process
     finally:
@@ -289,6 +315,35 @@ def test_a_trainer_that_does_not_get_to_its_next_report_stops_all_the_same(tmp_p
         assert process.wait(10) == 0
     record = queue.records.read(P)
     assert (record.state, record.attempts) == ("queued", 0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs redis-server")
+def test_a_redis_that_goes_and_comes_back_empty_loses_nothing(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    @contextmanager
+    def redis() -> Iterator[None]:
+        command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            process.kill()
+            process.wait()
+
+    url = f"redis://127.0.0.1:{port}/0"
+    queue = queue_of(tmp_path, IHP_QUEUE_URL=url)
+    with trainer(tmp_path, TRAINER, url):
+        with redis():
+            queue.ask(P, "a test")
+            eventually(lambda: queue.records.read(P).state == "promoted", 60)
+        time.sleep(1)
+        assert queue.ask(Q, "while it is down") == "queued"
+        with redis():
+            eventually(lambda: queue.records.read(Q).state == "promoted", 120)
 
 
 def test_a_trainer_that_is_killed_in_the_middle_loses_nothing(tmp_path: Path) -> None:

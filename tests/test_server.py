@@ -17,6 +17,7 @@ from label_studio_sdk.converter.brush import decode_rle
 from test_model_pool import eventually
 from test_registry import add
 
+from ihp_backend.logs import configure
 from ihp_backend.runtime import Runtime
 from ihp_backend.server import create_app
 from ihp_backend.settings import Settings
@@ -191,6 +192,8 @@ def _closed_port() -> int:
         "data URL of nothing": "data:image/png;base64,AAAA",
         "no address": "",
         "climbs folders": "/data/local-files/?d=../../../../etc/passwd",
+        "half a character": "/data/upload/1/\ud800.png",
+        "half a character in a data URL": "data:image/png;base64,\ud800",
     }.items(),
 )
 @pytest.mark.parametrize("opened", [False, True])
@@ -502,6 +505,45 @@ def test_stages_and_routes_are_timed(client: FlaskClient) -> None:
     for stage in ("fetch", "read", "predict", "encode"):
         assert f'ihp_stage_seconds_count{{stage="{stage}"}} 1.0' in text
     assert 'ihp_request_seconds_count{route="/predict",status="200"} 1.0' in text
+
+
+def test_caches_and_the_queue_are_counted(tmp_path: Path, image_host: ImageHost) -> None:
+    asked_meanwhile: list[str] = []
+
+    class LookingModel(DiscModel):
+        def predict(self, *args: Any, **kwargs: Any) -> Any:
+            asked_meanwhile.append(runtime.metrics.render().decode())
+            return super().predict(*args, **kwargs)
+
+    client, runtime = make(tmp_path, LookingModel())
+    set_up(client, image_host.url)
+    for _ in range(3):
+        assert_click_works(client)
+    text = client.get("/metrics").text
+    assert 'ihp_cache_misses_total{cache="images"} 1.0' in text
+    assert 'ihp_cache_hits_total{cache="images"} 2.0' in text
+    assert f'ihp_cache_bytes{{cache="images"}} {float(640 * 480 * 3)}' in text
+    assert "ihp_predict_in_flight 0.0" in text
+    assert all("ihp_predict_in_flight 1.0" in meanwhile for meanwhile in asked_meanwhile)
+    assert 'ihp_model_loaded{version="discs-1"} 1.0' in text
+
+
+def test_every_line_of_a_request_has_its_id(
+    tmp_path: Path, image_host: ImageHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client, _ = make(tmp_path)
+    set_up(client, image_host.url)
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    try:
+        configure("INFO")
+        client.post("/predict", json=with_image("/data/nothing.png"), headers={"X-Request-ID": "click-9"})
+    finally:
+        root.handlers[:], root.level = before
+    lines = capsys.readouterr().err.splitlines()
+    assert any("task skipped" in line for line in lines)
+    assert any("answered" in line and "status=200" in line for line in lines)
+    assert all("request=click-9" in line for line in lines if "ihp_backend.server" in line or "backend.backend" in line)
 
 
 def test_the_way_to_label_studio_can_be_tried(tmp_path: Path, image_host: ImageHost) -> None:

@@ -11,6 +11,7 @@ import click
 from ihp_backend.benchmark import Row, batches, codec, machine, stages, through_http
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.network.weights import WeightsError
+from ihp_backend.soak import soak
 
 
 @click.command()
@@ -18,7 +19,9 @@ from ihp_backend.network.weights import WeightsError
 @click.option("--runs", default=50, show_default=True, type=click.IntRange(5), help="Of each row, after a warm-up.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the rows here, too.")
 @click.option("--markdown", is_flag=True, help="Print a table for a README.")
-def bench(weights: str, runs: int, json_file: Path | None, markdown: bool) -> None:
+@click.option("--soak", "minutes", type=click.FloatRange(0, min_open=True), metavar="MINUTES", help="Only this: load.")
+@click.option("--clients", default=16, show_default=True, type=click.IntRange(1), help="Annotators of --soak.")
+def bench(weights: str, runs: int, json_file: Path | None, markdown: bool, minutes: float | None, clients: int) -> None:
     """Measures clicks over HTTP as Label Studio sends them, then each stage, then the brush codec.
 
     \b
@@ -28,7 +31,11 @@ def bench(weights: str, runs: int, json_file: Path | None, markdown: bool) -> No
     all parts         a click on a photo that was seen, all parts in one answer
 
     Run it on a quiet machine. The figures are medians and 95th percentiles.
+
+    With --soak annotators click without a pause instead; it fails if an answer does, and tells the server's memory.
     """
+    if minutes:
+        return _soak(weights, minutes, clients)
     rows: list[Row] = []
 
     def note(row: Row) -> None:
@@ -50,6 +57,17 @@ def bench(weights: str, runs: int, json_file: Path | None, markdown: bool) -> No
         json_file.write_text(json.dumps(found, indent=1) + "\n")
     if markdown:
         click.echo(_table(rows))
+
+
+def _soak(weights: str, minutes: float, clients: int) -> None:
+    try:
+        found = soak(weights, 60 * minutes, clients)
+    except (WeightsError, RuntimeError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(", ".join(f"{name} {value}" for name, value in machine().items()))
+    click.echo("\n".join(found.lines()))
+    if found.failures or not found.taken:
+        raise click.ClickException("not every request was answered with a mask")
 
 
 def _line(row: Row) -> str:

@@ -44,10 +44,10 @@ _WARMED = 4
 """The largest people of a photo are made ready for a click, at most so many."""
 _CHAIN = 24
 """At most so many corrections in a row are replayed where they are not remembered."""
-_LOOKS_MB = 48
+_LOOKS_MB = 24
 """Memory for looks; each takes about 1.5 MB."""
-_PARSES_MB = 96
-"""Memory for the last parses; each takes about 9 MB with its probabilities."""
+_PARSES_MB = 48
+"""Memory for the last parses; each takes about 6 MB with its probabilities, 9 MB after a correction."""
 
 
 @dataclass(frozen=True)
@@ -413,5 +413,6 @@ class Predictor:
 
 
 def _bytes_of(parse: Parse) -> int:
-    # The logits, the network's own, and the probabilities once somebody asks for them.
-    return 3 * parse.logits.nbytes + (parse.guide.grey.nbytes if parse.guide else 0)
+    # The logits, the probabilities once somebody asks for them, and after a correction the network's own logits.
+    logits = (2 if parse.raw is None else 3) * parse.logits.nbytes
+    return logits + (parse.guide.grey.nbytes if parse.guide else 0)

@@ -15,6 +15,7 @@ from typing import Any
 
 import requests
 
+_TOKEN = re.compile(r"[\x21-\x7e]+")
 _JWT = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*")
 _RENEW_BEFORE_S = 30.0
 _DEFAULT_LIFE_S = 300.0
@@ -75,10 +76,13 @@ class Client:
             rejected: The headers that Label Studio has just answered with 401, if so.
 
         Raises:
-            LabelStudioError: If the personal access token cannot be exchanged.
+            LabelStudioError: If the personal access token cannot be exchanged, or is no token at all.
         """
         if not self._token:
             return {}
+        if not _TOKEN.fullmatch(self._token):
+            # Whoever sends it would show it in the error.
+            raise LabelStudioError("the access token has blanks or characters that no token has; copy it again")
         if self.token_kind == "legacy":
             return {"Authorization": f"Token {self._token}"}
         with self._lock:

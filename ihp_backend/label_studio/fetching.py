@@ -114,7 +114,7 @@ def is_public(address: str) -> bool:
     return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
 
 
-def get(target: Target, headers: Mapping[str, str], *, allow_private: bool, max_bytes: int, timeout_s: float) -> Reply:
+def get(target: Target, headers: Mapping[str, str], *, allow_private: bool, max_bytes: int, deadline: float) -> Reply:
     """Sends one GET request and reads the answer.
 
     Args:
@@ -122,12 +122,11 @@ def get(target: Target, headers: Mapping[str, str], *, allow_private: bool, max_
         headers: Sent as they are, beside Host and the like.
         allow_private: Whether addresses that are not of the public internet may be connected to.
         max_bytes: Largest body; what the server claims about its length is not relied on.
-        timeout_s: For everything from connecting to the last byte, however slowly they drip.
+        deadline: When the last byte must be there, by the monotonic clock, however slowly they drip.
 
     Raises:
         FetchError: If the host is unknown, refused or unreachable, or the answer is too large, too slow or broken.
     """
-    deadline = monotonic() + timeout_s
     addresses = _resolve(target, allow_private)
     connection = http.client.HTTPConnection(target.host, target.port)
     connection.auto_open = 0  # it must never connect to an address that was not checked
@@ -148,7 +147,7 @@ def get(target: Target, headers: Mapping[str, str], *, allow_private: bool, max_
             reply = _read(response, max_bytes)
     except (OSError, http.client.HTTPException, ValueError) as error:
         if watchdog.barked or isinstance(error, TimeoutError):
-            raise FetchError(f"it took longer than {timeout_s:g} s (IHP_FETCH_TIMEOUT_S)", is_temporary=True) from None
+            raise _too_slow() from None
         if isinstance(error, FetchError):
             raise
         raise FetchError(f"{target.origin} cannot be reached: {_reason(error)}", is_temporary=True) from None
@@ -156,7 +155,7 @@ def get(target: Target, headers: Mapping[str, str], *, allow_private: bool, max_
         watchdog.cancel()
         connection.close()
     if watchdog.barked:
-        raise FetchError(f"it took longer than {timeout_s:g} s (IHP_FETCH_TIMEOUT_S)", is_temporary=True)
+        raise _too_slow()
     return reply
 
 
@@ -246,6 +245,10 @@ def _read(response: http.client.HTTPResponse, max_bytes: int) -> Reply:
 
 def _too_large(max_bytes: int) -> str:
     return f"it is larger than {max_bytes:,} bytes (IHP_MAX_IMAGE_BYTES)"
+
+
+def _too_slow() -> FetchError:
+    return FetchError("it took longer than IHP_FETCH_TIMEOUT_S allows", is_temporary=True)
 
 
 def _reason(error: Exception) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import stat
 from collections import OrderedDict
 from pathlib import Path
-from threading import Lock
+from threading import BoundedSemaphore, Lock
+from time import monotonic
 from urllib.parse import parse_qs, unquote_to_bytes, urljoin, urlsplit
 
 import numpy as np
@@ -48,6 +50,7 @@ class ImageLoader:
         )
         self._clients: OrderedDict[tuple[str, str], Client] = OrderedDict()
         self._lock = Lock()
+        self._decoding = BoundedSemaphore(os.cpu_count() or 1)  # more at once take more memory, and no less time
 
     def load(self, url: str, *, hostname: str | None, token: str | None) -> NDArray[np.uint8]:
         """Returns the image that a task's data names.
@@ -112,13 +115,14 @@ class ImageLoader:
 
     def _fetched(self, url: str, base: str, token: str) -> bytes:
         own = Target.parse(base) if base else None
+        deadline = monotonic() + self._settings.fetch_timeout_s
         for _ in range(_MAX_REDIRECTS + 1):
             target = Target.parse(url)
             is_own = own is not None and _is_within(target, own)
             local = _local_name(target) if is_own and self._settings.local_files_root else None
             if local is not None and self._settings.local_files_root:
                 return self._local_file(local, self._settings.local_files_root)
-            reply = self._get(target, self._client(base, token) if is_own else None)
+            reply = self._get(target, self._client(base, token) if is_own else None, deadline)
             if reply.status == 200:
                 return reply.body
             if not 300 <= reply.status < 400:
@@ -127,7 +131,7 @@ class ImageLoader:
             url = urljoin(str(target), reply.headers.get("location", ""))
         raise FetchError(f"it was redirected more than {_MAX_REDIRECTS} times")
 
-    def _get(self, target: Target, client: Client | None) -> Reply:
+    def _get(self, target: Target, client: Client | None, deadline: float) -> Reply:
         """Asks a host, if it may be asked; with the token if it is Label Studio."""
         settings = self._settings
         if client is None and not any(_matches(target, rule) for rule in settings.allowed_hosts):
@@ -136,18 +140,22 @@ class ImageLoader:
                 "may come from it"
             )
 
+        is_believed = bool(settings.label_studio_url) or settings.only_known_callers
+        allow_private = settings.allow_private_addresses or (client is not None and is_believed)
+
         def ask(headers: dict[str, str]) -> Reply:
             return get(
-                target,
-                headers,
-                allow_private=settings.allow_private_addresses
-                or (client is not None and (bool(settings.label_studio_url) or settings.only_known_callers)),
-                max_bytes=settings.max_image_bytes,
-                timeout_s=settings.fetch_timeout_s,
+                target, headers, allow_private=allow_private, max_bytes=settings.max_image_bytes, deadline=deadline
             )
 
         if client is None:
             return ask({})
+        if client.token_kind == "personal" and not is_believed:
+            # Its exchange is a request of its own, to an address that anybody may have told.
+            raise FetchError(
+                f"{target.origin} was told by a stranger, and a personal token with it, which is not exchanged there: "
+                "if it is Label Studio, set IHP_LABEL_STUDIO_URL and IHP_LABEL_STUDIO_TOKEN"
+            )
         headers = client.auth_headers()
         reply = ask(headers)
         if reply.status == 401 and client.token_kind == "personal":
@@ -206,7 +214,8 @@ class ImageLoader:
     def _decoded(self, data: bytes) -> NDArray[np.uint8]:
         if len(data) > self._settings.max_image_bytes:
             raise self._too_large()
-        image = decode_image(data, max_pixels=self._settings.max_image_pixels)
+        with self._decoding:
+            image = decode_image(data, max_pixels=self._settings.max_image_pixels)
         image.flags.writeable = False
         return image
 
@@ -217,7 +226,7 @@ def _absolute(url: str, base: str) -> str:
         return f"https:{url}" if url.startswith("//") else url
     if not base:
         raise ImageError(
-            f"the image {url[:200]!r} is in Label Studio, whose address is not known; set "
+            f"the image {_short(url)} is in Label Studio, whose address is not known; set "
             "IHP_LABEL_STUDIO_URL, or open the model's settings in Label Studio, which then tells it"
         )
     base = base.rstrip("/")
@@ -262,5 +271,7 @@ def _refusal(reply: Reply, target: Target, is_own: bool) -> str:
 
 
 def _short(url: str) -> str:
-    """The address as a message shows it: without its query, in which a signature may be."""
-    return repr(url.partition("?")[0][:200])
+    """The address as a message shows it: without its query and user, in which secrets may be."""
+    head, slashes, rest = re.split("[?#]", url, maxsplit=1)[0].partition("//")
+    host, slash, path = rest.partition("/")
+    return repr((head + slashes + host.rpartition("@")[2] + slash + path)[:200])

@@ -55,7 +55,10 @@ def from_meta(meta: object, label: str, mask: NDArray[np.bool_]) -> tuple[TimedC
     for record in own["clicks"][-_MOST:]:
         if not (isinstance(record, list) and len(record) == 4 and all(isinstance(v, int | float) for v in record)):
             return ()
-        x, y, is_positive, at = (float(v) for v in record)
+        try:
+            x, y, is_positive, at = (float(v) for v in record)
+        except OverflowError:  # an integer of 400 digits
+            return ()
         if not (0 <= x <= width and 0 <= y <= height and math.isfinite(at)):
             return ()
         clicks.append(TimedClick(Click(x, y, label, bool(is_positive)), int(at)))

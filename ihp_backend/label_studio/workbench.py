@@ -45,13 +45,14 @@ class _Answer:
     saved: str
     shape: tuple[int, int]
     box: Box
-    bits: NDArray[np.bool_]
+    bits: NDArray[np.uint8]  # eight pixels of the box in a byte
     clicks: tuple[TimedClick, ...]
     at: float
 
     def mask(self) -> NDArray[np.bool_]:
         mask = np.zeros(self.shape, bool)
-        mask[self.box.slices] = self.bits
+        inside = np.unpackbits(self.bits, count=self.box.height * self.box.width)
+        mask[self.box.slices] = inside.reshape(self.box.height, self.box.width)
         return mask
 
 
@@ -76,7 +77,7 @@ class Workbench:
         if box is None:
             return
         height, width = answer.mask.shape
-        bits = answer.mask[box.slices].copy()
+        bits = np.packbits(answer.mask[box.slices])
         kept = _Answer(
             answer.id,
             answer.label,
@@ -246,7 +247,7 @@ class Scene:
 
         Args:
             label: The clicked label.
-            masks: (H, W) of each answered label, what the network says they are.
+            masks: (H, W) of each answered label, what the network says they are; changed in place.
             corrected: The mask that is corrected, if there is one.
             may_overlap: Whether it may run over masks that are there.
         """
@@ -266,12 +267,15 @@ class Scene:
         own = AcceptedMask(_new_id(), label, mask)
         answers = [own if corrected is None else replace(own, id=corrected.id, clicks=corrected.clicks)]
         guesses = {other.label for other in self.accepted if other.is_guess}
-        for name, suggested in masks.items():
-            rest = suggested & ~mask
-            for other in self.accepted:
-                if not may_overlap and not other.is_guess:
-                    rest &= ~other.mask
-            if name != label and name not in guesses and rest.any():
+        free = ~mask
+        for other in self.accepted:
+            if not may_overlap and not other.is_guess:
+                free &= ~other.mask
+        for name, rest in masks.items():
+            if name == label or name in guesses:
+                continue
+            rest &= free  # in place: a dozen masks of a large photo are a lot of memory
+            if rest.any():
                 answers.append(AcceptedMask(_new_id(), name, rest))
         for other in self.accepted:
             if other.is_guess and other.label != label and (other.mask & mask).any():

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
+import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from ihp_backend.network.parser import HumanParser, ParserConfig
 from ihp_backend.network.weights_folder import SHIPPED, WeightsError, find_weights, read_info
@@ -29,12 +31,25 @@ def load_parser(folder: Path) -> tuple[HumanParser, dict[str, Any]]:
         parser = HumanParser(ParserConfig.from_dict(info["architecture"]))
         weights = load_file(folder / "model.safetensors")
         weights.setdefault("prior", parser.prior)  # weights of an older release have none
+        _check(weights, parser)
         parser.load_state_dict(weights)
     except FileNotFoundError as error:
         raise WeightsError(f"weights {folder}: {error.filename} is missing") from error
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
         raise WeightsError(f"weights {folder} cannot be read: {error}") from error
     return parser.eval(), info
+
+
+def _check(weights: dict[str, Tensor], parser: HumanParser) -> None:
+    """Raises ``ValueError`` for what torch would take without a word: other kinds of numbers, and what is no number."""
+    for name, expected in parser.state_dict().items():
+        found = weights.get(name)
+        if found is None:
+            continue  # torch names all that are missing
+        if found.is_floating_point() != expected.is_floating_point():
+            raise ValueError(f"{name} has {found.dtype}; expected {expected.dtype}")
+        if not torch.isfinite(found).all():
+            raise ValueError(f"{name} has values that are not finite")
 
 
 def save_parser(parser: HumanParser, folder: Path, info: dict[str, Any]) -> None:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zlib
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -267,3 +269,15 @@ def test_damaged_files_give_an_image_or_an_image_error(
     assert pixels.shape[2] == 3
     assert pixels.dtype == np.uint8
     assert pixels.shape[0] * pixels.shape[1] <= LIMIT
+
+
+@pytest.mark.parametrize(("kind", "head"), [("zTXt", b"a\0\0"), ("iTXt", b"a\0\1\0\0\0"), ("iCCP", b"a\0\0")])
+def test_what_lies_beside_the_pixels_does_not_become_much_memory(kind: str, head: bytes) -> None:
+    bomb = png_chunks(6, 8, 8, 2, bytes(6 * 25), **{kind: head + zlib.compress(bytes(60_000_000))})
+    tracemalloc.start()
+    try:
+        with suppress(ImageError):
+            decode_image(bomb, max_pixels=1000)
+        assert tracemalloc.get_traced_memory()[1] < 30_000_000
+    finally:
+        tracemalloc.stop()

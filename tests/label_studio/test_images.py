@@ -94,6 +94,18 @@ def test_a_private_address_that_a_stranger_may_have_told_is_refused(studio: Fake
     assert np.array_equal(load(known, "/data/upload/1/a.png", hostname=studio.url, token=LEGACY), RED)
 
 
+def test_a_personal_token_is_not_exchanged_where_a_stranger_says(studio: FakeLabelStudio) -> None:
+    """Its exchange is a POST before the image is asked for: a way to any address, too."""
+    strangers = loader(host="0.0.0.0", allow_anonymous=True)
+    with pytest.raises(ImageError, match="IHP_LABEL_STUDIO_URL"):
+        load(strangers, "/data/upload/1/a.png", hostname=studio.url, token=PERSONAL)
+    with pytest.raises(ImageError, match="IHP_LABEL_STUDIO_URL"):
+        strangers.check(studio.url, PERSONAL)
+    assert studio.requests == []
+    known = loader(host="0.0.0.0", basic_auth_user="u", basic_auth_password="p")
+    assert np.array_equal(load(known, "/data/upload/1/a.png", hostname=studio.url, token=PERSONAL), RED)
+
+
 def test_an_expired_access_token_is_renewed(studio: FakeLabelStudio) -> None:
     studio.files["/data/upload/1/b.png"] = png()
     images = loader(studio, label_studio_token=PERSONAL)
@@ -295,6 +307,19 @@ def test_bytes_that_drip_run_out_of_time(studio: FakeLabelStudio) -> None:
     with pytest.raises(ImageError, match="IHP_FETCH_TIMEOUT_S"):
         load(loader(studio, fetch_timeout_s=0.4), "/data/drip.png")
     assert time.monotonic() - started < 4
+
+
+def test_redirects_that_each_take_a_while_run_out_of_time(studio: FakeLabelStudio) -> None:
+    def go_on(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(0.4)
+        reply(302, Location="/data/circle.png")(handler)
+
+    studio.routes["/data/circle.png"] = go_on
+    started = time.monotonic()
+    with pytest.raises(ImageError, match="IHP_FETCH_TIMEOUT_S"):
+        load(loader(studio, fetch_timeout_s=0.6), "/data/circle.png")
+    assert len(studio.requests) == 2
+    assert time.monotonic() - started < 2
 
 
 def test_a_broken_off_download(studio: FakeLabelStudio) -> None:

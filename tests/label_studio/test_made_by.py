@@ -38,3 +38,10 @@ def test_new_clicks_follow_the_known_ones_and_the_number_is_bounded() -> None:
     assert with_new(CLICKS, [CLICKS[0].click, new], 9) == (*CLICKS, TimedClick(new, 9))
     many = with_new((), [Click(float(i % 40), 1.0 + i / 100, "Face") for i in range(100)], 9)
     assert len(many) == 40
+
+
+def test_a_number_that_no_float_holds_is_not_read() -> None:
+    mask = np.ones((4, 4), bool)
+    meta = to_meta((), mask)
+    meta["ihp"]["clicks"] = [[10**400, 0, 1, 0]]
+    assert from_meta(meta, "Face", mask) == ()
