@@ -32,7 +32,7 @@ from ihp_backend.inference.tidy import tidy
 from ihp_backend.localization import Point
 from ihp_backend.network.parser import SILENT, HumanParser
 from ihp_backend.network.weights import WeightsError, find_weights, load_parser
-from ihp_backend.parts import Schema
+from ihp_backend.parts import IGNORE, Schema
 
 _COARSE_SHARE = 0.5
 """The coarse look at the whole photo takes this share of the working area."""
@@ -381,14 +381,18 @@ class Predictor:
 
         Without clicks to go by, four looks see better than one. What the first click needs is kept on the way.
         """
-        order = [*self.schema.mirrored, *range(len(self.schema), self.config.channels)]
+        twins = [*self.schema.mirrored, *range(len(self.schema), self.config.channels)]
+        lonely = [c for c, twin in enumerate(twins) if twin == IGNORE]  # what a left hand is in the mirror nobody knows
+        order = [c if c in lonely else twin for c, twin in enumerate(twins)]
         smaller = working_size(view.box.height, view.box.width, area=round(_COARSE_SHARE * self.config.area))
         sizes = []
         for seen in (view, View(view.box, *smaller)):
             nothing = self.engine.nothing_known(seen)
             logits, _ = self.engine.run(image, seen, (), nothing, key if seen is view else None)
             mirrored, _ = self.engine.run(image, seen, (), nothing, mirrored=True)
-            sizes.append(logits + mirrored[order, :, ::-1])
+            turned = mirrored[order, :, ::-1]
+            turned[lonely] = logits[lonely]
+            sizes.append(logits + turned)
         full, small = sizes
         for plane, coarse in zip(full, small, strict=True):
             plane += cv2.resize(coarse, plane.shape[::-1], interpolation=cv2.INTER_LINEAR)
