@@ -71,7 +71,9 @@ class Parse:
 
         Interpolated, the leads of different labels are never positive at the same place: masks do not overlap.
         """
-        return lead_of(self.logits, own)
+        rest = np.setdiff1d(np.arange(len(self.logits)), own)
+        lead: NDArray[np.float32] = self.logits[list(own)].max(0) - self.logits[rest].max(0)
+        return lead
 
     def _enlarge(self, lead: NDArray[np.float32]) -> NDArray[np.float32]:
         """A lead (h, w) at the size of the view's box; positive where it is."""
@@ -110,8 +112,12 @@ class Parse:
         if allowed is not None:
             logits = np.full_like(self.logits, -np.inf)
             logits[list(allowed)] = self.logits[list(allowed)]
-        seen = [int(c) for c in np.unique(winners(logits))]
-        leads = np.stack([self._enlarge(lead_of(logits, [c])) for c in seen])
+        winner = winners(logits)
+        seen = [int(c) for c in np.unique(winner)]
+        first, rest = logits.max(0), logits.copy()
+        np.put_along_axis(rest, winner[None], -np.inf, 0)
+        margin = first - rest.max(0)
+        leads = np.stack([self._enlarge(np.where(winner == c, margin, logits[c] - first)) for c in seen])
         out = np.zeros((self.height, self.width), np.uint8)
         out[self.view.box.slices] = np.array(seen, np.uint8)[leads.argmax(0)]
         for click in self.clicks:
@@ -154,13 +160,6 @@ class Parse:
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         for channel, plane in enumerate(planes):
             out[channel] = cv2.warpAffine(plane, affine, out.shape[:0:-1], flags=flags, borderValue=beyond)
-
-
-def lead_of(logits: NDArray[np.float32], own: Sequence[int]) -> NDArray[np.float32]:
-    """By how much the best of these channels leads the best other one, (h, w)."""
-    rest = np.setdiff1d(np.arange(len(logits)), own)
-    lead: NDArray[np.float32] = logits[list(own)].max(0) - logits[rest].max(0)
-    return lead
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
