@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -33,6 +33,20 @@ def write_whole(path: Path, text: str) -> None:
         with suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Puts several files into a folder, all or none: they are written beside their places first.
+
+    Raises:
+        OSError: If one cannot be written, as on a full disk; the old ones are untouched then.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".new-", ignore_cleanup_errors=True) as beside:
+        for name, content in files.items():
+            (Path(beside) / name).write_bytes(content)
+        for name in files:
+            os.replace(Path(beside) / name, folder / name)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
+from safetensors import SafetensorError
 
 from ihp_backend import logs
 from ihp_backend.data.catalogue import LAYOUTS, first_photos, open_data_set, spread_photos
@@ -75,9 +76,13 @@ def train(
         photos = open_data_set(data, split, layout)
         unseen = first_photos(open_data_set(data, val_split, layout), val_photos)
         config = replace(config, parser=config.parser.of(photos.schema))
-        if device == "auto":
-            import torch
+        import torch
 
+        if device != "auto" and not device.startswith(("cpu", "cuda")):
+            raise ValueError(f"device {device!r} is not one of auto, cpu, cuda and cuda:N")
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise ValueError(f"device {device!r} asked for, but torch sees no GPU; use 'auto' or 'cpu'")
+        if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
 
         def validate(parser: HumanParser) -> dict[str, float]:
@@ -91,9 +96,9 @@ def train(
         if calibrate and (until is None or until >= config.steps):
             parser, kept = load_parser(out / "best")
             save_parser(calibrated(parser, spread_photos(photos, calibrate), device=device), out / "best", kept)
-    except (DataError, TrainingError, ValueError, OSError) as error:
+        draw_curves(out / "log.csv", out / "curves.png")
+    except (DataError, TrainingError, SafetensorError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    draw_curves(out / "log.csv", out / "curves.png")
     click.echo(f"best mIoU at 2 clicks per class: {trainer.best:.4f}; weights in {out / 'best'}")
 
 

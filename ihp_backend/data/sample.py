@@ -67,7 +67,10 @@ def read_sample(name: str, image_path: Path, label_path: Path, schema: Schema) -
     for path in (image_path, label_path):
         if not path.is_file():
             raise DataError(f"sample {name!r}: {path} is missing")
-    image = cv2.imread(str(image_path), cv2.IMREAD_COLOR_RGB)
+    code = image_path.read_bytes()
+    if code[:2] == b"\xff\xd8" and b"\xff\xd9" not in code[-1024:]:  # OpenCV fills up what is missing
+        raise DataError(f"sample {name!r}: {image_path} is a JPEG without an end: it was cut off")
+    image = cv2.imdecode(np.frombuffer(code, np.uint8), cv2.IMREAD_COLOR_RGB) if code else None
     if image is None:
         raise DataError(f"sample {name!r}: {image_path} is not a readable image")
     try:

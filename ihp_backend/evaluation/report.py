@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from ihp_backend.data.sample import DataSet
 from ihp_backend.evaluation.metrics import budget_at, class_iou, mean_iou, rank_correlation
 from ihp_backend.evaluation.protocol import TARGETS, Evaluation, PhotoResult, ProtocolConfig, class_ids, labels_of
-from ihp_backend.files import write_whole
+from ihp_backend.files import write_together
 from ihp_backend.inference.overlay import draw_overlay
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.parts import IGNORE
@@ -79,18 +80,25 @@ def write_report(
     *,
     command: str = "",
 ) -> dict[str, Any]:
-    """Writes the four files into a folder and returns the content of metrics.json."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Writes the four files into a folder, all or none, and returns the content of metrics.json.
+
+    Raises:
+        OSError: If they cannot be written; an earlier report is untouched then.
+    """
     metrics = summarise(result, predictor, config, command)
-    write_whole(out / "metrics.json", json.dumps(metrics, indent=1) + "\n")
-    with (out / "per_class.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["class", *(f"{b:g}" for b in result.confusions)])
-        columns = [class_iou(matrix) for matrix in result.confusions.values()]
-        for i, name in enumerate(result.schema.names):
-            writer.writerow([name, *(f"{c[i]:.4f}" if np.isfinite(c[i]) else "" for c in columns)])
-    _draw_curve(result, out / "curve.png")
-    _draw_failures(result, data, predictor, config, out / "failures.png")
+    table = io.StringIO()
+    writer = csv.writer(table)
+    writer.writerow(["class", *(f"{b:g}" for b in result.confusions)])
+    columns = [class_iou(matrix) for matrix in result.confusions.values()]
+    for i, name in enumerate(result.schema.names):
+        writer.writerow([name, *(f"{c[i]:.4f}" if np.isfinite(c[i]) else "" for c in columns)])
+    files = {
+        "metrics.json": (json.dumps(metrics, indent=1) + "\n").encode(),
+        "per_class.csv": table.getvalue().encode(),
+        "curve.png": _draw_curve(result),
+        "failures.png": _draw_failures(result, data, predictor, config),
+    }
+    write_together(out, files)
     return metrics
 
 
@@ -125,7 +133,7 @@ def _score_correlation(photos: list[PhotoResult]) -> float | None:
     return found if np.isfinite(found) else None
 
 
-def _draw_curve(result: Evaluation, path: Path) -> None:
+def _draw_curve(result: Evaluation) -> bytes:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), dpi=130)
@@ -138,10 +146,12 @@ def _draw_curve(result: Evaluation, path: Path) -> None:
         axes.axhline(target, linewidth=0.5, color="lightgrey", zorder=0)
     axes.set(xlabel="clicks per class", ylabel="mIoU, background included", ylim=(0, 1), xlim=(0, max(budgets)))
     figure.tight_layout()
-    figure.savefig(path)
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    return png.getvalue()
 
 
-def _draw_failures(result: Evaluation, data: DataSet, predictor: Predictor, config: ProtocolConfig, path: Path) -> None:
+def _draw_failures(result: Evaluation, data: DataSet, predictor: Predictor, config: ProtocolConfig) -> bytes:
     """The photos with the lowest mIoU at 2 clicks per class: prediction beside truth, clicks drawn in."""
 
     def at_two(photo: PhotoResult) -> int:
@@ -179,4 +189,4 @@ def _draw_failures(result: Evaluation, data: DataSet, predictor: Predictor, conf
     if len(padded) % 2:
         padded.append(np.zeros_like(padded[0]))
     rows = [np.concatenate(padded[i : i + 2], axis=1) for i in range(0, len(padded), 2)]
-    cv2.imwrite(str(path), np.concatenate(rows)[..., ::-1])
+    return cv2.imencode(".png", np.concatenate(rows)[..., ::-1])[1].tobytes()

@@ -312,6 +312,10 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.best, self.stale = state["step"], state["best"], state["stale"]
         self.validated = state["validated"]
+        if (written := self.out / "log.csv").exists():  # what came after the state, half a line perhaps, comes again
+            rows = [row for row in csv.reader(written.read_text().splitlines()) if len(row) == 3]
+            kept = [",".join(row) + "\n" for row in rows if row[0].isdecimal() and int(row[0]) <= self.step]
+            write_whole(written, "".join(kept))
         log.info("resuming at step %d", self.step)
 
 

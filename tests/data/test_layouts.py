@@ -221,3 +221,14 @@ def test_a_photo_turned_by_exif_and_labels_that_are_not(tmp_path: Path) -> None:
     Image.new("L", (20, 40), 255).save(tmp_path / "a.png")
     with pytest.raises(DataError, match=r"'a'.*no pixel that is not ignored"):
         read_sample("a", tmp_path / "a.jpg", tmp_path / "a.png", LIP)
+
+
+def test_a_jpeg_that_was_cut_off_is_named(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (64, 48, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "a.jpg"), image)
+    Image.new("L", (48, 64), 5).save(tmp_path / "a.png")
+    assert read_sample("a", tmp_path / "a.jpg", tmp_path / "a.png", LIP).image.shape == (64, 48, 3)
+    code = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(code[: len(code) // 2])
+    with pytest.raises(DataError, match=r"a\.jpg is a JPEG without an end"):
+        read_sample("a", tmp_path / "a.jpg", tmp_path / "a.png", LIP)

@@ -180,3 +180,23 @@ def test_the_real_predictor_gives_the_same_figures_on_every_run(tmp_path: Path) 
     for picture in ("curve.png", "failures.png"):
         with Image.open(tmp_path / picture) as opened:
             assert min(opened.size) > 200
+
+
+def test_a_full_disk_leaves_the_earlier_report_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("metrics.json", "per_class.csv", "curve.png", "failures.png")
+    for name in names:
+        (tmp_path / name).write_text("earlier")
+    result, predictor = run({0: with_rows(0, 0, 0, 0, 0), 2: LABELS}, max_clicks=2.0)
+    monkeypatch.setattr("ihp_backend.evaluation.report._draw_failures", lambda *args: b"png")
+    write = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        if path.name == "failures.png":
+            raise OSError(28, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_report(result, OnePhoto(), predictor, ProtocolConfig(max_clicks=2.0), tmp_path)  # type: ignore[arg-type]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names)
+    assert {(tmp_path / name).read_text() for name in names} == {"earlier"}

@@ -327,3 +327,15 @@ def test_with_somebody_beside_the_clicked_are_meant() -> None:
                 assert parts == meant
             seen.add((settled, len(parts)))
     assert seen == {(True, 1), (True, 2), (False, 1), (False, 2)}  # two of the same photo have one part
+
+
+def test_a_half_written_log_does_not_stop_a_run(tmp_path: Path) -> None:
+    Trainer(CONFIG, Drawn(), tmp_path).run(3)
+    before = (tmp_path / "log.csv").read_text()
+    with (tmp_path / "log.csv").open("a") as file:
+        file.write("5,ce,0.3\n6,c")
+    Trainer(CONFIG, Drawn(), tmp_path).run()
+    after = (tmp_path / "log.csv").read_text()
+    assert after.startswith(before)
+    assert not [line for line in after.splitlines() if line.startswith("5,")]
+    draw_curves(tmp_path / "log.csv", tmp_path / "curves.png")
