@@ -124,6 +124,13 @@ def tiny_weights(tmp_path: Path) -> Path:
     return folder
 
 
+def wait_until_asked(host: ImageHost) -> None:
+    for _ in range(100):
+        if host.requests:
+            break
+        time.sleep(0.05)
+
+
 def test_serve_answers_a_click_in_flight_before_it_stops(
     tmp_path: Path, tiny_weights: Path, image_host: ImageHost
 ) -> None:
@@ -136,10 +143,7 @@ def test_serve_answers_a_click_in_flight_before_it_stops(
         assert "JSON" in refused.reason
         image_host.delay_s = 1.0
         answer = pool.submit(requests.post, f"{url}/predict", json=golden("predict_click"), timeout=20)
-        for _ in range(100):
-            if image_host.requests:
-                break
-            time.sleep(0.05)
+        wait_until_asked(image_host)
         process.send_signal(signal.SIGTERM)
         (item,) = answer.result().json()["results"]
         assert item["model_version"] == "tiny-1"
@@ -163,10 +167,7 @@ def test_a_worker_that_is_killed_in_mid_request_is_replaced(
         assert requests.post(f"{url}/setup", json=told, timeout=10).ok
         image_host.delay_s = 5.0
         lost = pool.submit(requests.post, f"{url}/predict", json=golden("predict_click"), timeout=20)
-        for _ in range(100):
-            if image_host.requests:
-                break
-            time.sleep(0.05)
+        wait_until_asked(image_host)
         (worker,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         os.kill(int(worker), signal.SIGKILL)
         with pytest.raises(requests.ConnectionError):

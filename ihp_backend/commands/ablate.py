@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-import torch
 
 from ihp_backend import logs
 from ihp_backend.commands.train import read_config
@@ -14,7 +13,7 @@ from ihp_backend.data.catalogue import LAYOUTS, first_photos, open_data_set
 from ihp_backend.data.sample import DataError
 from ihp_backend.evaluation.metrics import mean_iou
 from ihp_backend.evaluation.protocol import ProtocolConfig, evaluate
-from ihp_backend.inference.predictor import Predictor
+from ihp_backend.inference.predictor import Predictor, find_device
 from ihp_backend.network.parser import HumanParser
 from ihp_backend.training.ablation import ROWS, table
 from ihp_backend.training.ablation import ablate as run
@@ -65,7 +64,7 @@ def ablate(
         unseen = first_photos(open_data_set(data, "val", layout), val_photos)
         parser = replace(config.parser.of(photos.schema), area=area or config.parser.area)
         config = replace(config, steps=steps or config.steps, parser=parser)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = find_device("auto")
 
         def measure(parser: HumanParser) -> dict[str, float]:
             predictor = Predictor(parser, device=device)

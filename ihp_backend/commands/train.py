@@ -17,9 +17,9 @@ from ihp_backend.data.catalogue import LAYOUTS, first_photos, open_data_set, spr
 from ihp_backend.data.sample import DataError
 from ihp_backend.evaluation.metrics import mean_iou
 from ihp_backend.evaluation.protocol import ProtocolConfig, evaluate
-from ihp_backend.inference.predictor import Predictor
+from ihp_backend.inference.predictor import Predictor, find_device
 from ihp_backend.network.parser import HumanParser
-from ihp_backend.network.weights import load_parser, save_parser
+from ihp_backend.network.weights import WeightsError, load_parser, save_parser
 from ihp_backend.training.calibration import calibrated
 from ihp_backend.training.config import TrainConfig
 from ihp_backend.training.curves import draw_curves
@@ -76,14 +76,7 @@ def train(
         photos = open_data_set(data, split, layout)
         unseen = first_photos(open_data_set(data, val_split, layout), val_photos)
         config = replace(config, parser=config.parser.of(photos.schema))
-        import torch
-
-        if device != "auto" and not device.startswith(("cpu", "cuda")):
-            raise ValueError(f"device {device!r} is not one of auto, cpu, cuda and cuda:N")
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise ValueError(f"device {device!r} asked for, but torch sees no GPU; use 'auto' or 'cpu'")
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = find_device(device)
 
         def validate(parser: HumanParser) -> dict[str, float]:
             found = evaluate(Predictor(parser, device=device), unseen, ProtocolConfig(max_clicks=2))
@@ -97,7 +90,7 @@ def train(
             parser, kept = load_parser(out / "best")
             save_parser(calibrated(parser, spread_photos(photos, calibrate), device=device), out / "best", kept)
         draw_curves(out / "log.csv", out / "curves.png")
-    except (DataError, TrainingError, SafetensorError, ValueError, OSError) as error:
+    except (DataError, TrainingError, WeightsError, SafetensorError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"best mIoU at 2 clicks per class: {trainer.best:.4f}; weights in {out / 'best'}")
 

@@ -20,8 +20,6 @@ _RADIUS = 3
 """Of the window, in pixels of the view; the logits have one cell for two of them."""
 _SMOOTHNESS = 1e-3
 """Differences of brightness (0 to 1) whose square is much less than this are no edges."""
-
-
 _NOWHERE = -0.98
 """Where the values (from -1 on) are on average below it, no mask comes to be, and time is saved."""
 

@@ -68,6 +68,25 @@ class Prediction:
         return float(np.mean(list(self.scores.values()))) if self.scores else 0.0
 
 
+def find_device(name: str) -> str:
+    """Returns the device that a name stands for; ``auto`` is a GPU if there is one.
+
+    Raises:
+        WeightsError: If there is no such device, or it is not there.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise WeightsError(f"device {name!r} asked for, but torch sees no GPU; use 'auto' or 'cpu'")
+    try:
+        known = torch.device(name).type in ("cpu", "cuda")
+    except RuntimeError:
+        known = False
+    if not known:
+        raise WeightsError(f"device {name!r} is not one of auto, cpu, cuda and cuda:N")
+    return name
+
+
 class Predictor:
     """Serves one set of weights; may be shared by threads."""
 
@@ -121,16 +140,9 @@ class Predictor:
         """
         if threads:
             torch.set_num_threads(threads)
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        elif device.startswith("cuda") and not torch.cuda.is_available():
-            raise WeightsError(f"device {device!r} asked for, but torch sees no GPU; use 'auto' or 'cpu'")
+        device = find_device(device)
         folder = find_weights(weights)
         parser, info = load_parser(folder)
-        try:
-            torch.device(device)
-        except RuntimeError as error:
-            raise WeightsError(f"device {device!r} is not one of auto, cpu, cuda and cuda:N") from error
         return cls(parser, version=str(info.get("version", folder.name)), device=device, cache_mb=cache_mb)
 
     def predict(
