@@ -20,6 +20,8 @@ from ihp_backend.parts import IGNORE, Schema, get_schema
 
 _SURE = 0.8
 """Where the teacher's probability is less, its opinion does not count."""
+_TAKEN = 0.5
+"""A part of the teacher's of which annotators drew more than this share as something else is not there at all."""
 _LONGEST = 800
 """Photos are reduced to this longer side: the network's working size is below it."""
 
@@ -30,11 +32,13 @@ class Lesson:
 
     Attributes:
         own: In the project's labels: what was annotated, and what is likely of the rest.
+        drawn: What was annotated and the likely background, nothing else: to measure with.
         base: In the base's parts alone, by the teacher: what must not be forgotten. Pixels of which the project has its
             own opinion are left out.
     """
 
     own: Sample
+    drawn: Sample
     base: Sample
 
 
@@ -70,6 +74,7 @@ class Translator:
         # A part that was drawn in this photo is nowhere else; one that the project knows and nobody drew is not asked.
         own[np.isin(opinion, sorted(here - {0}))] = 0
         own[np.isin(opinion, sorted(theirs - here - {0}))] = IGNORE
+        own[np.isin(opinion, sorted(self._mistaken(opinion, sample.labels > 0) - here - {0}))] = IGNORE
         base = opinion
         for k in drawn:
             ids, mask = self._ids[k], sample.labels == k + 1
@@ -80,9 +85,17 @@ class Translator:
                 own[mask] = np.where(np.isin(likeliest, ids), likeliest, ids[0])
             if ids[0] not in self._own:
                 base[mask] = IGNORE
+        asked = np.where(np.isin(own, [0, *here]), own, np.uint8(IGNORE))
         return Lesson(
-            Sample(sample.name, sample.image, own), Sample(sample.name, sample.image, base, unknown=self._own)
+            Sample(sample.name, sample.image, own),
+            Sample(sample.name, sample.image, asked),
+            Sample(sample.name, sample.image, base, unknown=self._own),
         )
+
+    def _mistaken(self, opinion: NDArray[np.uint8], drawn: NDArray[np.bool_]) -> set[int]:
+        """The parts of which so much was drawn over that what is left of them is slivers beside the masks."""
+        there, covered = (np.bincount(ids, minlength=256) for ids in (opinion.ravel(), opinion[drawn]))
+        return {int(i) for i in np.flatnonzero(covered > _TAKEN * there)}
 
 
 class Samples:

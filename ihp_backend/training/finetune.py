@@ -73,9 +73,9 @@ class Outcome:
     Attributes:
         is_better: Whether the new version should be served.
         reason: Why, with figures, in a sentence.
-        before: Figures of the version that it started from: mIoU of the held-back photos after so many clicks per
-            class, ``miou_at_0`` to ``miou_at_2``, and ``base``, that of the base weights in the base check, if there is
-            one.
+        before: Figures of the version that it started from: mIoU of the held-back photos' annotated parts after so many
+            clicks per class, ``miou_at_0`` to ``miou_at_2``, and ``base``, that of the base weights in the base check,
+            if there is one.
         after: The same of the new version; empty if none was made.
         seconds: How long it took.
     """
@@ -153,7 +153,7 @@ def finetune(
     def measure(parser: HumanParser, stage: str) -> dict[str, float]:
         predictor = Predictor(parser, device=str(teacher.device))
         report(stage, 0.0)
-        figures = _miou(predictor, Samples([lesson.own for lesson in tests], schema), _BUDGETS)
+        figures = _miou(predictor, Samples([lesson.drawn for lesson in tests], schema), _BUDGETS)
         report(stage, 0.7)
         if _has_parts(check):
             figures["base"] = _miou(predictor, check, (1.0,))["miou_at_1"]

@@ -62,6 +62,20 @@ def test_masks_count_and_the_teacher_fills_the_rest() -> None:
     assert found.base.labels[0, ::4].tolist() == [0, IGNORE, FACE, IGNORE, HAT, LIP.find("pants")]
     assert found.base.unknown == (BAG,)
     assert found.own.unknown == ()
+    # Measured is what was drawn, and the background.
+    assert found.drawn.labels[0, ::4].tolist() == [0, FACE, 0, DRESS, IGNORE, BAG]
+
+
+def test_what_annotators_drew_over_is_not_there_beside_their_masks() -> None:
+    said = columns(*[LIP.find("pants")] * 3, HAT, HAT, HAT, FACE)
+    drawn = columns(2, 2, 0, 2, 0, 0, 0)  # a bag over two of three columns of pants, and over one of three of a hat
+    found = lesson(drawn, Teacher(said))
+    assert found.own.labels[0, ::4].tolist() == [BAG, BAG, IGNORE, BAG, IGNORE, IGNORE, IGNORE]
+    labels = {"Face": ("face",), "Bag": ()}  # nobody in this project asks for hats: the teacher's opinion counts
+    translator = Translator(labels, SCHEMA, Teacher(said))  # type: ignore[arg-type]
+    found = translator.lesson(Sample("one", np.zeros((*drawn.shape, 3), np.uint8), drawn))
+    assert found.own.labels[0, ::4].tolist() == [BAG, BAG, IGNORE, BAG, HAT, HAT, IGNORE]
+    assert found.drawn.labels[0, ::4].tolist() == [BAG, BAG, IGNORE, BAG, IGNORE, IGNORE, IGNORE]
 
 
 def test_a_teacher_who_is_not_sure_says_nothing() -> None:
