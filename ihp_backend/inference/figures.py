@@ -26,3 +26,12 @@ def winners(logits: NDArray[np.float32]) -> NDArray[np.int64]:
     """
     found: NDArray[np.int64] = torch.from_numpy(logits).max(0).indices.numpy()
     return found
+
+
+def two_best(logits: NDArray[np.float32], winner: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The logit (h, w) of each cell's winner, and the greatest one of the other channels."""
+    first = np.take_along_axis(logits, winner[None], 0)[0]
+    rest = logits.copy(order="K")
+    np.put_along_axis(rest, winner[None], -np.inf, 0)
+    second: NDArray[np.float32] = torch.from_numpy(rest).max(0).values.numpy()
+    return first, second

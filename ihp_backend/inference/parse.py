@@ -14,7 +14,7 @@ from ihp_backend.clicks import Click
 from ihp_backend.geometry import View
 from ihp_backend.inference.channels import Channels
 from ihp_backend.inference.edges import Guide
-from ihp_backend.inference.figures import winners
+from ihp_backend.inference.figures import two_best, winners
 
 _BEYOND = 5.0
 """Logit of the background, and minus that of all parts, where a view did not see."""
@@ -54,6 +54,10 @@ class Parse:
     def _winner(self) -> NDArray[np.int64]:
         return winners(self.logits)
 
+    @cached_property
+    def _two_best(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return two_best(self.logits, self._winner)
+
     def figure(self) -> NDArray[np.bool_]:
         """(h, w): where there is a person rather than background."""
         figure: NDArray[np.bool_] = self._winner != 0
@@ -71,6 +75,9 @@ class Parse:
 
         Interpolated, the leads of different labels are never positive at the same place: masks do not overlap.
         """
+        if len(own) == 1:
+            first, second = self._two_best
+            return np.where(self._winner == own[0], first - second, self.logits[own[0]] - first)
         rest = np.setdiff1d(np.arange(len(self.logits)), own)
         lead: NDArray[np.float32] = self.logits[list(own)].max(0) - self.logits[rest].max(0)
         return lead
@@ -113,11 +120,9 @@ class Parse:
             logits = np.full_like(self.logits, -np.inf)
             logits[list(allowed)] = self.logits[list(allowed)]
         winner = winners(logits)
+        first, second = two_best(logits, winner)
         seen = [int(c) for c in np.unique(winner)]
-        first, rest = logits.max(0), logits.copy()
-        np.put_along_axis(rest, winner[None], -np.inf, 0)
-        margin = first - rest.max(0)
-        leads = np.stack([self._enlarge(np.where(winner == c, margin, logits[c] - first)) for c in seen])
+        leads = np.stack([self._enlarge(np.where(winner == c, first - second, logits[c] - first)) for c in seen])
         out = np.zeros((self.height, self.width), np.uint8)
         out[self.view.box.slices] = np.array(seen, np.uint8)[leads.argmax(0)]
         for click in self.clicks:

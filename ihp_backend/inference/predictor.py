@@ -49,6 +49,9 @@ _LOOKS_MB = 24
 _PARSES_MB = 48
 """Memory for the last parses; each takes about 6 MB with its probabilities, 9 MB after a correction."""
 
+_GUIDES_MB = 24
+"""Memory for what photos look like; each takes a byte for each pixel of the view's box."""
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -112,6 +115,7 @@ class Predictor:
         self.schema: Schema = parser.config.parts
         self._looks: LoadingCache[Hashable, Parse] = LoadingCache(_LOOKS_MB * 2**20, _bytes_of)
         self._parses: LoadingCache[Hashable, Parse] = LoadingCache(_PARSES_MB * 2**20, _bytes_of)
+        self._guides: LoadingCache[Hashable, Guide] = LoadingCache(_GUIDES_MB * 2**20, _bytes_of_guide)
 
     @property
     def device(self) -> torch.device:
@@ -190,13 +194,13 @@ class Predictor:
             asked += [label for label in self.suggested(parse, labels) if label not in (*accepted, *asked)]
         masks: dict[str, NDArray[np.bool_]] = {}
         scores: dict[str, float] = {}
+        answered = np.zeros(image.shape[:2], bool)
         for label in asked:
-            mask = parse.mask(label)
-            for answered in masks.values():
-                mask &= ~answered  # along the photo's edges two may meet by a pixel
+            mask = np.greater(parse.mask(label), answered)  # along the photo's edges two may meet by a pixel
             for other, taken in accepted.items():
                 if other != label and not overlap:
                     mask &= ~taken
+            answered |= mask
             if mask.any() or label in {c.part for c in clicks}:
                 masks[label], scores[label] = mask, parse.score(label)
         return Prediction(masks, scores)
@@ -257,7 +261,7 @@ class Predictor:
             nothing = self.engine.nothing_known(view)
             seen = self._run(image, view, [], nothing, channels, (), everyone=True, key=image_key)
             parse = keep_unclicked(seen, parse, guided)
-        parse = replace(parse, guide=Guide.of(image, view))
+        parse = replace(parse, guide=self._guide(image, image_key, view))
         return parse if previous is None else take_over(previous, parse)
 
     def _on_the_same_person(
@@ -360,6 +364,9 @@ class Predictor:
     def _view(self, box: Box) -> View:
         return View(box, *working_size(box.height, box.width, area=self.config.area))
 
+    def _guide(self, image: NDArray[np.uint8], key: str | None, view: View) -> Guide:
+        return Guide.of(image, view) if key is None else self._guides.get((key, view), lambda: Guide.of(image, view))
+
     def _run(
         self,
         image: NDArray[np.uint8],
@@ -431,4 +438,8 @@ class Predictor:
 def _bytes_of(parse: Parse) -> int:
     # The logits, the probabilities once somebody asks for them, and after a correction the network's own logits.
     logits = (2 if parse.raw is None else 3) * parse.logits.nbytes
-    return logits + (parse.guide.grey.nbytes if parse.guide else 0)
+    return logits + (_bytes_of_guide(parse.guide) if parse.guide else 0)
+
+
+def _bytes_of_guide(guide: Guide) -> int:
+    return guide.grey.nbytes
