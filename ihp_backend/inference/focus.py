@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ihp_backend.clicks import Click
 from ihp_backend.geometry import Box, box_of
 from ihp_backend.inference.figures import joined
+from ihp_backend.inference.heads import Place, apart, heads_of, innermost
 from ihp_backend.inference.parse import Parse
 
 _MARGIN = 0.06
@@ -31,6 +32,8 @@ _PIECE = 0.25
 """A piece with less than this share of a figure's cells, at the figure's edge, belongs to it: a shoe, a hand."""
 _LOST_SIDE = 1400
 """Where nobody is seen, so many pixels of the photo around the click are worked on."""
+_LEAST_BODY = 0.1
+"""A head to which less than this share of the largest body belongs is none."""
 _STEPS = 24
 """Boxes end on a grid of about so many steps along their longer side."""
 
@@ -41,17 +44,19 @@ class Figures:
 
     Attributes:
         look: The parse, without clicks.
+        heads: Their heads, in pixels of the photo.
         numbers: (h, w) number of the figure of each cell; 0 is nobody.
-        boxes: The box of each figure, in pixels of the photo, by its number.
+        boxes: The box of each figure, in pixels of the photo, by its number, the largest figure first.
     """
 
     look: Parse
+    heads: Sequence[Place]
     numbers: NDArray[Any]
     boxes: Mapping[int, Box]
 
     @classmethod
     def of(cls, look: Parse) -> Figures:
-        """Numbers the figures of a look; specks are nobody."""
+        """Numbers the figures of a look; specks are nobody, and people who touch are told apart by their heads."""
         count, numbers, stats, _ = cv2.connectedComponentsWithStats(joined(look.figure()))
         sizes = stats[:, cv2.CC_STAT_AREA]
         kept = [i for i in range(1, count) if sizes[i] >= 0.02 * sizes[1:].max()]
@@ -61,14 +66,22 @@ class Figures:
             owner[i] = next((w for w in whole if sizes[i] < _PIECE * sizes[w] and _touches(stats[i], stats[w])), i)
             if owner[i] == i:
                 whole.append(i)
-        numbers = owner[numbers]
+        figures, heads = owner[numbers], heads_of(look)
+        while True:
+            cells = [(int(u // 2), int(v // 2)) for u, v in (look.view.into(x, y) for x, y in heads)]
+            numbers = apart(figures, cells)
+            sizes = np.bincount(numbers.ravel())
+            bodies = [sizes[number] if (number := numbers[row, column]) else 0 for column, row in cells]
+            if not bodies or min(bodies) >= _LEAST_BODY * max(bodies):
+                break
+            del heads[int(np.argmin(bodies))]
         boxes = {}
-        for i in whole:
+        for i in sorted(np.flatnonzero(sizes[1:]) + 1, key=lambda i: -sizes[i]):
             rows, columns = np.flatnonzero((numbers == i).any(1)), np.flatnonzero((numbers == i).any(0))
             left, top = look.view.out_of(2.0 * columns[0], 2.0 * rows[0])
             right, bottom = look.view.out_of(2.0 * columns[-1] + 2, 2.0 * rows[-1] + 2)
             boxes[i] = _cut(Box(int(left), int(top), int(right) + 1, int(bottom) + 1), look.height, look.width)
-        return cls(look, numbers, boxes)
+        return cls(look, heads, numbers, boxes)
 
     def at(self, x: float, y: float) -> int | None:
         """Returns the figure at or near a place (x, y) of the photo."""
@@ -88,9 +101,7 @@ class Figures:
         """Returns, for each figure, a click on its innermost place, the largest figure first."""
         clicks = []
         for figure in self.boxes:
-            inside = np.pad((self.numbers == figure).astype(np.uint8), 1)
-            distance = cv2.distanceTransform(inside, cv2.DIST_L2, 3)[1:-1, 1:-1]
-            row, column = np.unravel_index(int(distance.argmax()), distance.shape)
+            column, row = innermost(self.numbers == figure)
             clicks.append(Click(*self.look.view.out_of(2.0 * column + 1, 2.0 * row + 1), "", True))
         return clicks
 

@@ -63,6 +63,10 @@ class Parse:
         figure: NDArray[np.bool_] = self._winner != 0
         return figure
 
+    def is_won_by(self, channels: Sequence[int]) -> NDArray[np.bool_]:
+        """(h, w): where one of these channels is the most probable one."""
+        return np.isin(self._winner, channels)
+
     def likeliest(self, x: float, y: float, among: Sequence[int]) -> int:
         """Returns the channel, of these, that is most probable at a place (x, y) of the photo."""
         u, v = self.view.into(x, y)
@@ -89,7 +93,7 @@ class Parse:
     def is_seen(self, label: str) -> bool:
         """Whether a label wins anywhere, in more than a speck."""
         own = self.channels.of(label)
-        return bool(own) and int(np.isin(self._winner, own).sum()) >= 4
+        return bool(own) and int(self.is_won_by(own).sum()) >= 4
 
     def mask(self, label: str) -> NDArray[np.bool_]:
         """The mask of a label at the photo's size, (H, W).
@@ -137,7 +141,7 @@ class Parse:
         if not own:
             return 0.0
         probable = self.probabilities[list(own)].sum(0)
-        inside = np.isin(self._winner, own)
+        inside = self.is_won_by(own)
         union = float(inside.sum() + probable[~inside].sum())
         return float(probable[inside].sum()) / union if union > 0 else 0.0
 

@@ -24,6 +24,7 @@ from ihp_backend.inference.channels import Channels
 from ihp_backend.inference.edges import Guide
 from ihp_backend.inference.engine import FEATURE_CACHE_MB, Engine
 from ihp_backend.inference.focus import Aim, Figures, keep_unclicked
+from ihp_backend.inference.heads import Place
 from ihp_backend.inference.image_cache import LoadingCache
 from ihp_backend.inference.obedience import obey
 from ihp_backend.inference.parse import Parse
@@ -229,8 +230,8 @@ class Predictor:
         labels = labels if labels is not None else {name: (name,) for name in self.schema.names}
         accepted = accepted or {}
         self._check(image, clicks, labels, accepted)
-        look, box = self._aim(image, image_key, *(((), {}) if everyone else (clicks, accepted)), labels)
-        channels = Channels(self.schema, self.config.spares, labels, clicks, accepted, look)
+        figures, box = self._aim(image, image_key, *(((), {}) if everyone else (clicks, accepted)), labels)
+        channels = Channels(self.schema, self.config.spares, labels, clicks, accepted, figures.look)
         if previous is not None and not channels.agree_with(previous.channels):
             previous = None
         view = self._view(box)
@@ -255,7 +256,16 @@ class Predictor:
                 points.append(Point(*view.into(click.x, click.y), channel, click.is_positive))
         is_unasked = not points and not accepted and previous is None
         parse = self._run(
-            image, view, points, known, channels, clicks, everyone=everyone, key=image_key, is_unasked=is_unasked
+            image,
+            view,
+            points,
+            known,
+            channels,
+            clicks,
+            heads=figures.heads,
+            everyone=everyone,
+            key=image_key,
+            is_unasked=is_unasked,
         )
         if everyone and (clicks or guided.any()):
             nothing = self.engine.nothing_known(view)
@@ -268,8 +278,7 @@ class Predictor:
         self, image: NDArray[np.uint8], key: str | None, settled: Sequence[Click], clicks: Sequence[Click]
     ) -> list[Click]:
         """Leaves out clicks on others than those whom the open clicks mean."""
-        look, _ = self._aim(image, key, clicks, {}, {})
-        figures = Figures.of(look)
+        figures, _ = self._aim(image, key, clicks, {}, {})
         meant = {figures.at(c.x, c.y) for c in clicks if c.is_positive} or {figures.at(c.x, c.y) for c in clicks}
         return [c for c in settled if None in meant or figures.at(c.x, c.y) in {*meant, None}]
 
@@ -286,8 +295,8 @@ class Predictor:
             if self.engine.keeps_features:
                 self.engine.encode(image, self._view(box), image_key)
 
-        look, _ = self._aim(image, image_key, (), {}, {})
-        return [partial(make_ready, click) for click in Figures.of(look).middles()[:_WARMED]]
+        figures, _ = self._aim(image, image_key, (), {}, {})
+        return [partial(make_ready, click) for click in figures.middles()[:_WARMED]]
 
     def _after(
         self,
@@ -331,24 +340,24 @@ class Predictor:
         clicks: Sequence[Click],
         accepted: Mapping[str, NDArray[np.bool_]],
         labels: Mapping[str, tuple[str, ...]],
-    ) -> tuple[Parse, Box]:
-        """Finds who is meant: the look that shows them, and the box that the network should see."""
+    ) -> tuple[Figures, Box]:
+        """Finds who is meant: the look's figures, and the box that the network should see."""
         background = {label for label, parts in labels.items() if parts == self.schema.names[:1]}
         height, width = image.shape[:2]
-        look = self._look(image, key, Box(0, 0, width, height))
-        aim = Aim.of(Figures.of(look), clicks, accepted, background)
+        figures = Figures.of(self._look(image, key, Box(0, 0, width, height)))
+        aim = Aim.of(figures, clicks, accepted, background)
         for _ in range(_LOOKS):
-            box = aim.look_closer(look)
+            box = aim.look_closer(figures.look)
             if box is None:
                 break
-            closer = self._look(image, key, box)
-            found = Aim.of(Figures.of(closer), clicks, accepted, background)
+            closer = Figures.of(self._look(image, key, box))
+            found = Aim.of(closer, clicks, accepted, background)
             if found.is_lost and not aim.is_lost:
                 break
             if aim.is_lost and found.fills(box):
                 break  # somebody larger than this, of whom the first look saw nothing
-            look, aim = closer, found
-        return look, aim.box(height, width)
+            figures, aim = closer, found
+        return figures, aim.box(height, width)
 
     def _look(self, image: NDArray[np.uint8], key: str | None, box: Box) -> Parse:
         """A coarse parse of a part of the photo, without clicks."""
@@ -376,6 +385,7 @@ class Predictor:
         channels: Channels,
         clicks: Sequence[Click],
         *,
+        heads: Sequence[Place] = (),
         everyone: bool = False,
         key: str | None = None,
         is_unasked: bool = False,
@@ -390,7 +400,12 @@ class Predictor:
             height=image.shape[0],
             width=image.shape[1],
             view=view,
-            logits=tidy(obey(logits, embedding, points), points, one_person=not everyone),
+            logits=tidy(
+                obey(logits, embedding, points),
+                points,
+                [view.into(x, y) for x, y in heads],
+                one_person=not everyone,
+            ),
             channels=channels,
             clicks=tuple(clicks),
         )

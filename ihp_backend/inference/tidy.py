@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ihp_backend.inference.figures import joined, winners
+from ihp_backend.inference.heads import Place, apart
 from ihp_backend.localization import Point
 
 _LEAST_SHARE = 0.03
@@ -20,7 +21,9 @@ _CERTAIN = 0.8
 """Of a part that is clicked, islands without a click stay if the network is as sure of them on average."""
 
 
-def tidy(logits: NDArray[np.float32], points: Sequence[Point], *, one_person: bool = True) -> NDArray[np.float32]:
+def tidy(
+    logits: NDArray[np.float32], points: Sequence[Point], heads: Sequence[Place] = (), *, one_person: bool = True
+) -> NDArray[np.float32]:
     """Removes islands that hold no positive click.
 
     Of every channel, those that are small beside the rest of it. Of a channel that is clicked elsewhere also those of
@@ -30,6 +33,7 @@ def tidy(logits: NDArray[np.float32], points: Sequence[Point], *, one_person: bo
     Args:
         logits: (K, h, w), one cell for 2x2 pixels of the points' coordinates; changed in place.
         points: Clicks in working pixels.
+        heads: In working pixels; a figure with several is several people.
         one_person: Whether a click means the figure that it is on.
 
     Returns:
@@ -40,7 +44,10 @@ def tidy(logits: NDArray[np.float32], points: Sequence[Point], *, one_person: bo
     winner = winners(logits)
     suspects = np.flatnonzero(np.bincount(winner.ravel()))
     for _ in range(_PASSES):
-        rows, columns = _remove(logits, gone, winner, clicked, suspects, one_person=one_person)
+        people = None
+        if clicked and one_person:
+            people = apart(cv2.connectedComponents(joined(winner != 0))[1], [(x / 2, y / 2) for x, y in heads])
+        rows, columns = _remove(logits, gone, winner, clicked, suspects, people)
         before = winner[rows, columns]
         winner[rows, columns] = now = logits[:, rows, columns].argmax(0)
         suspects = np.intersect1d(now[now != before], list(clicked))  # who took over may have an island there
@@ -55,26 +62,24 @@ def _remove(
     winner: NDArray[np.intp],
     clicked: dict[int, list[tuple[int, int]]],
     channels: NDArray[Any],
-    *,
-    one_person: bool,
+    people: NDArray[Any] | None,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """One pass over these channels; returns the rows and columns of the cells that were changed."""
     changed = []
-    figures = cv2.connectedComponents(joined(winner != 0))[1] if clicked and one_person else None
     for channel in (int(c) for c in channels):
-        count, islands, stats, _ = cv2.connectedComponentsWithStats((winner == channel).astype(np.uint8))
-        if count <= 2 and (stats[-1, cv2.CC_STAT_AREA] >= _LEAST_CELLS or channel in clicked):
+        islands, sizes = _islands(winner == channel, people if channel in clicked else None)
+        count = len(sizes)
+        if count <= 2 and (sizes[-1] >= _LEAST_CELLS or channel in clicked):
             continue
-        sizes = stats[:, cv2.CC_STAT_AREA]
         is_speck = sizes < max(_LEAST_CELLS, _LEAST_SHARE * sizes[1:].sum())
         is_foreign: NDArray[np.bool_] = np.zeros(count, bool)
         if channel and channel in clicked:
             is_speck |= _mean_probabilities(logits, channel, islands, sizes) < _CERTAIN
-            if figures is not None:
-                meant = [figures[cell] for part, cells in clicked.items() if part for cell in cells]
-                figure_of = np.zeros(count, np.int32)
-                figure_of[islands] = figures
-                is_foreign |= ~np.isin(figure_of, meant)
+            if people is not None:
+                meant = [people[cell] for part, cells in clicked.items() if part for cell in cells]
+                person_of = np.zeros(count, np.int32)
+                person_of[islands] = people
+                is_foreign |= ~np.isin(person_of, meant)
         kept = [0, *(islands[cell] for cell in clicked.get(channel, ()))]
         is_speck[kept] = is_foreign[kept] = False
         rows, columns = np.nonzero((is_speck | is_foreign)[islands])
@@ -90,6 +95,17 @@ def _remove(
             logits[0, rows[foreign], columns[foreign]] = best[foreign]
     everywhere = np.concatenate([np.zeros((2, 0), np.intp), *changed], axis=1)
     return everywhere[0], everywhere[1]
+
+
+def _islands(part: NDArray[np.bool_], people: NDArray[Any] | None) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Numbers a part's connected pieces, (h, w), and counts the cells of each; 0 is the rest. People divide them."""
+    count, islands, stats, _ = cv2.connectedComponentsWithStats(part.astype(np.uint8))
+    if people is None or count < 2:
+        return islands, stats[:, cv2.CC_STAT_AREA]
+    pieces = np.unique(islands[part].astype(np.int64) * (int(people.max()) + 1) + people[part], return_inverse=True)[1]
+    divided = np.zeros_like(islands)
+    divided[part] = pieces + 1
+    return divided, np.bincount(divided.ravel())
 
 
 def _cells(points: Sequence[Point], height: int, width: int) -> dict[int, list[tuple[int, int]]]:

@@ -60,7 +60,15 @@ def iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     return float((one & other).sum() / max(1, (one | other).sum()))
 
 
-@pytest.mark.parametrize(("seeds", "step"), [((0, 1), 230), ((0, 1, 2), 230)])
+@pytest.mark.parametrize(
+    ("seeds", "step"),
+    [
+        ((0, 1), 230),
+        ((0, 1, 2), 230),
+        pytest.param((0, 1), 130, id="two who touch"),
+        pytest.param((0, 1, 2), 150, id="three who touch"),
+    ],
+)
 def test_a_mask_does_not_spill_to_the_neighbour(seeds: tuple[int, ...], step: int) -> None:
     image, labels = group(*seeds, step=step)
     spills, quality = [], []

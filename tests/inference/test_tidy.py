@@ -79,6 +79,23 @@ def test_a_click_means_one_person() -> None:
     assert np.array_equal(both, winner)
 
 
+def test_a_click_means_one_person_of_two_who_touch() -> None:
+    winner = np.zeros((60, 80), np.int64)
+    winner[5:20, 5:75] = 1
+    winner[20:50, 5:75] = 2
+    heads = [(2 * 20, 2 * 6), (2 * 60, 2 * 6)]
+    click = Point(2 * 10, 2 * 10, 1)
+    said = tidy(logits_of(winner), [click], heads).argmax(0)
+    assert (said[5:20, 5:40] == 1).all()
+    assert (said[5:20, 41:75] == 0).all()
+    assert (said[20:50] == winner[20:50]).all()
+    for points, told in (([click, Point(2 * 60, 2 * 30, 2)], heads), ([click], heads[:1]), ([], heads)):
+        assert np.array_equal(tidy(logits_of(winner), points, told).argmax(0), winner), (
+            "both are meant, or one is there"
+        )
+    assert np.array_equal(tidy(logits_of(winner), [click], heads, one_person=False).argmax(0), winner)
+
+
 def test_who_takes_over_from_a_speck_makes_no_new_one() -> None:
     winner = np.full((40, 50), 3)
     winner[5:20, 5:20] = 1

@@ -1,0 +1,84 @@
+"""People who touch: a figure with several heads is several people.
+
+Each cell of it belongs to the nearest head. Bodies hang below heads, so what is below counts as nearer than what is
+beside, and what is above as farther.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ihp_backend.inference.parse import Parse
+
+_HEAD = ("head", "face", "sunglasses", "hair", "hat")
+_FACE = ("head", "face", "sunglasses")
+_LEAST = 0.2
+"""A head has at least this share of the largest one's cells;"""
+_LEAST_FACELESS = 0.6
+"""one that shows hardly any face, which may as well be a tress or a fur collar, at least this."""
+_HARDLY = 0.1
+_BESIDE = 0.5
+"""Heads are side by side if their middles are farther apart than this share of their widths."""
+_BELOW, _ABOVE = 0.5, 2.0
+
+Place = tuple[float, float]
+"""x and y."""
+
+
+def heads_of(look: Parse) -> list[Place]:
+    """Returns the innermost place of each head, in pixels of the photo, the largest head first; none above another."""
+    names = look.channels.schema.names
+    head, face = (look.is_won_by([names.index(part) for part in parts if part in names]) for parts in (_HEAD, _FACE))
+    side = max(3, round(0.01 * max(head.shape)))
+    solid = cv2.morphologyEx(head.astype(np.uint8), cv2.MORPH_OPEN, np.ones((side, side), np.uint8))
+    count, numbers, stats, middles = cv2.connectedComponentsWithStats(solid)
+    sizes, widths = stats[:, cv2.CC_STAT_AREA], stats[:, cv2.CC_STAT_WIDTH]
+    faces = np.bincount(numbers[face], minlength=count) / sizes
+    found: list[int] = []
+    for i in sorted(range(1, count), key=lambda i: -sizes[i]):
+        least = _LEAST if faces[i] >= _HARDLY else _LEAST_FACELESS
+        if sizes[i] < least * sizes[1:].max():
+            continue
+        if all(abs(middles[i, 0] - middles[j, 0]) > _BESIDE * (widths[i] + widths[j]) / 2 for j in found):
+            found.append(i)
+    return [look.view.out_of(2.0 * x + 1, 2.0 * y + 1) for x, y in (innermost(numbers == i) for i in found)]
+
+
+def innermost(mask: NDArray[np.bool_]) -> tuple[int, int]:
+    """The column and row of a mask's (h, w) cell that is farthest from its edge."""
+    distance = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    row, column = np.unravel_index(int(distance.argmax()), distance.shape)
+    return int(column), int(row)
+
+
+def apart(figures: NDArray[Any], heads: Sequence[Place]) -> NDArray[Any]:
+    """Splits the figures that have several heads.
+
+    Args:
+        figures: (h, w) number of the figure of each cell; 0 is nobody.
+        heads: Places of the heads, in cells.
+
+    Returns:
+        The same with a number of its own for each person of a split figure.
+    """
+    owners: dict[int, list[Place]] = {}
+    for x, y in heads:
+        if 0 <= x < figures.shape[1] and 0 <= y < figures.shape[0] and (figure := int(figures[int(y), int(x)])):
+            owners.setdefault(figure, []).append((x, y))
+    people, free = figures.copy(), int(figures.max()) + 1
+    for figure, places in owners.items():
+        if len(places) > 1:
+            rows, columns = np.nonzero(figures == figure)
+            below = [rows + 0.5 - y for _, y in places]
+            away = [
+                np.hypot(columns + 0.5 - x, np.where(d > 0, _BELOW * d, _ABOVE * d))
+                for (x, _), d in zip(places, below, strict=True)
+            ]
+            people[rows, columns] = free + np.argmin(away, axis=0)
+            free += len(places)
+    return people
