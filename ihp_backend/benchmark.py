@@ -253,23 +253,23 @@ def through_http(weights: str, runs: int, note: Callable[[Row], None]) -> None:
 
 def _clicks_on(server: ServerUnderTest, size: str, runs: int, note: Callable[[Row], None]) -> None:
     few = max(5, runs // 3)
-    seen, face = f"{size}/w", _place("Face", 0)
+    seen, face = f"{size}/w", place("Face", 0)
     all_parts = label_config_of("lip").replace("<KeyPointLabels", '<KeyPointLabels ihp_suggest="all"')
 
     def correct(number: int) -> None:
         server.predict(seen, [face, ("Face", 0.52, 0.2 + 1e-4 * number, False)], number)
 
     note(Row("cold click", size, *timed(lambda n: server.predict(f"{size}/c{n}", [face]), few)))
-    note(Row("warm click", size, *timed(lambda n: server.predict(seen, [_place("Face", n)], n), runs)))
+    note(Row("warm click", size, *timed(lambda n: server.predict(seen, [place("Face", n)], n), runs)))
     note(Row("correction click", size, *timed(correct, runs)))
-    note(Row("second part", size, *timed(lambda n: server.predict(seen, [_place("Left-arm", n)], n), runs)))
+    note(Row("second part", size, *timed(lambda n: server.predict(seen, [place("Left-arm", n)], n), runs)))
     masks = len(server.predict(seen, [face], label_config=all_parts))
-    times = timed(lambda n: server.predict(seen, [_place("Face", n)], n, all_parts), runs)
+    times = timed(lambda n: server.predict(seen, [place("Face", n)], n, all_parts), runs)
     note(Row(f"click that answers all parts ({masks})", size, *times))
     note(Row("open a photo that was seen", size, *timed(lambda n: server.predict(seen, None), runs)))
 
 
-def _place(label: str, number: int) -> tuple[str, float, float, bool]:
+def place(label: str, number: int) -> tuple[str, float, float, bool]:
     """A click on a part, each number a little elsewhere: nobody has asked exactly this before."""
     x, y = PLACES[label]
     return label, x + 1e-4 * (number % 100), y + 1e-4 * (number // 100), True
@@ -283,7 +283,7 @@ def _throughput(server: ServerUnderTest, annotators: int, seconds: float) -> tup
         done = 0
         while time.perf_counter() < until:
             label = list(PLACES)[done % len(PLACES)]
-            server.predict(f"1024x768/t{who}", [_place(label, done)], 1000 * who + done)
+            server.predict(f"1024x768/t{who}", [place(label, done)], 1000 * who + done)
             done += 1
         return done
 
@@ -301,7 +301,7 @@ def _relaxed(server: ServerUnderTest, annotators: int, clicks: int) -> tuple[flo
         for number in range(clicks):
             label = list(PLACES)[number % len(PLACES)]
             start = time.perf_counter()
-            server.predict(f"1024x768/r{who}", [_place(label, number)], 5000 + 100 * who + number)
+            server.predict(f"1024x768/r{who}", [place(label, number)], 5000 + 100 * who + number)
             taken.append(1000 * (time.perf_counter() - start))
             time.sleep(max(0.0, 2 - (time.perf_counter() - start)))
 

@@ -9,7 +9,7 @@ from threading import Thread
 
 import numpy as np
 
-from ihp_backend.benchmark import PLACES, ServerUnderTest, draw_photo, serving
+from ihp_backend.benchmark import PLACES, ServerUnderTest, draw_photo, place, serving
 
 _TENTHS = 10
 _PHOTOS_EACH = 3
@@ -94,6 +94,6 @@ def _work(server: ServerUnderTest, who: int, number: int) -> None:
     photo = f"p/new-{who}-{number}" if number % 10 == 9 else f"p/{who}-{number % _PHOTOS_EACH}"
     if number % 25 == 24:
         photo = f"large/{who % 4}"
-    click = (label, *PLACES[label], True)
+    click = place(label, number)
     clicks = {3: [click, ("Face", 0.52, 0.2, False)], 6: None}.get(number % 8, [click])
     server.predict(photo, clicks, 10_000 * who + number)
