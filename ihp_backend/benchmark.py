@@ -71,12 +71,15 @@ def draw_photo(width: int, height: int, number: int = 0) -> bytes:
     return code.tobytes()
 
 
-def timed(action: Callable[[int], object], runs: int, warm_up: int = 3) -> tuple[float, float]:
-    """Runs an action with its number, and returns median and 95th percentile in milliseconds."""
+def timed(
+    action: Callable[[int], object], runs: int, warm_up: int = 3, prepare: Callable[[int], object] = lambda number: None
+) -> tuple[float, float]:
+    """Runs an action with its number, each time after what prepares it; median and 95th percentile in milliseconds."""
     for number in range(warm_up):
         action(-1 - number)
     taken = []
     for number in range(runs):
+        prepare(number)
         start = time.perf_counter()
         action(number)
         taken.append(1000 * (time.perf_counter() - start))
@@ -253,6 +256,11 @@ def through_http(weights: str, runs: int, note: Callable[[Row], None]) -> None:
 
 def _clicks_on(server: ServerUnderTest, size: str, runs: int, note: Callable[[Row], None]) -> None:
     few = max(5, runs // 3)
+
+    def open_task(number: int) -> None:
+        server.predict(f"{size}/o{number}", None)
+        time.sleep(1)  # the annotator looks at it
+
     seen, face = f"{size}/w", place("Face", 0)
     all_parts = label_config_of("lip").replace("<KeyPointLabels", '<KeyPointLabels ihp_suggest="all"')
 
@@ -260,6 +268,8 @@ def _clicks_on(server: ServerUnderTest, size: str, runs: int, note: Callable[[Ro
         server.predict(seen, [face, ("Face", 0.52, 0.2 + 1e-4 * number, False)], number)
 
     note(Row("cold click", size, *timed(lambda n: server.predict(f"{size}/c{n}", [face]), few)))
+    first = timed(lambda n: server.predict(f"{size}/o{n}", [face]), few, prepare=open_task)
+    note(Row("first click, a second after the task was opened", size, *first))
     note(Row("warm click", size, *timed(lambda n: server.predict(seen, [place("Face", n)], n), runs)))
     note(Row("correction click", size, *timed(correct, runs)))
     note(Row("second part", size, *timed(lambda n: server.predict(seen, [place("Left-arm", n)], n), runs)))

@@ -17,7 +17,7 @@ from ihp_backend.inference.parse import Parse
 
 _HEAD = ("head", "face", "sunglasses", "hair", "hat")
 _FACE = ("head", "face", "sunglasses")
-_LEAST = 0.2
+_LEAST = 0.1
 """A head has at least this share of the largest one's cells;"""
 _LEAST_FACELESS = 0.6
 """one that shows hardly any face, which may as well be a tress or a fur collar, at least this."""
