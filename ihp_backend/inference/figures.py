@@ -16,7 +16,9 @@ _GAP = 0.02
 def joined(seen: NDArray[np.bool_]) -> NDArray[Any]:
     """Closes the small gaps of what is seen, (h, w); returns uint8, 0 and 1, ready to be numbered."""
     reach = max(3, round(_GAP * max(seen.shape)))
-    return cv2.morphologyEx(seen.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8))
+    cells = seen.astype(np.uint8)
+    closed = cv2.morphologyEx(cells, cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8))
+    return cv2.max(closed, cells)  # closing with an even reach moves the edge
 
 
 def winners(logits: NDArray[np.float32]) -> NDArray[np.int64]:

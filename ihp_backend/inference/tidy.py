@@ -67,7 +67,7 @@ def _remove(
     """One pass over these channels; returns the rows and columns of the cells that were changed."""
     changed = []
     for channel in (int(c) for c in channels):
-        islands, sizes = _islands(winner == channel, people if channel in clicked else None)
+        islands, sizes = _islands(winner == channel, people if channel and channel in clicked else None)
         count = len(sizes)
         if count <= 2 and (sizes[-1] >= _LEAST_CELLS or channel in clicked):
             continue

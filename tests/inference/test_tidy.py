@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from ihp_backend.inference.figures import joined
 from ihp_backend.inference.tidy import tidy
 from ihp_backend.localization import Point
 
@@ -94,6 +97,27 @@ def test_a_click_means_one_person_of_two_who_touch() -> None:
             "both are meant, or one is there"
         )
     assert np.array_equal(tidy(logits_of(winner), [click], heads, one_person=False).argmax(0), winner)
+
+
+@given(
+    st.tuples(st.integers(8, 200), st.integers(8, 200)),
+    st.lists(st.tuples(*[st.integers(0, 199)] * 4), min_size=1, max_size=4),
+)
+def test_what_is_seen_belongs_to_a_figure(shape: tuple[int, int], blocks: list[tuple[int, int, int, int]]) -> None:
+    seen = np.zeros(shape, bool)
+    for top, left, height, width in blocks:
+        seen[top : top + height + 1, left : left + width + 1] = True
+    assert joined(seen)[seen].all()
+
+
+def test_a_clicked_background_stays_between_the_legs() -> None:
+    winner = np.zeros((60, 80), np.int64)
+    winner[5:55, 20:60] = 1
+    winner[30:55, 39:41] = 0  # narrow enough to be closed when figures are looked for
+    logits = logits_of(winner, runner_up=1)
+    logits[0, 30:55, 39:41] = logits[1, 30:55, 39:41] + 0.2
+    said = tidy(logits, [Point(5, 5, 0), Point(60, 20, 1)]).argmax(0)
+    assert np.array_equal(said, winner)
 
 
 def test_who_takes_over_from_a_speck_makes_no_new_one() -> None:
