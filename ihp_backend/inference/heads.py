@@ -38,7 +38,7 @@ def heads_of(look: Parse) -> list[Place]:
     solid = cv2.morphologyEx(head.astype(np.uint8), cv2.MORPH_OPEN, np.ones((side, side), np.uint8))
     count, numbers, stats, middles = cv2.connectedComponentsWithStats(solid)
     sizes, widths = stats[:, cv2.CC_STAT_AREA], stats[:, cv2.CC_STAT_WIDTH]
-    faces = np.bincount(numbers[face], minlength=count) / sizes
+    faces = np.bincount(numbers[face], minlength=count) / np.maximum(sizes, 1)
     found: list[int] = []
     for i in sorted(range(1, count), key=lambda i: -sizes[i]):
         least = _LEAST if faces[i] >= _HARDLY else _LEAST_FACELESS

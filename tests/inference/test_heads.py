@@ -58,6 +58,7 @@ def test_a_tress_and_a_face_on_a_shirt_are_no_people() -> None:
     assert len(heads_of(look_of(alone, head(20), head(22, top=50)))) == 1, "one above the other"
     assert len(heads_of(look_of(BODY, head(20), head(64, channel=HAIR)))) == 2, "from behind it is as large"
     assert heads_of(look_of(BODY)) == []
+    assert len(heads_of(look_of((0, 0, 100, 100, FACE)))) == 1, "nothing else is there"
 
 
 def test_a_head_without_a_body_is_none() -> None:
