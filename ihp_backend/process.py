@@ -19,6 +19,7 @@ def prepare() -> None:
     make torch twenty times slower beside another busy process.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # some 20 microseconds: between two layers, not between two clicks
+    os.environ.setdefault("OMP_WAIT_POLICY", "active")  # and a little even where there are more threads than cores
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(_M_MMAP_MAX, 0)

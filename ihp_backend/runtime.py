@@ -6,11 +6,13 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import cache
 from pathlib import Path
 from threading import BoundedSemaphore, Lock, Thread
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from ihp_backend.inference.predictor import Predictor
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 _MOST_AT_LEISURE = 2
 """So many things are done ahead at the same time; what more there is to do is left."""
@@ -64,11 +68,12 @@ class Runtime:
         self.connections = Connections(settings.data_dir / "connections")
         self.workbench = Workbench()
         self.answers: LoadingCache[str, dict[str, Any]] = LoadingCache(0, lambda answer: 1)
-        self.computing = BoundedSemaphore(settings.threads or max(1, (os.cpu_count() or 1) // 4))
+        self._computing = _compute_threads(settings)
         self.metrics = Metrics()
         self.registry = Registry(settings.data_dir / "versions")
+        load = load_version or self._load_ready
         self.projects = ModelPool(
-            self.registry, load_version or self._load_ready, settings.models_in_memory, self.metrics
+            self.registry, lambda folder: self.compute(lambda: load(folder)), settings.models_in_memory, self.metrics
         )
         self.trainings = TrainingQueue(settings)
         self.metrics.add(TrainingCounts(self.trainings.records))
@@ -114,7 +119,7 @@ class Runtime:
             if self._predictor is None:
                 start = perf_counter()
                 try:
-                    self._predictor = self._load_predictor()
+                    self._predictor = self.compute(self._load_predictor)
                 except Exception as error:
                     self._failure = str(error)
                     raise ModelUnavailableError(f"the model could not be loaded: {error}") from error
@@ -123,6 +128,14 @@ class Runtime:
                 self.metrics.model.labels(version).set(1)
                 logger.info("model loaded", extra=fields(version=version, seconds=perf_counter() - start))
             return self._predictor
+
+    def compute(self, work: Callable[[], Result]) -> Result:
+        """Does work that keeps the processor or the GPU busy, in its turn, and returns its result or raises its error.
+
+        Only these few threads ever run the network. Each thread that does has helpers of its own, which OpenMP lets
+        sleep between two layers as soon as there are more of them than cores: then a click takes half as long again.
+        """
+        return self._computing.submit(copy_context().run, work).result()
 
     def preload(self) -> Thread:
         """Starts to load the base model in the background, and returns the thread that does it."""
@@ -153,11 +166,8 @@ class Runtime:
 
         def work() -> None:
             try:
-                with self.computing:
-                    found = list(steps())
-                for step in found:
-                    with self.computing:
-                        step()
+                for step in self.compute(lambda: list(steps())):
+                    self.compute(step)
             except Exception:
                 logger.warning("a photo could not be made ready", exc_info=True)
             finally:
@@ -243,11 +253,23 @@ class Runtime:
     def _load_ready(self, weights: str | Path) -> Predictor:
         from ihp_backend.inference.predictor import Predictor
 
-        settings = self.settings
-        predictor = Predictor.load(weights, device=settings.device, threads=settings.torch_threads or None)
+        predictor = Predictor.load(weights, device=self.settings.device)
         # The first pass is much slower than the next ones: better now than at the first click.
         predictor.predict(np.zeros((512, 512, 3), np.uint8))
         return predictor
+
+
+def _compute_threads(settings: Settings) -> ThreadPoolExecutor:
+    cores = os.cpu_count() or 1
+    count = settings.threads or max(1, cores // 4)
+    each = settings.torch_threads or max(1, cores // count)
+
+    def share_the_cores() -> None:
+        import torch
+
+        torch.set_num_threads(each)
+
+    return ThreadPoolExecutor(count, "compute", share_the_cores)
 
 
 def _gpu_memory() -> dict[str, int]:

@@ -4,15 +4,17 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, current_thread
 
 import numpy as np
 import pytest
+import torch
 from conftest import DiscModel
 
 from ihp_backend.clicks import Click
 from ihp_backend.label_studio.connections import Connection
 from ihp_backend.label_studio.label_config import LabelConfig
+from ihp_backend.logs import request_id
 from ihp_backend.network.parser import HumanParser, ParserConfig
 from ihp_backend.network.weights import save_parser
 from ihp_backend.registry import Status
@@ -134,6 +136,36 @@ def test_a_version_with_own_labels_is_served_whatever_the_label_config_has_becom
     assert own.masks["tattoo"][20, 20], "another project, or before it has learnt, clicks alone define it"
 
 
+def test_only_a_few_threads_compute_whoever_asks_and_models_load_there(tmp_path: Path) -> None:
+    found: list[tuple[str, int]] = []
+
+    def load() -> DiscModel:
+        found.append((current_thread().name, torch.get_num_threads()))
+        return DiscModel()
+
+    settings = Settings.from_environment({"IHP_DATA_DIR": str(tmp_path), "IHP_THREADS": "1", "IHP_TORCH_THREADS": "3"})
+    runtime = Runtime(settings, load)
+    runtime.predictor()
+
+    def ask(number: int) -> int:
+        request_id.set(str(number))
+
+        def work() -> int:
+            found.append((current_thread().name, torch.get_num_threads()))
+            return int(request_id.get())
+
+        return runtime.compute(work)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(ask, range(8))) == list(range(8)), "each log line has its request's id"
+    assert len(found) == 9
+    assert len(set(found)) == 1
+    assert found[0][1] == 3
+    assert found[0][0] != current_thread().name
+    with pytest.raises(ZeroDivisionError):
+        runtime.compute(lambda: 1 / 0)
+
+
 def test_what_is_done_at_leisure_lets_requests_in_between_and_never_raises(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -153,11 +185,7 @@ def test_what_is_done_at_leisure_lets_requests_in_between_and_never_raises(
     assert worker
     assert first.wait(10)
 
-    def ask() -> None:
-        with runtime.computing:
-            order.append("request")
-
-    request = Thread(target=ask)
+    request = Thread(target=lambda: runtime.compute(lambda: order.append("request")))
     request.start()
     asked.set()
     request.join(10)
@@ -165,14 +193,17 @@ def test_what_is_done_at_leisure_lets_requests_in_between_and_never_raises(
     assert order[0] == "one"
     assert set(order) == {"one", "request"}
     assert "a photo of nothing" in caplog.text
-    assert runtime.computing.acquire(blocking=False), "a failure gives its turn back"
+    assert runtime.compute(lambda: 1) == 1, "a failure gives its turn back"
 
 
 def test_what_is_done_at_leisure_is_bounded(tmp_path: Path) -> None:
     runtime = make(tmp_path, IHP_THREADS="1")
-    with runtime.computing:  # a request that takes long
-        workers = [runtime.at_leisure(list) for _ in range(10)]
-        assert 1 <= sum(w is not None for w in workers) <= 3
+    ended = Event()
+    long = Thread(target=lambda: runtime.compute(lambda: ended.wait(10)))
+    long.start()
+    workers = [runtime.at_leisure(list) for _ in range(10)]
+    assert 1 <= sum(w is not None for w in workers) <= 3
+    ended.set()
     for worker in workers:
         if worker:
             worker.join(10)
