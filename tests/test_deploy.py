@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -142,6 +143,20 @@ def test_a_service_of_compose_can_start(name: str, service: dict[str, Any], tmp_
     for port in service.get("ports", ()):
         assert port.startswith("127.0.0.1:")
         assert port.endswith(f":{settings.port}")
+
+
+def test_label_studio_takes_the_backends_address_that_the_documentation_names() -> None:
+    """Its rule for addresses of webhooks is Django's: a name needs a dot."""
+    guide = (ROOT / "docs" / "deploy.md").read_text()
+    in_compose, in_kubernetes = (urlsplit(url) for url in re.findall(r"--backend (\S+)", guide))
+    for name, service in services():
+        if service["command"] == ["serve"]:
+            assert in_compose.hostname in service["networks"]["default"]["aliases"], name
+            assert in_compose.port == int(image_environment()["IHP_PORT"])
+    assert "." in str(in_compose.hostname)
+    name, _, rest = str(in_kubernetes.hostname).partition(".")
+    assert rest == "default.svc"
+    assert in_kubernetes.port in {port["port"] for port in of_kind("Service")[name]["spec"]["ports"]}
 
 
 def test_label_studio_is_told_what_the_backend_needs() -> None:
