@@ -1,7 +1,8 @@
-# make run   Label Studio with this backend and photos, ready to click
-# make test  linters, types, import contract, tests
-# make e2e   the real Label Studio in a real browser
-# make lock  what the image installs, with hashes
+# make run      Label Studio with this backend and photos, ready to click
+# make install  the `ihp` command alone, in .venv
+# make test     linters, types, import contract, tests
+# make e2e      the real Label Studio in a real browser
+# make lock     what the image installs, with hashes
 #
 # Each does all its own set-up, in .venv and .venv-label-studio. Options:
 #   make run IMAGES=dir PORT=8080 BACKEND_PORT=9090
@@ -21,11 +22,13 @@ DEV_READY = .venv/dev-ready
 DEMO_READY = .venv/demo-ready
 LABEL_STUDIO_READY = .venv-label-studio/ready
 
-.PHONY: run test e2e lock chromium clean
+.PHONY: run install test e2e lock chromium clean
 .DEFAULT_GOAL := run
 
 run: $(DEMO_READY) $(LABEL_STUDIO_READY)
 	@.venv/bin/ihp demo --port $(PORT) --backend-port $(BACKEND_PORT) $(if $(IMAGES),--images "$(IMAGES)")
+
+install: $(READY)
 
 test: $(DEV_READY)
 	.venv/bin/ruff check .

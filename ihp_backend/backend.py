@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,9 +21,11 @@ from ihp_backend.label_studio.made_by import with_new
 from ihp_backend.label_studio.regions import (
     RequestError,
     brush_region,
+    has_short_id,
     read_clicks,
     read_masks,
     saved_state,
+    short_name,
     working_results,
 )
 from ihp_backend.label_studio.workbench import Scene
@@ -43,6 +44,9 @@ except ImportError as error:
     ) from error
 
 logger = logging.getLogger(__name__)
+
+_MOST_CLICKS = 200
+"""More open keypoints than anybody makes; each takes time."""
 
 
 class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the SDK is untyped
@@ -238,6 +242,11 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         clicks = read_clicks(list(clicked), config, *shape)
         drawn = working_results(task, {str(result.get("id")) for result in clicked})
         others = _other_clicks(drawn, config, *shape, {click.part for click in clicks})
+        if len(clicks) + len(others) > _MOST_CLICKS:
+            raise RequestError(
+                f"{len(clicks) + len(others)} keypoints are open; expected at most {_MOST_CLICKS}: accept their masks, "
+                "or delete them"
+            )
         opened, drafted = (
             {str(result.get("id")) for result in results if result.get("type") == "keypointlabels"}
             for results in (clicked, drawn)
@@ -250,7 +259,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         return Scene.of(clicks, others, masks, recent)
 
     def _task_key(self, task: Mapping[str, Any]) -> str:
-        return f"{self._project} {task.get('id')}"
+        return short_name((self._project, task.get("id")))
 
     def _image(self, task: Mapping[str, Any], config: LabelConfig) -> tuple[NDArray[np.uint8], str]:
         url = task["data"].get(config.data_key)
@@ -262,8 +271,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         connection = self._runtime.connection(self._project) or self._told
         hostname = connection.hostname if connection else None
         token = connection.token if connection else None
-        key = hashlib.blake2b(f"{hostname} {url}".encode("utf-8", "replace"), digest_size=16).hexdigest()
-        return self._runtime.images.load(url, hostname=hostname, token=token), key
+        return self._runtime.images.load(url, hostname=hostname, token=token), short_name((hostname, url))
 
 
 def _checked(task: object) -> Mapping[str, Any]:
@@ -276,6 +284,8 @@ def _results_of(context: object) -> list[dict[str, Any]]:
     results = context.get("result") if isinstance(context, Mapping) else None
     if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
         raise RequestError("the context has no list `result` of objects; expected {'result': [a keypoint, ...]}")
+    if not all(has_short_id(result) for result in results):
+        raise RequestError("a keypoint of the context has a very long id; expected that of Label Studio, ten letters")
     return results
 
 

@@ -13,6 +13,8 @@ from typing import Any
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """Id of the request that is being answered, empty outside of one."""
 
+_LONGEST_MESSAGE = 4_000
+_LONGEST_VALUE = 200
 _PLAIN = re.compile(r"[^\s\"=]+")
 
 
@@ -24,7 +26,8 @@ def fields(**values: Any) -> dict[str, Any]:
 class LineFormatter(logging.Formatter):
     """Formats ``time level logger message key=value ...``; values with spaces are quoted as in JSON.
 
-    A message never spans lines, whatever a request put into it; only a traceback follows on lines of its own.
+    A message never spans lines, and is cut where it is very long, whatever a request put into it; only a traceback
+    follows on lines of its own.
     """
 
     converter = staticmethod(time.gmtime)
@@ -33,7 +36,7 @@ class LineFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the standard library's name)
         """Formats one record, less its traceback."""
-        message = " ".join(record.message.splitlines())
+        message = " ".join(record.message[:_LONGEST_MESSAGE].splitlines())
         parts = [self.formatTime(record), record.levelname, record.name, message]
         values: dict[str, Any] = dict(getattr(record, "fields", {}))
         if identifier := request_id.get():
@@ -47,7 +50,7 @@ class LineFormatter(logging.Formatter):
 
 
 def _quoted(value: Any) -> str:
-    text = f"{value:.1f}" if isinstance(value, float) else str(value)
+    text = f"{value:.1f}" if isinstance(value, float) else str(value)[:_LONGEST_VALUE]
     return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 

@@ -185,6 +185,8 @@ def _read_file(name: str, path: str) -> str:
     if not name.endswith(("_TOKEN_FILE", "_PASSWORD_FILE")):
         raise SettingsError(f"unknown variable {name}; only tokens and passwords are read from files")
     try:
-        return Path(path).read_text().strip()
+        return Path(path).read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{name}: {path} is not text in UTF-8; write it anew") from error
     except OSError as error:
         raise SettingsError(f"{name}: {path} cannot be read: {error.strerror}") from error

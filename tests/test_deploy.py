@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -109,6 +113,12 @@ def test_a_lock_pins_what_the_requirements_say_with_hashes(lock: Path) -> None:
 # docker compose
 
 
+def test_the_compose_file_is_what_the_specification_allows() -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run([*command, ROOT / "docker-compose.yml"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
 def test_compose_starts_everything_on_either_device() -> None:
     by_profile: dict[str, set[str]] = {"cpu": set(), "gpu": set()}
     for _, service in services():
@@ -144,6 +154,20 @@ def test_a_service_of_compose_can_start(name: str, service: dict[str, Any], tmp_
         assert port.endswith(f":{settings.port}")
 
 
+def test_label_studio_takes_the_backends_address_that_the_documentation_names() -> None:
+    """Its rule for addresses of webhooks is Django's: a name needs a dot."""
+    guide = (ROOT / "docs" / "deploy.md").read_text()
+    in_compose, in_kubernetes = (urlsplit(url) for url in re.findall(r"--backend (\S+)", guide))
+    for name, service in services():
+        if service["command"] == ["serve"]:
+            assert in_compose.hostname in service["networks"]["default"]["aliases"], name
+            assert in_compose.port == int(image_environment()["IHP_PORT"])
+    assert "." in str(in_compose.hostname)
+    name, _, rest = str(in_kubernetes.hostname).partition(".")
+    assert rest == "default.svc"
+    assert in_kubernetes.port in {port["port"] for port in of_kind("Service")[name]["spec"]["ports"]}
+
+
 def test_label_studio_is_told_what_the_backend_needs() -> None:
     service = COMPOSE["services"]["labelstudio"]
     pinned = (ROOT / "requirements-label-studio.txt").read_text()
@@ -166,6 +190,11 @@ def test_every_service_of_compose_is_watched() -> None:
 
 
 # Kubernetes
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda m: f"{m['kind']}-{m['metadata']['name']}")
+def test_a_manifest_is_what_kubernetes_takes(manifest: dict[str, Any]) -> None:
+    kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
 
 
 @pytest.mark.parametrize("name", [name for name, pod in pods() if "ihp-backend" in pod["containers"][0]["image"]])

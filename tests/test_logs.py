@@ -37,5 +37,11 @@ def test_values_cannot_be_taken_for_other_fields(value: str) -> None:
     assert re.search(r' key="(?:[^"\\\n]|\\.)*" last=1$', text)
 
 
+def test_a_line_is_never_as_long_as_a_request() -> None:
+    text = line("m" * 10_000_000, key="k" * 10_000_000, last=1)
+    assert len(text) < 5_000
+    assert text.endswith(" last=1")
+
+
 def test_a_message_stays_on_its_line() -> None:
     assert "\n" not in line("first\nforged line %s", "a\nb")

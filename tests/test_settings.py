@@ -60,6 +60,12 @@ def test_an_error_names_the_variable_and_what_was_expected(name: str, value: str
     assert expected in str(error.value)
 
 
+def test_a_secret_that_windows_wrote_in_utf_16_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("s3cret", encoding="utf-16")
+    with pytest.raises(SettingsError, match=r"IHP_LABEL_STUDIO_TOKEN_FILE.*token is not text in UTF-8"):
+        Settings.from_environment({"IHP_LABEL_STUDIO_TOKEN_FILE": str(tmp_path / "token")})
+
+
 def test_secrets_come_from_files_and_stay_out_of_the_repr(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret\n")
     settings = Settings.from_environment({"IHP_LABEL_STUDIO_TOKEN_FILE": str(tmp_path / "token")})

@@ -66,8 +66,8 @@ def connect_backend(client: Client, project: int, backend: BackendAccess, *, pre
             inside a mask as a choice of that mask (with Ctrl as a click), so a project that is clicked starts empty.
 
     Raises:
-        LabelStudioError: If Label Studio does not reach the backend; a refusal of a private address says which of
-            Label Studio's settings lift it.
+        LabelStudioError: If Label Studio does not reach the backend, or does not take its address; the message says
+            what to do.
     """
     url = backend.url.rstrip("/")
     ours = [ml for ml in client.list_ml_backends(project) if ml["title"] == _TITLE or str(ml["url"]).rstrip("/") == url]
@@ -80,12 +80,21 @@ def connect_backend(client: Client, project: int, backend: BackendAccess, *, pre
         client.delete_ml_backend(int(other["id"]))
     # Label Studio makes a webhook with a new connection, but does not move it, nor does it tell it the password.
     secret = base64.b64encode(f"{backend.user}:{backend.password}".encode()).decode()
-    client.put_webhook(
-        project,
-        f"{url}/webhook",
-        headers={"Authorization": f"Basic {secret}"} if backend.user else {},
-        instead_of=[f"{str(ml['url']).rstrip('/')}/webhook" for ml in ours],
-    )
+    try:
+        client.put_webhook(
+            project,
+            f"{url}/webhook",
+            headers={"Authorization": f"Basic {secret}"} if backend.user else {},
+            instead_of=[f"{str(ml['url']).rstrip('/')}/webhook" for ml in ours],
+        )
+    except LabelStudioError as error:
+        if "enter a valid url" not in error.reason.lower():
+            raise
+        raise LabelStudioError(
+            f"Label Studio sends no events to {url}: it takes no name without a dot, other than localhost",
+            status=error.status,
+            remedy="give the backend's full name, such as http://gpu1.lan:9090, or its IP address",
+        ) from error
     client.patch_project(project, show_collab_predictions=preannotate, evaluate_predictions_automatically=preannotate)
 
 

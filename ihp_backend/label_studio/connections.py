@@ -14,6 +14,7 @@ from ihp_backend.label_studio.regions import RequestError
 
 logger = logging.getLogger(__name__)
 
+_LENGTH = 10_000
 _PROJECT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
@@ -40,9 +41,11 @@ class Connections:
         """Keeps the record of a project, such as ``"1.1795392500"``, in place of an older one.
 
         Raises:
-            RequestError: If the project's name could not be a file's.
+            RequestError: If the project's name could not be a file's, or the connection is longer than any.
         """
         path = self._path(project)
+        if len(connection.hostname) + len(connection.token) > _LENGTH:
+            raise RequestError(f"hostname and access_token have more than {_LENGTH} characters")
         if self.find(project) == connection:
             return
         try:

@@ -124,7 +124,7 @@ def _parse(xml: str) -> LabelConfig:
         keypoint=keypoint.get("name", ""),
         brush=brush.get("name", ""),
         labels=tuple(_name(tag) for tag in labels),
-        predicted_values=tuple(_predicted_values(tag, keypoint) for tag in labels),
+        predicted_values=_predicted_values(labels, keypoint),
         train_after=_train_after(keypoint),
         **_options(keypoint),
     )
@@ -135,12 +135,18 @@ def _name(label: Element) -> str:
     return label.get("alias", "") or label.get("value", "")
 
 
-def _predicted_values(label: Element, keypoint: Element) -> tuple[str, ...]:
-    """The parts that a label names, in the brush control or else in the keypoint control; an alias means its value."""
-    twins = [twin for twin in keypoint.iter("Label") if _name(twin) == _name(label)]
-    given = next((tag.get("predicted_values", "") for tag in (label, *twins) if tag.get("predicted_values")), "")
-    named = tuple(name.strip() for name in given.split(",") if name.strip())
-    return named or ((label.get("value", ""),) if label.get("alias") else ())
+def _predicted_values(labels: Iterable[Element], keypoint: Element) -> tuple[tuple[str, ...], ...]:
+    """The parts that each label names, in the brush or else in the keypoint control; an alias means its value."""
+    of_twins: dict[str, str] = {}
+    for twin in keypoint.iter("Label"):
+        if given := twin.get("predicted_values"):
+            of_twins.setdefault(_name(twin), given)
+    found = []
+    for label in labels:
+        given = label.get("predicted_values") or of_twins.get(_name(label), "")
+        named = tuple(name.strip() for name in given.split(",") if name.strip())
+        found.append(named or ((label.get("value", ""),) if label.get("alias") else ()))
+    return tuple(found)
 
 
 def _options(keypoint: Element) -> dict[str, str]:

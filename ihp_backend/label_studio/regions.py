@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import uuid
@@ -19,6 +20,12 @@ from ihp_backend.label_studio.made_by import TimedClick, from_meta, to_meta
 from ihp_backend.label_studio.rle import RleError, decode_mask, encode
 
 logger = logging.getLogger(__name__)
+
+_MOST_REGIONS = 2_000
+_MOST_MASK_BYTES = 2_000_000_000
+"""A mask takes a byte a pixel while it is answered."""
+_ID_LENGTH = 100
+"""Label Studio's own have ten letters; some are remembered."""
 
 
 class RequestError(ValueError):
@@ -56,7 +63,17 @@ def working_results(task: Mapping[str, Any], keypoints: Collection[str] = ()) ->
     Args:
         task: Label Studio's task.
         keypoints: Ids of the keypoints in the request.
+
+    Raises:
+        RequestError: If there are more than an annotator could have made.
     """
+    results = _shown(task, keypoints)
+    if len(results) > _MOST_REGIONS:
+        raise RequestError(f"the draft has {len(results)} regions; expected at most {_MOST_REGIONS}")
+    return results
+
+
+def _shown(task: Mapping[str, Any], keypoints: Collection[str]) -> list[dict[str, Any]]:
     drafts = _dicts(task.get("drafts"))
     own = [d for d in drafts if any(str(r.get("id")) in keypoints for r in _dicts(d.get("result")))]
     drafts = own or drafts
@@ -72,7 +89,18 @@ def saved_state(task: Mapping[str, Any]) -> str:
 
     A submit deletes the draft: without the annotations, the state after it would be that before the first draft.
     """
-    return repr([[(r.get("id"), r.get("updated_at")) for r in _dicts(task.get(k))] for k in ("drafts", "annotations")])
+    saved = [[(r.get("id"), r.get("updated_at")) for r in _dicts(task.get(k))] for k in ("drafts", "annotations")]
+    return short_name(saved)
+
+
+def short_name(value: object) -> str:
+    """Names a value in few letters, however long it is: another name for another value."""
+    return hashlib.blake2b(repr(value).encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+def has_short_id(result: Mapping[str, Any]) -> bool:
+    """Whether a region's id is one that Label Studio could have given."""
+    return len(str(result.get("id"))) <= _ID_LENGTH
 
 
 def read_clicks(results: Sequence[Mapping[str, Any]], config: LabelConfig, height: int, width: int) -> list[Click]:
@@ -94,20 +122,20 @@ def read_clicks(results: Sequence[Mapping[str, Any]], config: LabelConfig, heigh
     for result in results:
         if result.get("type") != "keypointlabels" or result.get("from_name") != config.keypoint:
             continue
-        value = result.get("value")
+        region, value = f"keypoint {result.get('id')!r:.50}", result.get("value")
         if not isinstance(value, Mapping):
-            raise RequestError(f"keypoint {result.get('id')!r} has no `value`; expected x, y and keypointlabels")
+            raise RequestError(f"{region} has no `value`; expected x, y and keypointlabels")
         if "rle" in value:
             continue
         labels = value.get("keypointlabels")
         if not isinstance(labels, list) or len(labels) != 1 or not isinstance(labels[0], str):
-            raise RequestError(f"keypoint {result.get('id')!r} has keypointlabels {labels!r}; expected one label")
+            raise RequestError(f"{region} has keypointlabels {labels!r:.100}; expected one label")
         if labels[0] not in config.labels:
             raise RequestError(
-                f"keypoint {result.get('id')!r} has the label {labels[0]!r}, which <BrushLabels "
-                f'name="{config.brush}"> lacks; it has {", ".join(config.labels)}'
+                f'{region} has the label {labels[0]!r:.100}, which <BrushLabels name="{config.brush}"> lacks; it has '
+                f"{', '.join(config.labels):.1000}"
             )
-        x, y = (_percent(value.get(axis), axis, result.get("id")) for axis in ("x", "y"))
+        x, y = (_percent(value.get(axis), axis, region) for axis in ("x", "y"))
         clicks.append(
             Click(*percent_to_pixels(x, y, height, width), labels[0], result.get("is_positive", True) is not False)
         )
@@ -121,8 +149,11 @@ def read_masks(
 
     A region that cannot be read, has another size than the image, or a label that the config lost is left out with
     a log line: one bad region must not stop an annotator.
+
+    Raises:
+        RequestError: If the masks would not fit into memory.
     """
-    masks = []
+    masks: list[AcceptedMask] = []
     for result in results:
         # Accepted suggestions come twice, as brushlabels and as keypointlabels; only the first is the mask.
         if result.get("type") != "brushlabels" or result.get("from_name") != config.brush:
@@ -132,12 +163,22 @@ def read_masks(
         labels = value.get("brushlabels")
         label = labels[0] if isinstance(labels, list) and labels else None
         if label not in config.labels:
-            logger.warning("brush region %s has the label %r, which the config lacks", result.get("id"), label)
+            logger.warning("brush region %.50s has the label %.100r, which the config lacks", result.get("id"), label)
             continue
         size = (result.get("original_height"), result.get("original_width"))
         if size != (height, width):
-            logger.warning("brush region %s is for a photo of %s, not %s", result.get("id"), size, (height, width))
+            logger.warning(
+                "brush region %.50s is for a photo of %.50s, not %s", result.get("id"), size, (height, width)
+            )
             continue
+        if not has_short_id(result):
+            logger.warning("a brush region has an id of more than %d letters", _ID_LENGTH)
+            continue
+        if (len(masks) + 1) * height * width > _MOST_MASK_BYTES:
+            raise RequestError(
+                f"the draft has more than {len(masks)} masks of {width}x{height} pixels; expected at most "
+                f"{_MOST_MASK_BYTES // 10**6} MB of them: label smaller photos"
+            )
         try:
             mask = decode_mask(value.get("rle", ()), height, width)
         except RleError as error:
@@ -181,15 +222,13 @@ def brush_region(
     return region | ({"meta": to_meta(clicks, mask)} if clicks else {})
 
 
-def _percent(value: object, axis: str, region: object) -> float:
+def _percent(value: object, axis: str, region: str) -> float:
     # Only floats are asked whether they are finite: an integer of 400 digits does not fit the question.
     is_float = isinstance(value, float)
     if isinstance(value, bool) or not isinstance(value, int | float) or (is_float and not math.isfinite(value)):
-        raise RequestError(f"keypoint {region!r} has {axis} {value!r:.50}; expected a number, percent of the image")
+        raise RequestError(f"{region} has {axis} {value!r:.50}; expected a number, percent of the image")
     if not 0 <= value <= 100:
-        raise RequestError(
-            f"keypoint {region!r} has {axis} {value!s:.50}; outside the image, expected 0 to 100 percent"
-        )
+        raise RequestError(f"{region} has {axis} {value!s:.50}; outside the image, expected 0 to 100 percent")
     return float(value)
 
 

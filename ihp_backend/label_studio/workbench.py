@@ -31,6 +31,8 @@ from ihp_backend.label_studio.regions import AcceptedMask
 _LIFETIME_S = 60.0
 _TASKS = 64
 _ANSWERS = 40
+_SETTLED = 200
+"""So many clicks behind accepted masks are shown to the network; each takes time."""
 _NEAR = 0.5
 """A click that is farther from a mask than this share of the mask's longer side does not correct it."""
 _MOSTLY = 0.8
@@ -189,7 +191,7 @@ class Scene:
         return cls(clicks, other_clicks, list(there.values()), {k: v for k, v in recent.items() if k in labels})
 
     def settled(self, label: str, corrected: AcceptedMask | None) -> list[Click]:
-        """Returns the clicks behind the masks that are there, oldest first: the network sees them again.
+        """Returns the newest clicks behind the masks that are there, oldest first: the network sees them again.
 
         Of other masks of the clicked label none: they are somebody else's, or apart.
 
@@ -202,7 +204,7 @@ class Scene:
             kept.append(corrected)
         open_clicks = {*self.clicks, *self.other_clicks}
         timed = sorted((t for mask in kept for t in mask.clicks if t.click not in open_clicks), key=lambda t: t.at)
-        return [t.click for t in timed]
+        return [t.click for t in timed[-_SETTLED:]]
 
     def corrected(self, label: str) -> AcceptedMask | None:
         """Returns the mask of this label that the newest click means: it lies in it or near it.

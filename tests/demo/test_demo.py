@@ -126,6 +126,17 @@ def test_an_earlier_connection_of_ours_is_moved_and_others_stay() -> None:
     assert client.hook == ("http://b:9092/webhook", basic, ["http://b:9090/webhook", "http://b:9091/webhook"])
 
 
+def test_a_name_without_a_dot_gets_a_message_of_its_own() -> None:
+    """Label Studio takes such an address for clicks, but not for events."""
+
+    class NoSuchName(KeptCalls):
+        def put_webhook(self, project: int, url: str, **_: Any) -> None:
+            raise LabelStudioError("POST /api/webhooks/ got 400: {'url': ['Enter a valid URL.']}", status=400)
+
+    with pytest.raises(LabelStudioError, match=r"http://b:9090.*without a dot.*gpu1\.lan"):
+        connect_backend(NoSuchName(), 1, BackendAccess("http://b:9090"))  # type: ignore[arg-type]
+
+
 def test_two_folders_of_one_name_are_two_projects() -> None:
     client = KeptCalls()
     assert find_project(client, "a", "/x/a")["id"] == 1  # type: ignore[arg-type, index]

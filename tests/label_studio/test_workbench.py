@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ihp_backend.clicks import Click
+from ihp_backend.label_studio.made_by import TimedClick
 from ihp_backend.label_studio.regions import AcceptedMask
 from ihp_backend.label_studio.workbench import Scene, Workbench
 
@@ -60,6 +63,13 @@ def test_a_draft_that_was_saved_before_the_answer_was_accepted_does_not_take_it_
     assert recent(bench, "k3", draft="e", drafted=("k1",)).keys() == {"Hair"}
     assert recent(bench, "k1", "k2", draft="e", drafted=("k1",)) == {}  # the suggestion is open
     assert recent(bench, "k3", draft="f") == {}
+
+
+def test_of_many_clicks_behind_accepted_masks_the_newest_are_shown() -> None:
+    made = [TimedClick(Click(float(i), 1.0, "Hair"), at=i) for i in range(300)]
+    masks = [replace(hair(region=f"r{i}"), clicks=tuple(made[i::10])) for i in range(10)]
+    shown = Scene.of([FACE], [], masks, {}).settled("Face", None)
+    assert shown == [timed.click for timed in made[100:]]
 
 
 def test_of_a_label_the_newest_answer_counts() -> None:

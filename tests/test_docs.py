@@ -1,0 +1,61 @@
+"""What the documentation names is there: commands and their options, files, variables, messages."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from ihp_backend.cli import COMMANDS, main
+from ihp_backend.settings import Settings, variable
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+SOURCE = "".join(path.read_text() for path in sorted((ROOT / "ihp_backend").rglob("*.py")))
+_CALL = re.compile(r"(?:\bihp|-m ihp_backend) ([a-z]+\b[^`\n|]*)")
+
+
+def calls() -> list[str]:
+    """Each call of `ihp`, in a block or in a line of text, without what follows a first word that is no command."""
+    found = [call for page in PAGES for call in _CALL.findall(page.read_text().replace("\\\n", " "))]
+    return sorted({call for call in found if call.split()[0] in COMMANDS})
+
+
+@pytest.mark.parametrize("call", calls())
+def test_a_command_has_the_options_that_are_named(call: str) -> None:
+    words = shlex.split(call.replace("'", ""))
+    command = main.get_command(click.Context(main), words[0])
+    if isinstance(command, click.Group) and len(words) > 1 and words[1].isalpha():
+        command = command.get_command(click.Context(command), words[1])
+    assert command is not None, call
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= known
+
+
+def test_every_command_is_in_the_readme() -> None:
+    assert {name for name in COMMANDS if f"`ihp {name}" not in PAGES[0].read_text()} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)", page.read_text())
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_variables_are_settings(page: Path) -> None:
+    known = {variable(name) for name in Settings.__dataclass_fields__}
+    named = {name.removesuffix("_FILE") for name in re.findall(r"\bIHP_[A-Z_]*[A-Z]\b", page.read_text())}
+    assert named - known == set()
+
+
+def test_the_messages_that_are_explained_are_ours() -> None:
+    rows = re.findall(r"^\| ([^|]+) \|", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
+    messages = [quoted for row in rows for quoted in re.findall(r'"([^"]+)"', row)]
+    assert len(messages) > 8
+    ours = re.sub(r'"\s*\n\s*f?"', "", SOURCE).replace('\\"', '"')
+    for message in messages:
+        assert all(piece.strip() in ours for piece in re.split(r"(?:IHP_)?\.\.\.", message)), message
