@@ -168,8 +168,8 @@ def finetune(
     for share in (1.0, 0.5, 0.25):
         candidate = _between(anchor, tuned, share)
         after = measure(candidate, "measure after")
-        is_better, reason = _judge(before, after, len(tests), config.least_gain, most_loss)
-        if is_better:
+        is_better, forgets, reason = _judge(before, after, len(tests), config.least_gain, most_loss)
+        if not forgets:
             break
     save_parser(
         candidate,
@@ -272,8 +272,8 @@ def _between(old: HumanParser, new: HumanParser, share: float) -> HumanParser:
 
 def _judge(
     before: dict[str, float], after: dict[str, float], photos: int, least_gain: float, most_loss: float
-) -> tuple[bool, str]:
-    """Whether the new figures are better: mean mIoU at 1, 1.5 and 2 clicks per class, and the base check kept."""
+) -> tuple[bool, bool, str]:
+    """Whether the new figures are better: mean mIoU at 1, 1.5 and 2 clicks per class; whether the base is forgotten."""
     clicked = [f"miou_at_{b:g}" for b in _BUDGETS if b > 0]
     gain = float(np.mean([after[k] - before[k] for k in clicked]))
     text = ", ".join(f"{k.removeprefix('miou_at_')}: {before[k]:.3f} -> {after[k]:.3f}" for k in clicked)
@@ -281,7 +281,7 @@ def _judge(
     if "base" in before:
         text += f"; base check {before['base']:.3f} -> {after['base']:.3f}"
         if before["base"] - after["base"] > most_loss:
-            return False, f"it forgets: {text}"
+            return False, True, f"it forgets: {text}"
     if gain < least_gain:
-        return False, f"it is not better: {text}"
-    return True, f"it is better: {text}"
+        return False, False, f"it is not better: {text}"
+    return True, False, f"it is better: {text}"

@@ -134,8 +134,9 @@ BEFORE = {"miou_at_0": 0.5, "miou_at_1": 0.6, "miou_at_1.5": 0.7, "miou_at_2": 0
     ],
 )
 def test_promotion_by_hand(changes: dict[str, float], is_better: bool, expected: str) -> None:
-    found, reason = _judge(BEFORE, {**BEFORE, **changes}, 5, least_gain=0.002, most_loss=0.01)
+    found, forgets, reason = _judge(BEFORE, {**BEFORE, **changes}, 5, least_gain=0.002, most_loss=0.01)
     assert found is is_better
+    assert forgets is ("forgets" in expected), "only then its mean with the base is tried"
     assert re.search(expected, reason)
 
 
