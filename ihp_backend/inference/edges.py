@@ -6,6 +6,7 @@ Within a small window, a mask is taken for a linear function of the photo's brig
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,6 +23,9 @@ _SMOOTHNESS = 1e-3
 """Differences of brightness (0 to 1) whose square is much less than this are no edges."""
 _NOWHERE = -0.98
 """Where the values (from -1 on) are on average below it, no mask comes to be, and time is saved."""
+
+_STRIP = 128
+"""Rows of the photo that are worked on at once: they stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -51,35 +55,41 @@ class Guide:
 
     def enlarge(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Resizes values from -1 to 1 (h, w) over the view to its box, (H, W), with steps where the photo has edges."""
+        found = np.full(self.grey.shape, -1, np.float32)
+        for place, there in self._enlarged(values):
+            found[place] = there
+        return found
+
+    def positive(self, values: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Where the enlarged values are above 0, (H, W)."""
+        found = np.zeros(self.grey.shape, bool)
+        for place, there in self._enlarged(values):
+            np.greater(there, 0, out=found[place])
+        return found
+
+    def _enlarged(self, values: NDArray[np.float32]) -> Iterator[tuple[tuple[slice, slice], NDArray[np.float32]]]:
+        """The enlarged values strip by strip, with the place of each; elsewhere they are -1."""
         grey, mean, variance = self._small
         wide = cv2.resize(values, grey.shape[::-1], interpolation=cv2.INTER_LINEAR).astype(np.float32, copy=False)
         level = _mean(wide)
         slope = (_mean(grey * wide) - mean * level) / (variance + np.float32(_SMOOTHNESS))
-        fitted = np.dstack((_mean(slope), _mean(level - slope * mean)))
-        return self._at_full_size(fitted, _where(level > _NOWHERE))
-
-    def _at_full_size(self, fitted: NDArray[np.float32], inside: tuple[slice, slice]) -> NDArray[np.float32]:
-        """Applies the linear functions (H, W, 2) at the photo's size, inside a part of the view; elsewhere it is -1."""
-        box, view = self.view.box, self.view
-        found = np.full((box.height, box.width), -1, np.float32)
-        down, across = view.height / box.height, view.width / box.width
+        fitted = np.dstack((_mean(slope) * np.float32(1 / 255), _mean(level - slope * mean)))
+        inside = _where(level > _NOWHERE)
+        down, across = self.view.height / self.view.box.height, self.view.width / self.view.box.width
         rows, columns = (
             slice(max(0, int(part.start / scale) - 1), min(length, int(part.stop / scale) + 2))
-            for part, scale, length in zip(inside, (down, across), found.shape, strict=True)
+            for part, scale, length in zip(inside, (down, across), self.grey.shape, strict=True)
         )
-        # The centre of pixel i of the photo is at (i + 1/2) * scale of the view.
-        affine = np.array(
-            [[across, 0, (columns.start + 0.5) * across - 0.5], [0, down, (rows.start + 0.5) * down - 0.5]]
-        )
-        place, grey = found[rows, columns], self.grey[rows, columns]
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        wide: NDArray[Any] = cv2.warpAffine(
-            fitted, affine, place.shape[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE
-        )
-        place[:] = wide[..., 0] * grey
-        place *= np.float32(1 / 255)
-        place += wide[..., 1]
-        return found
+        for top in range(rows.start, rows.stop, _STRIP):
+            place = slice(top, min(top + _STRIP, rows.stop)), columns
+            here = self.grey[place]
+            # The centre of pixel i of the photo is at (i + 1/2) * scale of the view.
+            affine = np.array([[across, 0, (columns.start + 0.5) * across - 0.5], [0, down, (top + 0.5) * down - 0.5]])
+            line: NDArray[Any] = cv2.warpAffine(
+                fitted, affine, here.shape[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE
+            )
+            yield place, line[..., 0] * here + line[..., 1]
 
 
 def _where(mask: NDArray[np.bool_]) -> tuple[slice, slice]:

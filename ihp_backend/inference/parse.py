@@ -88,7 +88,7 @@ class Parse:
 
     def _enlarge(self, lead: NDArray[np.float32]) -> NDArray[np.float32]:
         """A lead (h, w) at the size of the view's box; positive where it is."""
-        return self.view.enlarge(lead) if self.guide is None else self.guide.enlarge(np.tanh(lead / 2))
+        return self.view.enlarge(lead) if self.guide is None else self.guide.enlarge(_scaled(lead))
 
     def is_seen(self, label: str) -> bool:
         """Whether a label wins anywhere, in more than a speck."""
@@ -104,7 +104,10 @@ class Parse:
         mask = np.zeros((self.height, self.width), bool)
         own = self.channels.of(label)
         if own:
-            mask[self.view.box.slices] = self._enlarge(self.lead(own)) > 0
+            lead = self.lead(own)
+            mask[self.view.box.slices] = (
+                self.view.enlarge(lead) > 0 if self.guide is None else self.guide.positive(_scaled(lead))
+            )
         for radius in (max(1, round(0.004 * max(self.view.box.width, self.view.box.height))), 0):
             for click in self.clicks:
                 if click.is_positive:
@@ -175,6 +178,12 @@ def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     e = np.exp(logits - logits.max(0))
     probabilities: NDArray[np.float32] = e / e.sum(0)
     return probabilities
+
+
+def _scaled(lead: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A lead as the guide wants it, from -1 to 1."""
+    scaled: NDArray[np.float32] = np.tanh(lead / 2)
+    return scaled
 
 
 def _stamp(mask: NDArray[np.bool_], click: Click, radius: int, value: bool) -> None:
