@@ -197,12 +197,13 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         scores = []
         for label in dict.fromkeys(click.part for click in scene.clicks):
             corrected = scene.corrected(label)
+            refined = scene.refinable(label) if config.refine == "all" else []
             predict = partial(
                 predictor.predict,
                 image,
                 [*scene.other_clicks, *scene.clicks],  # the newest last
                 labels=parts,
-                wanted=[label],
+                wanted=[label, *refined],
                 settled=scene.settled(label, corrected),
                 accepted=scene.guides(label, corrected),
                 image_key=key,
@@ -213,7 +214,9 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
             prediction = self._computed(predict)
             with metrics.stage("encode"):
                 scores.append(prediction.scores[label])
-                answers = scene.answers(label, prediction.masks, corrected, may_overlap=config.overlap == "yes")
+                answers = scene.answers(
+                    label, prediction.masks, corrected, may_overlap=config.overlap == "yes", refined=refined
+                )
                 for answer in answers:
                     score = prediction.scores.get(answer.label, scores[-1])
                     own = [c for c in (*scene.other_clicks, *scene.clicks) if c.part == answer.label]

@@ -47,6 +47,7 @@ class SessionConfig:
         max_clicks: Clicks per class at which a photo is submitted.
         auto_accept: Suggestions are accepted at once. Else when the annotator goes on to another label, and until
             then that label's keypoints stay open.
+        refine: A click refines the ``clicked`` label's mask, or ``all`` that clicks made, as the label config may say.
         saves_every: The draft is saved after so many clicks.
         seed: Of the sloppy user.
     """
@@ -54,6 +55,7 @@ class SessionConfig:
     user: User = "center"
     max_clicks: float = 3.0
     auto_accept: bool = True
+    refine: str = "clicked"
     saves_every: int = 2
     seed: int = 0
 
@@ -172,7 +174,7 @@ class Interface:
         self._keypoints: list[dict[str, Any]] = []
         self._draft: list[dict[str, Any]] | None = None
         self._saves = self._made = 0
-        self._xml = label_config(schema.names[1:])
+        self._xml = label_config(schema.names[1:], config.refine)
 
     def open(self) -> None:
         """Opens the task: the interface asks twice, without a context."""
@@ -253,11 +255,11 @@ class Interface:
         return result
 
 
-def label_config(labels: Sequence[str]) -> str:
-    """Returns a label config with these labels."""
+def label_config(labels: Sequence[str], refine: str) -> str:
+    """Returns a label config with these labels and this choice of what a click refines."""
     tags = "".join(f"<Label value={quoteattr(label)}/>" for label in labels)
     return (
         '<View><Image name="image" value="$image"/>'
-        f'<KeyPointLabels name="click" toName="image" smart="true">{tags}</KeyPointLabels>'
+        f'<KeyPointLabels name="click" toName="image" smart="true" ihp_refine="{refine}">{tags}</KeyPointLabels>'
         f'<BrushLabels name="mask" toName="image" smart="false">{tags}</BrushLabels></View>'
     )

@@ -15,6 +15,7 @@ from ihp_backend.evaluation.protocol import ProtocolConfig
 from ihp_backend.evaluation.protocol import evaluate as run
 from ihp_backend.evaluation.report import summary, write_report
 from ihp_backend.inference.predictor import Predictor
+from ihp_backend.label_studio.label_config import OPTIONS
 from ihp_backend.network.weights import WeightsError
 from ihp_backend.session import SessionConfig, run_session
 
@@ -29,6 +30,13 @@ from ihp_backend.session import SessionConfig, run_session
 @click.option("--seed", default=0, show_default=True, help="Of the sloppy user.")
 @click.option("--previous/--no-previous", default=True, help="Show each round the round before.")
 @click.option("--session", is_flag=True, help="Also annotate through /predict, as Label Studio's interface asks.")
+@click.option(
+    "--refine",
+    type=click.Choice(OPTIONS["refine"]),
+    default="clicked",
+    show_default=True,
+    help="In the session: the attribute ihp_refine of the label config.",
+)
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
 def evaluate(
@@ -41,6 +49,7 @@ def evaluate(
     seed: int,
     previous: bool,
     session: bool,
+    refine: str,
     device: str,
     out: Path,
 ) -> None:
@@ -65,7 +74,12 @@ def evaluate(
         raise click.ClickException(str(error)) from error
     click.echo(summary(metrics))
     if session:
-        _session(predictor, photos, SessionConfig(user=config.user, max_clicks=min(max_clicks, 3), seed=seed), out)
+        _session(
+            predictor,
+            photos,
+            SessionConfig(user=config.user, max_clicks=min(max_clicks, 3), refine=refine, seed=seed),
+            out,
+        )
     click.echo(f"wrote metrics.json, curve.png, per_class.csv and failures.png to {out}")
 
 

@@ -24,7 +24,12 @@ A config that works:
   <BrushLabels name="mask" toName="image" smart="false"><Label value="Face"/></BrushLabels>
 </View>"""
 _MAX_LENGTH = 1_000_000
-OPTIONS = {"suggest": ("clicked", "all"), "people": ("one", "everyone"), "overlap": ("no", "yes")}
+OPTIONS = {
+    "suggest": ("clicked", "all"),
+    "refine": ("clicked", "all"),
+    "people": ("one", "everyone"),
+    "overlap": ("no", "yes"),
+}
 """Our own attributes of <KeyPointLabels>, without their prefix ``ihp_``, and their choices, the default first."""
 _TRAIN_AFTER = "ihp_train_after"
 
@@ -45,6 +50,7 @@ class LabelConfig:
         labels: Labels of the brush control, in their order.
         predicted_values: For each label the names in its attribute ``predicted_values``.
         suggest: After a click answer the ``clicked`` label, or ``all`` that are seen and not accepted yet.
+        refine: A click refines the mask of the ``clicked`` label, or ``all`` masks that clicks made.
         people: A click means ``one`` person, or ``everyone`` in the photo.
         overlap: Whether a new mask may run over accepted ones: ``no`` or ``yes``.
         train_after: Train after so many new or changed annotations, 0: when asked only; ``None``: see the settings.
@@ -57,6 +63,7 @@ class LabelConfig:
     labels: tuple[str, ...]
     predicted_values: tuple[tuple[str, ...], ...]
     suggest: str = OPTIONS["suggest"][0]
+    refine: str = OPTIONS["refine"][0]
     people: str = OPTIONS["people"][0]
     overlap: str = OPTIONS["overlap"][0]
     train_after: int | None = None

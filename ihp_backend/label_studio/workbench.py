@@ -35,6 +35,8 @@ _SETTLED = 200
 """So many clicks behind accepted masks are shown to the network; each takes time."""
 _NEAR = 0.5
 """A click that is farther from a mask than this share of the mask's longer side does not correct it."""
+_LIKE = 0.5
+"""A mask follows the clicks on others only if it stays much the same (IoU): else it is somebody else's."""
 _MOSTLY = 0.8
 """A new mask that holds this share of a remembered one takes its place, if that was accepted."""
 
@@ -219,6 +221,11 @@ class Scene:
             return min(near, key=lambda pair: pair[0])[1]
         return None if any(c.is_positive for c in own) else self.recent.get(label)
 
+    def refinable(self, label: str) -> list[str]:
+        """Returns the other labels whose only mask was made by clicks."""
+        labels = [m.label for m in self.accepted]
+        return [m.label for m in self.accepted if m.clicks and m.label != label and labels.count(m.label) == 1]
+
     def guides(self, label: str, corrected: AcceptedMask | None) -> dict[str, NDArray[np.bool_]]:
         """Returns the masks (H, W) that the network is shown, one a label: what others accepted, what is corrected.
 
@@ -241,6 +248,7 @@ class Scene:
         corrected: AcceptedMask | None,
         *,
         may_overlap: bool = False,
+        refined: Collection[str] = (),
     ) -> list[AcceptedMask]:
         """Makes the regions of the answer: the clicked label's first.
 
@@ -252,13 +260,16 @@ class Scene:
             masks: (H, W) of each answered label, what the network says they are; changed in place.
             corrected: The mask that is corrected, if there is one.
             may_overlap: Whether it may run over masks that are there.
+            refined: Other labels whose masks follow this click.
         """
         mask = masks[label]
+        following = self._following(masks, refined)
         if corrected is not None and not corrected.is_guess and not corrected.clicks:
             mask = only_where_clicked(corrected.mask, mask, [c for c in self.clicks if c.part == label])
         for other in self.accepted:
             is_clicked = any(other.mask[c.pixel(*mask.shape)] for c in self.clicks if c.part == label and c.is_positive)
-            if other is not corrected and not may_overlap and not is_clicked and not other.is_guess:
+            gives_way = is_clicked or other.is_guess or other.id in following
+            if other is not corrected and not may_overlap and not gives_way:
                 mask = mask & ~other.mask
         if not mask.any():
             return []
@@ -271,20 +282,42 @@ class Scene:
         guesses = {other.label for other in self.accepted if other.is_guess}
         free = ~mask
         for other in self.accepted:
-            if not may_overlap and not other.is_guess:
+            if not may_overlap and not other.is_guess and other.id not in following:
                 free &= ~other.mask
+        for other in self.accepted:
+            if other.id in following:
+                better = following[other.id] & free
+                free &= ~better
+                if better.any() and not np.array_equal(better, other.mask):
+                    answers.append(replace(other, mask=better, is_guess=False))
         for name, rest in masks.items():
-            if name == label or name in guesses:
+            if name == label or name in guesses or name in refined:
                 continue
+            if any(other.label == name and (other.mask & rest).any() for other in self.accepted):
+                continue  # it is there already; what lies beside it would be slivers
             rest &= free  # in place: a dozen masks of a large photo are a lot of memory
             if rest.any():
                 answers.append(AcceptedMask(_new_id(), name, rest))
         for other in self.accepted:
-            if other.is_guess and other.label != label and (other.mask & mask).any():
+            if other.id not in following and other.is_guess and other.label != label and (other.mask & mask).any():
                 rest = other.mask & ~mask
                 if rest.any():
                     answers.append(replace(other, mask=rest, is_guess=False))
         return answers
+
+    def _following(
+        self, masks: Mapping[str, NDArray[np.bool_]], refined: Collection[str]
+    ) -> dict[str, NDArray[np.bool_]]:
+        """The new masks, by id, of those that follow: much like what they were, and as their own clicks say."""
+        found = {}
+        for before in self.accepted:
+            after = masks.get(before.label)
+            if before.label not in refined or after is None:
+                continue
+            is_like = (before.mask & after).sum() >= _LIKE * (before.mask | after).sum()
+            if is_like and all(after[t.click.pixel(*after.shape)] == t.click.is_positive for t in before.clicks):
+                found[before.id] = after
+        return found
 
 
 def _new_id() -> str:

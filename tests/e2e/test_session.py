@@ -114,3 +114,36 @@ def test_a_whole_session(demo: Demo, studio: Studio, tmp_path: Path) -> None:
     assert all(at(masks[label], *middle(truth, label)) for label in (*AT_ONCE, *ONE_BY_ONE))
     assert not at(masks["Pants"], *shoe)
     assert at(masks["Backpack"], *wall)
+
+
+def test_masks_follow_the_clicks_on_others_where_the_label_config_says_so(
+    demo: Demo, studio: Studio, tmp_path: Path
+) -> None:
+    image, truth = draw_person(np.random.default_rng(PERSON), HEIGHT, WIDTH)
+    cv2.imwrite(str(tmp_path / "following.png"), image[..., ::-1])
+    xml = label_config_of("lip").replace("<KeyPointLabels", '<KeyPointLabels ihp_refine="all"')
+    project = new_project(demo, "Masks follow", xml)
+    demo.client.import_files(project, [tmp_path / "following.png"])
+    (task,) = demo.client.list_tasks(project)
+    studio.open(project, task["id"])
+    studio.auto_annotate()
+    studio.auto_accept(True)
+    ids: dict[str, str] = {}
+    followed = 0
+    for label in AT_ONCE:
+        studio.pick(label)
+        own, *others = studio.click(*middle(truth, label))["data"]["result"]
+        ids[label] = own["id"]
+        for other in others:
+            assert other["id"] == ids[other["value"]["brushlabels"][0]], "it replaces the region"
+        followed += len(others)
+        studio.wait_until_saved(len(ids))
+        assert {r["id"]: r["labels"] for r in studio.regions} == {i: [name] for name, i in ids.items()}
+    assert followed > 0
+    studio.shot("s6-masks-follow")
+    studio.submit()
+    (annotation,) = demo.client.annotations(task["id"])
+    painted = {r["value"]["brushlabels"][0]: mask_of(r) for r in annotation["result"] if r["type"] == "brushlabels"}
+    assert painted.keys() == ids.keys()
+    assert np.stack(list(painted.values())).sum(0).max() == 1, "no pixel is in two regions"
+    assert all(at(painted[label], *middle(truth, label)) for label in ids)

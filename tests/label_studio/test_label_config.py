@@ -132,10 +132,11 @@ def test_the_pair_on_one_image_is_found_among_two_images() -> None:
 
 def test_options_of_ours() -> None:
     plain = LabelConfig.parse(own('<Label value="Face"/>'))
-    assert (plain.suggest, plain.people, plain.overlap) == ("clicked", "one", "no")
-    xml = own('<Label value="Face"/>', 'smart="true" ihp_suggest="all" ihp_people="everyone" ihp_overlap="yes"')
+    assert (plain.suggest, plain.refine, plain.people, plain.overlap) == ("clicked", "clicked", "one", "no")
+    options = 'ihp_suggest="all" ihp_refine="all" ihp_people="everyone" ihp_overlap="yes"'
+    xml = own('<Label value="Face"/>', f'smart="true" {options}')
     config = LabelConfig.parse(xml)
-    assert (config.suggest, config.people, config.overlap) == ("all", "everyone", "yes")
+    assert (config.suggest, config.refine, config.people, config.overlap) == ("all", "all", "everyone", "yes")
     LabelInterface(xml).validate()
 
 
@@ -150,7 +151,10 @@ def test_a_project_says_when_it_trains(attribute: str, expected: int | None) -> 
     ("attribute", "expected"),
     [
         ('ihp_suggest="some"', 'ihp_suggest="some"; expected clicked or all'),
-        ('ihp_person="one"', "'ihp_person'; expected ihp_suggest, ihp_people, ihp_overlap, ihp_train_after"),
+        (
+            'ihp_person="one"',
+            "'ihp_person'; expected ihp_suggest, ihp_refine, ihp_people, ihp_overlap, ihp_train_after",
+        ),
         ('ihp_train_after="often"', 'ihp_train_after="often"; expected a whole number'),
         ('ihp_train_after="-1"', 'ihp_train_after="-1"; expected a whole number'),
         ('ihp_overlap="maybe"', 'ihp_overlap="maybe"; expected no or yes'),

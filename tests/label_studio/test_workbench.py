@@ -221,3 +221,50 @@ def test_nothing_is_answered_where_nothing_is_left() -> None:
     covered = scene(AcceptedMask("a", "Face", square(0, 0)), clicks=away)
     assert covered.answers("Face", {"Face": square(0, 0)}, None) == []
     assert scene().answers("Face", {"Face": np.zeros(SHAPE, bool)}, None) == []
+
+
+OUTSIDE = Click(25.0, 25.0, "Face")
+HAIR_CLICK = TimedClick(Click(5.0, 5.0, "Hair"), 1)
+
+
+def test_masks_that_clicks_made_follow_the_others_clicks() -> None:
+    made = replace(hair(), clicks=(HAIR_CLICK,))
+    there = scene(made, clicks=(OUTSIDE,))
+    assert there.refinable("Face") == ["Hair"]
+    masks = {"Face": square(10, 10), "Hair": square(0, 0) & ~square(10, 10)}
+    face, follows = there.answers("Face", masks, None, refined=["Hair"])
+    assert np.array_equal(face.mask, square(10, 10)), "what the network takes from the hair belongs to the face"
+    assert (follows.id, follows.label, follows.clicks) == ("r1", "Hair", made.clicks)
+    assert np.array_equal(follows.mask, square(0, 0) & ~square(10, 10))
+
+
+def test_a_mask_does_not_follow_if_it_is_drawn_by_hand_another_persons_or_against_its_own_clicks() -> None:
+    made = replace(hair(), clicks=(HAIR_CLICK,))
+    for accepted, answered in (
+        (made, square(0, 40)),  # that of somebody else
+        (made, square(0, 0) & ~square(4, 4, 4)),  # without its click
+    ):
+        there = scene(accepted, clicks=(OUTSIDE,))
+        masks = {"Face": square(10, 10), "Hair": answered}
+        (face,) = there.answers("Face", masks, None, refined=there.refinable("Face"))
+        assert np.array_equal(face.mask, square(10, 10) & ~square(0, 0)), "it is kept, and kept free"
+    assert scene(hair()).refinable("Face") == [], "drawn by hand"
+    two = (made, replace(made, id="r2", mask=square(30, 0)))
+    assert scene(*two).refinable("Face") == [], "nobody can say which of two is meant"
+    assert scene(made).refinable("Hair") == []
+
+
+def test_a_mask_that_stays_as_it_is_is_not_answered_again() -> None:
+    made = replace(hair(), clicks=(HAIR_CLICK,))
+    (face,) = scene(made, clicks=(OUTSIDE,)).answers(
+        "Face", {"Face": square(30, 40), "Hair": square(0, 0)}, None, refined=["Hair"]
+    )
+    assert face.label == "Face"
+
+
+def test_a_label_that_is_there_is_not_suggested_beside_itself_but_on_somebody_else() -> None:
+    accepted = hair()
+    masks = {"Face": square(30, 30), "Hair": square(0, 0, 24)}
+    assert [a.label for a in scene(accepted, clicks=(OUTSIDE,)).answers("Face", masks, None)] == ["Face"], "no sliver"
+    masks = {"Face": square(30, 30), "Hair": square(0, 40)}
+    assert [a.label for a in scene(accepted, clicks=(OUTSIDE,)).answers("Face", masks, None)] == ["Face", "Hair"]
