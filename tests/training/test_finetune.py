@@ -81,6 +81,13 @@ def test_it_leaves_weights_with_the_projects_own_label(base: Path, tmp_path: Pat
     assert all(torch.equal(v, parser.state_dict()[k]) for k, v in backbone.items())  # it is left as it is
 
 
+def test_a_left_hand_is_learnt_without_a_right_one(base: Path, tmp_path: Path) -> None:
+    photos = Drawn(1, 2, 3)
+    photos.labels = {"Face": ("face",), "Left-hand": ()}
+    finetune(base, photos, photos, tmp_path, version="tiny-1+p1.001", base=base, config=CONFIG, device="cpu")
+    assert load_parser(tmp_path)[0].config.own == ("Left-hand",)
+
+
 def test_a_version_can_learn_again(base: Path, tmp_path: Path) -> None:
     finetune(base, Drawn(1, 2), Drawn(4), tmp_path / "1", version="v1", base=base, config=CONFIG)
     photos, held_back = Drawn(1, 2), Drawn(4)
