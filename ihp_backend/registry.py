@@ -215,9 +215,13 @@ class Registry:
             if folder.exists():
                 raise RegistryError(f"project {project} has a version {name} already")
             os.rename(draft, folder)
-            _sync(folder.parent)
-            if status.state == "promoted":
-                self._serve(project, [*self._served(project), name])
+            try:
+                _sync(folder.parent)
+                if status.state == "promoted":
+                    self._serve(project, [*self._served(project), name])
+            except OSError:
+                os.rename(folder, draft)
+                raise
         logger.info("version %s of project %s is %s: %s", name, project, status.state, status.reason)
         return Version(name, folder, status)
 
@@ -239,7 +243,7 @@ class Registry:
         logger.info("project %s is promoted to %s: %s", project, name, reason)
 
     def rollback(self, project: str, reason: str = "by hand") -> str:
-        """Goes back to what was served before, and returns its name.
+        """Goes back to what was served before, and returns its name. Versions whose weights are gone are passed over.
 
         Raises:
             RegistryError: If the base weights are served already.
@@ -249,9 +253,12 @@ class Registry:
             if not served:
                 raise RegistryError(f"project {project} has the base weights already: there is nothing to go back to")
             undone = served.pop()
-            if undone != BASE:
-                self._mark(self.get(project, undone), "rolled back", reason)
+            there = {version.name: version for version in self.versions(project)}
+            while served and served[-1] != BASE and not (served[-1] in there and there[served[-1]].has_weights):
+                served.pop()
             self._serve(project, served)
+            if undone in there:
+                self._mark(there[undone], "rolled back", reason)
         now = served[-1] if served else BASE
         logger.info("project %s is rolled back from %s to %s: %s", project, undone, now, reason)
         return now
