@@ -126,15 +126,23 @@ class Registry:
         raise RegistryError(f"project {project} has no version {name!r}; there are: {there}")
 
     def stamp(self, project: str) -> Stamp | None:
-        """Changes whenever another version becomes current; ``None`` if none ever was. Costs one stat."""
+        """Changes whenever another version becomes current; ``None`` if none ever was. Costs one stat.
+
+        Raises:
+            OSError: If the folder cannot be read.
+        """
         try:
             found = os.stat(self._of(project) / CURRENT)
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):
             return None
         return found.st_ino, found.st_mtime_ns, found.st_size
 
     def current(self, project: str) -> str:
-        """Returns the name of the version to serve, or ``base``."""
+        """Returns the name of the version to serve, or ``base``.
+
+        Raises:
+            OSError: If the folder cannot be read.
+        """
         served = self._served(project)
         return served[-1] if served else BASE
 
@@ -142,6 +150,9 @@ class Registry:
         """Yields the version to serve, then those served before it: the first that loads is the one.
 
         Ends where the base weights were served.
+
+        Raises:
+            OSError: If the folder cannot be read.
         """
         seen = set()
         for name in reversed(self._served(project)):
@@ -292,7 +303,7 @@ class Registry:
             return [str(name) for name in json.loads(path.read_text())["served"]]
         except FileNotFoundError:
             return []
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             logger.error("project %s gets the base weights: %s cannot be read: %s", project, path, error)
             return []
 
