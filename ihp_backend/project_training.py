@@ -87,6 +87,7 @@ class ProjectTraining:
             chosen = [photo for photo in reading.photos if photo.task in set(numbers)]
             return Photos(chosen, labels, fetch, settings.max_image_pixels)
 
+        current = registry.current(project)
         parent, start = self._start(project, base)
         version = registry.next_name(project, str(info.get("version", base.name)))
         counts = {"train": len(train), "held back": len(held_back), "left out": len(reading.left_out)}
@@ -116,7 +117,7 @@ class ProjectTraining:
                 seconds=round(float(outcome.seconds), 1),
                 photos=counts,
             )
-            registry.add(project, version, draft, status)
+            status = registry.add(project, version, draft, status, instead_of=current).status
         if pruned := registry.prune(project, settings.kept_versions):
             logger.info("weights of old versions deleted", extra=fields(project=project, versions=",".join(pruned)))
         return Result(status.state, status.reason, version, tuple(reading.left_out[:_REASONS_KEPT]))

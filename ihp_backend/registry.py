@@ -201,7 +201,7 @@ class Registry:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def add(self, project: str, name: str, draft: Path, status: Status) -> Version:
+    def add(self, project: str, name: str, draft: Path, status: Status, instead_of: str | None = None) -> Version:
         """Gives a draft its name. If its state is ``promoted``, it becomes current.
 
         Args:
@@ -209,6 +209,8 @@ class Registry:
             name: A name that no version has.
             draft: Folder with model.safetensors and info.json, from ``draft``.
             status: What became of it; its time and digest are filled in.
+            instead_of: The version that it is better than. If another has become current, it is rejected: whoever
+                rolled back or promoted has the last word.
 
         Raises:
             RegistryError: If the name is taken, or a file is missing.
@@ -225,6 +227,11 @@ class Registry:
         with self._lock(project):
             if folder.exists():
                 raise RegistryError(f"project {project} has a version {name} already")
+            current = self.current(project)
+            if status.state == "promoted" and instead_of not in (None, current):
+                reason = f"{current} was made current meanwhile, instead of {instead_of}; {status.reason}"
+                status = replace(status, state="rejected", reason=reason)
+                write_whole(draft / STATUS, _dump(asdict(status)))
             os.rename(draft, folder)
             try:
                 _sync(folder.parent)

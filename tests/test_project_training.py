@@ -92,6 +92,19 @@ def test_a_worse_version_is_kept_as_rejected(runtime: Runtime, learner: FakeLear
     assert runtime.predictor(PROJECT).version == "discs-1"
 
 
+def test_a_rollback_while_it_learns_has_the_last_word(runtime: Runtime, learner: FakeLearner) -> None:
+    train(runtime)
+    train(runtime)
+    learner.after_writing = lambda: runtime.registry.rollback(PROJECT) and None
+    record = train(runtime)
+    assert (record.state, runtime.registry.current(PROJECT)) == ("rejected", FIRST)
+    assert record.reason == f"{FIRST} was made current meanwhile, instead of {SECOND}; fewer clicks"
+    assert runtime.registry.get(PROJECT, record.version).status.state == "rejected"
+    learner.after_writing = lambda: runtime.registry.promote(PROJECT, BASE)
+    assert train(runtime).state == "rejected"
+    assert runtime.registry.current(PROJECT) == BASE
+
+
 def test_settings_reach_the_learner(
     tmp_path: Path, project: FakeProject, learner: FakeLearner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
