@@ -180,9 +180,12 @@ class ProjectTraining:
     def _sides(self, project: str, reading: Reading) -> tuple[list[int], list[int]]:
         folder = self._runtime.trainings.records.folder / "splits"
         train, held_back = Split(project, folder / f"{project}.json").divide([photo.task for photo in reading.photos])
-        if not held_back:
-            why = f" ({len(reading.left_out)} were left out: {reading.left_out[0]})" if reading.left_out else ""
+        why = f" ({len(reading.left_out)} were left out: {reading.left_out[0]})" if reading.left_out else ""
+        if len(train) + len(held_back) < 2:
             raise TrainingError(f"two annotated photos are needed at least; there are {len(train)}{why}")
+        if not (train and held_back):
+            gone = "held-back" if train else "trained"
+            raise TrainingError(f"all {gone} photos are gone, and none may change side; annotate another{why}")
         return train, held_back
 
     def _start(self, project: str, base: Path) -> tuple[str, Path]:
