@@ -175,7 +175,7 @@ def test_forgetting_is_measured_from_the_base(
     """Of a version of this base; weights that the base has replaced are another matter."""
     save_parser(HumanParser(PARSER), tmp_path / "start", {"version": version})
 
-    def miou(predictor: Predictor, data: object, budgets: Sequence[float]) -> dict[str, float]:
+    def miou(predictor: Predictor, data: object, budgets: Sequence[float], **_: bool) -> dict[str, float]:
         return {f"miou_at_{b:g}": 0.9 if predictor.version == "tiny-1" else 0.5 for b in budgets}
 
     monkeypatch.setattr(module, "_miou", miou)
