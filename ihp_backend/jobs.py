@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from threading import Event, Thread
 from time import monotonic
 from typing import Any
@@ -70,6 +70,7 @@ class TrainingQueue:
         self._stopping = Event()
         self._enough = Event()
         self._current: str | None = None
+        self._untold: dict[str, str] = {}
 
     def ask(self, project: str, reason: str) -> str:
         """Asks for a training, and answers at once: ``queued``, ``already queued`` or ``already running``.
@@ -106,7 +107,10 @@ class TrainingQueue:
             if record.state not in BUSY or self.records.is_training(project):
                 continue
             if record.state == "running":
-                self.records.change(project, _after_a_death)
+                after = self.records.change(project, partial(_put_back, why=self._untold.get(project, "")))
+                self._untold.pop(project, None)
+                line = fields(project=project, state=after.state, reason=after.reason)
+                logger.warning("a training that stopped is put back", extra=line)
             elif record.state == "waiting" and not 0 < record.retry_at - time.time() <= _longest_pause_s():
                 self.records.change(project, lambda r: replace(r, state="queued") if r.state == "waiting" else r)
             elif record.state == "waiting" or (_age_s(record) < _LOST_AFTER_S) or self._carried() > 0:
@@ -131,6 +135,7 @@ class TrainingQueue:
             logger.info("another trainer has the project", extra=fields(project=project))
             return self.records.read(project)
         except OSError as error:
+            self._untold[project] = str(error)
             logger.error("what came of the training of %s cannot be written down: %s", project, error)
             return self.records.read(project)
         if record.state in OUTCOMES:
@@ -281,18 +286,19 @@ def _given_back(record: Record) -> Record:
     return replace(record, state="queued", attempts=record.attempts - 1, stage="", share=0.0)
 
 
-def _after_a_death(record: Record) -> Record:
-    """What becomes of a training whose trainer is gone."""
+def _put_back(record: Record, why: str) -> Record:
+    """What becomes of a training that nobody does any more: its trainer is gone, or could not write down ``why``."""
     if record.state != "running":
         return record
     if record.attempts < ATTEMPTS:
-        logger.warning("the trainer died in the middle (%s); the training begins anew", record.stage)
-        return replace(record, state="queued", stage="", share=0.0)
-    reason = (
-        f"the trainer died {record.attempts} times in the middle, the last time while it {record.stage!r}: "
-        "is there enough memory?"
-    )
-    logger.error("training failed: %s", reason)
+        reason = f"attempt {record.attempts} of {ATTEMPTS} failed: {why or 'the trainer died in the middle'}"
+        return replace(record, state="queued", reason=reason, stage="", share=0.0)
+    reason = f"after {record.attempts} attempts: {why}"
+    if not why:
+        reason = (
+            f"the trainer died {record.attempts} times in the middle, the last time while it {record.stage!r}: "
+            "is there enough memory?"
+        )
     return _ended(record, "failed", reason, 0.0)
 
 

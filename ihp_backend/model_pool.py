@@ -1,7 +1,8 @@
 """The models of the projects that were asked for last: each project's own version, loaded beside the one that answers.
 
 A promotion or a rollback is seen by a stat at each request, and by a watcher in between. Who has answered a project
-goes on to do so until the new version is loaded. A version that cannot be loaded is passed over for the one before it.
+goes on to do so until the new version is loaded, and while the registry cannot be read. A version that cannot be loaded
+is passed over for the one before it.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class ModelPool:
         """
         served = self._known(project)
         if served is None:
-            if self._registry.stamp(project) is None:
+            if self._stamp(project) is None:
                 self._keep(project, _Served(None, None))
                 return None
             return self._bring(project).predictor
@@ -79,7 +80,11 @@ class ModelPool:
         served = self._known(project)
         if served is not None and not self._is_old(project, served):
             return served.predictor.version if served.predictor else None
-        name = BASE if self._registry.stamp(project) is None else self._registry.current(project)
+        try:
+            name = BASE if self._registry.stamp(project) is None else self._registry.current(project)
+        except OSError as error:
+            logger.error("which version project %s is served cannot be read: %s", project, error)
+            return served.predictor.version if served and served.predictor else None
         return None if name == BASE else name
 
     def watch(self) -> None:
@@ -117,7 +122,14 @@ class ModelPool:
 
     def _is_old(self, project: str, served: _Served) -> bool:
         is_due = served.retry_at is not None and monotonic() >= served.retry_at
-        return is_due or served.stamp != self._registry.stamp(project)
+        return is_due or served.stamp != self._stamp(project, served)
+
+    def _stamp(self, project: str, served: _Served | None = None) -> Stamp | None:
+        """Returns the registry's stamp; as long as it cannot be read, that of what is served."""
+        try:
+            return self._registry.stamp(project)
+        except OSError:
+            return served.stamp if served else None
 
     def _bring_in_background(self, project: str) -> None:
         with self._lock:
@@ -135,7 +147,7 @@ class ModelPool:
             served = self._known(project)
             if served is not None and not self._is_old(project, served):
                 return served
-            stamp = self._registry.stamp(project)  # before the look inside: a change after it is seen next time
+            stamp = self._stamp(project, served)  # before the look inside: a change after it is seen next time
             predictor, retry_at = self._best(project, served)
             new = _Served(stamp, predictor, retry_at)
             self._keep(project, new)
@@ -144,16 +156,20 @@ class ModelPool:
 
     def _best(self, project: str, served: _Served | None) -> tuple[Predictor | None, float | None]:
         """Returns the first version that loads, and when to try for a better one."""
-        retry_at = None
         old = served.predictor if served else None
-        for version in self._registry.candidates(project):
+        again_at = monotonic() + _TRY_AGAIN_S
+        try:
+            wanted, candidates = self._registry.current(project), list(self._registry.candidates(project))
+        except OSError as error:
+            logger.error("the versions of project %s cannot be read: %s", project, error)
+            return old, again_at
+        for version in candidates:
             if old is not None and old.version == version.name:
-                return old, retry_at
+                return old, None if version.name == wanted else again_at
             start = perf_counter()
             try:
                 predictor = self._loaded(version)
             except Exception as error:
-                retry_at = monotonic() + _TRY_AGAIN_S
                 logger.error(
                     "version %s of project %s cannot be served, so the one before it is: %s",
                     version.name,
@@ -163,8 +179,8 @@ class ModelPool:
                 continue
             line = fields(project=project, version=version.name, seconds=perf_counter() - start)
             logger.info("version loaded", extra=line)
-            return predictor, retry_at
-        return None, retry_at
+            return predictor, None if version.name == wanted else again_at
+        return None, None if wanted == BASE else again_at
 
     def _loaded(self, version: Version) -> Predictor:
         self._registry.check(version)

@@ -87,6 +87,7 @@ class ProjectTraining:
             chosen = [photo for photo in reading.photos if photo.task in set(numbers)]
             return Photos(chosen, labels, fetch, settings.max_image_pixels)
 
+        current = registry.current(project)
         parent, start = self._start(project, base)
         version = registry.next_name(project, str(info.get("version", base.name)))
         counts = {"train": len(train), "held back": len(held_back), "left out": len(reading.left_out)}
@@ -116,7 +117,7 @@ class ProjectTraining:
                 seconds=round(float(outcome.seconds), 1),
                 photos=counts,
             )
-            registry.add(project, version, draft, status)
+            status = registry.add(project, version, draft, status, instead_of=current).status
         if pruned := registry.prune(project, settings.kept_versions):
             logger.info("weights of old versions deleted", extra=fields(project=project, versions=",".join(pruned)))
         return Result(status.state, status.reason, version, tuple(reading.left_out[:_REASONS_KEPT]))
@@ -179,9 +180,12 @@ class ProjectTraining:
     def _sides(self, project: str, reading: Reading) -> tuple[list[int], list[int]]:
         folder = self._runtime.trainings.records.folder / "splits"
         train, held_back = Split(project, folder / f"{project}.json").divide([photo.task for photo in reading.photos])
-        if not held_back:
-            why = f" ({len(reading.left_out)} were left out: {reading.left_out[0]})" if reading.left_out else ""
+        why = f" ({len(reading.left_out)} were left out: {reading.left_out[0]})" if reading.left_out else ""
+        if len(train) + len(held_back) < 2:
             raise TrainingError(f"two annotated photos are needed at least; there are {len(train)}{why}")
+        if not (train and held_back):
+            gone = "held-back" if train else "trained"
+            raise TrainingError(f"all {gone} photos are gone, and none may change side; annotate another{why}")
         return train, held_back
 
     def _start(self, project: str, base: Path) -> tuple[str, Path]:
@@ -198,11 +202,14 @@ class ProjectTraining:
     def _learn(self, *args: Any, **options: Any) -> Any:
         from ihp_backend.training.finetune import FinetuneConfig, finetune  # with torch, which waiting does not need
         from ihp_backend.training.trainer import TrainingError as LearnerError
+        from ihp_backend.training.trainer import WriteError
 
         steps = self._runtime.settings.train_steps
         config = replace(FinetuneConfig(), steps=steps) if steps else FinetuneConfig()
         try:
             return finetune(*args, config=config, **options)
+        except WriteError as error:
+            raise TemporaryError(str(error)) from error
         except (LearnerError, DataError) as error:
             raise TrainingError(str(error)) from error
 

@@ -126,15 +126,23 @@ class Registry:
         raise RegistryError(f"project {project} has no version {name!r}; there are: {there}")
 
     def stamp(self, project: str) -> Stamp | None:
-        """Changes whenever another version becomes current; ``None`` if none ever was. Costs one stat."""
+        """Changes whenever another version becomes current; ``None`` if none ever was. Costs one stat.
+
+        Raises:
+            OSError: If the folder cannot be read.
+        """
         try:
             found = os.stat(self._of(project) / CURRENT)
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):
             return None
         return found.st_ino, found.st_mtime_ns, found.st_size
 
     def current(self, project: str) -> str:
-        """Returns the name of the version to serve, or ``base``."""
+        """Returns the name of the version to serve, or ``base``.
+
+        Raises:
+            OSError: If the folder cannot be read.
+        """
         served = self._served(project)
         return served[-1] if served else BASE
 
@@ -142,6 +150,9 @@ class Registry:
         """Yields the version to serve, then those served before it: the first that loads is the one.
 
         Ends where the base weights were served.
+
+        Raises:
+            OSError: If the folder cannot be read.
         """
         seen = set()
         for name in reversed(self._served(project)):
@@ -190,7 +201,7 @@ class Registry:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def add(self, project: str, name: str, draft: Path, status: Status) -> Version:
+    def add(self, project: str, name: str, draft: Path, status: Status, instead_of: str | None = None) -> Version:
         """Gives a draft its name. If its state is ``promoted``, it becomes current.
 
         Args:
@@ -198,6 +209,8 @@ class Registry:
             name: A name that no version has.
             draft: Folder with model.safetensors and info.json, from ``draft``.
             status: What became of it; its time and digest are filled in.
+            instead_of: The version that it is better than. If another has become current, it is rejected: whoever
+                rolled back or promoted has the last word.
 
         Raises:
             RegistryError: If the name is taken, or a file is missing.
@@ -214,10 +227,19 @@ class Registry:
         with self._lock(project):
             if folder.exists():
                 raise RegistryError(f"project {project} has a version {name} already")
+            current = self.current(project)
+            if status.state == "promoted" and instead_of not in (None, current):
+                reason = f"{current} was made current meanwhile, instead of {instead_of}; {status.reason}"
+                status = replace(status, state="rejected", reason=reason)
+                write_whole(draft / STATUS, _dump(asdict(status)))
             os.rename(draft, folder)
-            _sync(folder.parent)
-            if status.state == "promoted":
-                self._serve(project, [*self._served(project), name])
+            try:
+                _sync(folder.parent)
+                if status.state == "promoted":
+                    self._serve(project, [*self._served(project), name])
+            except OSError:
+                os.rename(folder, draft)
+                raise
         logger.info("version %s of project %s is %s: %s", name, project, status.state, status.reason)
         return Version(name, folder, status)
 
@@ -239,7 +261,7 @@ class Registry:
         logger.info("project %s is promoted to %s: %s", project, name, reason)
 
     def rollback(self, project: str, reason: str = "by hand") -> str:
-        """Goes back to what was served before, and returns its name.
+        """Goes back to what was served before, and returns its name. Versions whose weights are gone are passed over.
 
         Raises:
             RegistryError: If the base weights are served already.
@@ -249,9 +271,12 @@ class Registry:
             if not served:
                 raise RegistryError(f"project {project} has the base weights already: there is nothing to go back to")
             undone = served.pop()
-            if undone != BASE:
-                self._mark(self.get(project, undone), "rolled back", reason)
+            there = {version.name: version for version in self.versions(project)}
+            while served and served[-1] != BASE and not (served[-1] in there and there[served[-1]].has_weights):
+                served.pop()
             self._serve(project, served)
+            if undone in there:
+                self._mark(there[undone], "rolled back", reason)
         now = served[-1] if served else BASE
         logger.info("project %s is rolled back from %s to %s: %s", project, undone, now, reason)
         return now
@@ -285,7 +310,7 @@ class Registry:
             return [str(name) for name in json.loads(path.read_text())["served"]]
         except FileNotFoundError:
             return []
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             logger.error("project %s gets the base weights: %s cannot be read: %s", project, path, error)
             return []
 

@@ -256,6 +256,33 @@ def test_a_full_disk_is_told_to_who_asks(tmp_path: Path, monkeypatch: pytest.Mon
     assert queue.ask(Q, "a test") == "queued"
 
 
+def test_a_disk_that_is_full_at_the_end_of_a_training_is_told_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def work(project: str, report: Report) -> Result:
+        patch.setattr(os, "replace", full)
+        raise OSError(28, "No space left on device")
+
+    queue = queue_of(tmp_path, work)
+    queue.ask(P, "a test")
+    for attempt in range(1, ATTEMPTS + 1):
+        with monkeypatch.context() as patch:
+            assert queue.run(P).state == "running", "nothing can be written"
+            caplog.clear()
+            for _ in range(3):
+                with pytest.raises(OSError, match="No space"):
+                    queue.put_back_lost()
+            assert "died" not in caplog.text
+            assert not caplog.records, "it would be logged every two seconds"
+        queue.put_back_lost()
+        record = queue.records.read(P)
+        assert "No space left" in record.reason
+        assert record.state == ("queued" if attempt < ATTEMPTS else "failed")
+
+
 TRAINER = """
 import sys, time
 from pathlib import Path

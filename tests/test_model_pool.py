@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 from conftest import DiscModel
@@ -153,6 +155,38 @@ def test_a_fault_that_passes_is_tried_again(
     assert answering(pool) == BASE
     loader.broken.clear()
     eventually(lambda: answering(pool) == current)
+
+
+@pytest.mark.parametrize("what", ["stat", "current.json"])
+def test_while_the_registry_cannot_be_read_the_last_version_answers(
+    registry: Registry, loader: Loader, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr("ihp_backend.model_pool._TRY_AGAIN_S", 0.2)
+    first = add(registry)
+    pool = pool_of(registry, loader)
+    assert answering(pool) == first
+    stat, read = os.stat, Path.read_text
+
+    def broken(path: Any, *args: Any, **options: Any) -> Any:
+        if what == "stat" and str(path).endswith("current.json"):
+            raise OSError(116, "Stale file handle")
+        return stat(path, *args, **options)
+
+    def unread(path: Path, *args: Any, **options: Any) -> str:
+        if path.name == what:
+            raise OSError(24, "Too many open files")
+        return read(path, *args, **options)
+
+    second = add(registry)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", broken)
+        patch.setattr(Path, "read_text", unread)
+        answering(pool)
+        time.sleep(0.3)
+        assert answering(pool) == first
+        assert pool.version(P) in (None, first, second)
+        assert answering(pool_of(registry, loader)) == BASE
+    eventually(lambda: answering(pool) == second)
 
 
 def test_a_version_under_another_name_is_not_served(registry: Registry, loader: Loader) -> None:

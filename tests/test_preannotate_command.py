@@ -77,6 +77,17 @@ def test_a_stop_in_the_middle_is_taken_up(tmp_path: Path, project: FakeProject) 
     assert "3 tasks predicted, 2 had predictions" in run(tmp_path, project).output
 
 
+def test_a_stop_before_old_predictions_are_deleted_is_taken_up(tmp_path: Path, project: FakeProject) -> None:
+    run(tmp_path, project)
+    first = add(registry_of(tmp_path), PROJECT)
+    project.fails["/api/predictions/"] = 503
+    assert run(tmp_path, project).exit_code == 1
+    assert versions(project)[1] == ["discs-1", first]
+    project.fails.clear()
+    assert run(tmp_path, project).exit_code == 0
+    assert [versions(project)[number] for number in (1, 3, 7)] == [[first]] * 3
+
+
 def test_after_a_promotion_older_predictions_of_ours_are_replaced(tmp_path: Path, project: FakeProject) -> None:
     project.tasks[3]["predictions"] = [
         {"id": 1, "model_version": "somebody's model", "result": [], "score": 1.0},

@@ -21,6 +21,7 @@ from ihp_backend.registry import BASE
 from ihp_backend.runtime import Runtime
 from ihp_backend.settings import Settings
 from ihp_backend.training.trainer import TrainingError as LearnerError
+from ihp_backend.training.trainer import WriteError
 from ihp_backend.training_records import Record
 
 FIRST, SECOND = (f"{version_of('lip')}+p1.{number}" for number in ("001", "002"))
@@ -89,6 +90,19 @@ def test_a_worse_version_is_kept_as_rejected(runtime: Runtime, learner: FakeLear
     assert (record.state, record.version, record.reason) == ("rejected", FIRST, "more clicks")
     assert runtime.registry.current(PROJECT) == BASE
     assert runtime.predictor(PROJECT).version == "discs-1"
+
+
+def test_a_rollback_while_it_learns_has_the_last_word(runtime: Runtime, learner: FakeLearner) -> None:
+    train(runtime)
+    train(runtime)
+    learner.after_writing = lambda: runtime.registry.rollback(PROJECT) and None
+    record = train(runtime)
+    assert (record.state, runtime.registry.current(PROJECT)) == ("rejected", FIRST)
+    assert record.reason == f"{FIRST} was made current meanwhile, instead of {SECOND}; fewer clicks"
+    assert runtime.registry.get(PROJECT, record.version).status.state == "rejected"
+    learner.after_writing = lambda: runtime.registry.promote(PROJECT, BASE)
+    assert train(runtime).state == "rejected"
+    assert runtime.registry.current(PROJECT) == BASE
 
 
 def test_settings_reach_the_learner(
@@ -240,6 +254,19 @@ def test_a_disk_that_is_full_leaves_no_trace_but_the_reason(
     assert runtime.predictor(PROJECT).version == FIRST
     assert not list((runtime.registry.folder / PROJECT).glob(".draft-*"))
     learner.after_writing = lambda: None
+    runtime.trainings.put_back_lost()
+    assert runtime.trainings.run(PROJECT).state == "promoted"
+
+
+def test_a_learner_that_cannot_write_tries_again(runtime: Runtime, learner: FakeLearner) -> None:
+    def full() -> None:
+        raise WriteError("last.pt.part cannot be written (No space left on device)")
+
+    learner.before_writing = full
+    record = train(runtime)
+    assert (record.state, record.attempts) == ("waiting", 1)
+    assert "No space left" in record.reason
+    learner.before_writing = lambda: None
     runtime.trainings.put_back_lost()
     assert runtime.trainings.run(PROJECT).state == "promoted"
 

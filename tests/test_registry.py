@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -168,6 +170,46 @@ def test_a_disk_that_is_full_at_promotion_keeps_the_old_version(
     assert registry.current(P) == first
     assert [version.name for version in registry.versions(P)] == [first]
     assert not list((tmp_path / P).glob(".new-*"))
+
+
+def test_a_disk_that_is_full_when_a_version_becomes_current_leaves_none_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry(tmp_path)
+    first = add(registry)
+
+    def full(source: str, target: Path) -> None:
+        if target.name == "current.json":
+            raise OSError(28, "No space left on device")
+        os.rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(OSError, match="No space left"):
+            add(registry)
+        assert registry.current(P) == first
+        assert [version.name for version in registry.versions(P)] == [first]
+        with pytest.raises(OSError, match="No space left"):
+            registry.rollback(P)
+    assert registry.get(P, first).status.state == "promoted", "it is served still"
+    assert not list((tmp_path / P).glob(".draft-*"))
+    assert add(registry) == "lip-2+p1.002"
+
+
+@pytest.mark.parametrize("damage", [shutil.rmtree, lambda folder: (folder / "status.json").write_text("{")])
+def test_what_is_damaged_can_be_rolled_back(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    registry = Registry(tmp_path)
+    first, second = add(registry), add(registry)
+    damage(tmp_path / P / second)
+    assert registry.rollback(P) == registry.current(P) == first
+
+
+def test_a_rollback_passes_over_versions_whose_weights_are_deleted(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    served = [add(registry) for _ in range(4)]
+    registry.prune(P, 2)
+    assert registry.rollback(P) == served[2]
+    assert registry.rollback(P) == registry.current(P) == BASE
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"served": 1}', "\xff"])

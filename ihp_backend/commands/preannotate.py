@@ -90,10 +90,17 @@ def _predict_all(
     counts = {"made": 0, "passed over": 0, "empty": 0}
     total = int(project.get("task_number") or 0) - int(project.get("num_tasks_with_annotations") or 0)
 
+    def delete_old(task: Mapping[str, Any]) -> None:
+        for prediction in task.get("predictions") or []:
+            old = str(prediction.get("model_version"))
+            if old != version and (old in names or _LEARNT.fullmatch(old)):
+                client.delete_prediction(int(prediction["id"]))
+
     def open_tasks() -> Iterator[dict[str, Any]]:
         for task in tqdm(client.select_tasks(number, annotated=False), total=max(0, total), unit="task"):
             if any(prediction.get("model_version") == version for prediction in task.get("predictions") or []):
                 counts["passed over"] += 1
+                delete_old(task)  # a stop between the two leaves both
             else:
                 yield task
 
@@ -106,10 +113,7 @@ def _predict_all(
         counts["made"] += len(made)
         client.import_predictions(number, [{"task": task["id"], **answer} for task, answer in made])
         for task, _ in made:
-            for prediction in task.get("predictions") or []:
-                old = str(prediction.get("model_version"))
-                if old in names or _LEARNT.fullmatch(old):
-                    client.delete_prediction(int(prediction["id"]))
+            delete_old(task)
     return counts
 
 

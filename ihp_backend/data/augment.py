@@ -16,14 +16,15 @@ from ihp_backend.parts import IGNORE, Schema
 
 
 def mirror(sample: Sample, schema: Schema) -> Sample:
-    """Mirrors a sample and swaps what is left and right."""
+    """Mirrors a sample and swaps what is left and right. What has no twin there, such as a left hand, is unknown."""
     swap = np.arange(256, dtype=np.uint8)
     swap[: len(schema)] = schema.mirrored
+    lonely = [i for i, twin in enumerate(schema.mirrored) if twin == IGNORE]
     return replace(
         sample,
         image=np.ascontiguousarray(sample.image[:, ::-1]),
         labels=np.ascontiguousarray(swap[sample.labels[:, ::-1]]),
-        unknown=tuple(int(swap[i]) for i in sample.unknown),
+        unknown=(*(int(swap[i]) for i in sample.unknown if i not in lonely), *lonely),
     )
 
 

@@ -18,12 +18,12 @@ _ONE_IN = 5
 class Split:
     """Divides a project's photos: about one in five is held back.
 
-    Of the first two photos each side gets one, whatever their hashes say. Such an exception is written down, for later
-    photos must not take it back.
+    Of the first two photos each side gets one, whatever their hashes say. Sides are written down: later photos must not
+    take such an exception back, and where one side's photos are all gone, only a new photo may take their place.
 
     Args:
         project: Makes the hashes of projects differ.
-        path: The file of exceptions; made when there is one.
+        path: The file of sides; made when photos are divided.
     """
 
     def __init__(self, project: str, path: Path) -> None:
@@ -31,33 +31,36 @@ class Split:
         self._path = path
 
     def divide(self, numbers: Sequence[int]) -> tuple[list[int], list[int]]:
-        """Returns the numbers to train on and those held back, in their order; one alone is trained on.
+        """Returns the numbers to train on and those held back, in their order.
+
+        One alone is trained on; nor is a side filled by photos that were on the other one before.
 
         Raises:
-            OSError: If an exception cannot be written down.
+            OSError: If the sides cannot be written down.
         """
-        sides = self._exceptions()
-        held_back = [n for n in numbers if sides.get(n, self._hash(n) % _ONE_IN == 0)]
-        train = [n for n in numbers if not sides.get(n, self._hash(n) % _ONE_IN == 0)]
         if len(numbers) < 2:
             return list(numbers), []
-        if not (train and held_back):
-            crowded, side = (train, True) if train else (held_back, False)
+        known = self._sides()
+        sides = {n: known.get(n, self._hash(n) % _ONE_IN == 0) for n in numbers}
+        new = [n for n in numbers if n not in known]
+        if len(set(sides.values())) == 1 and new:
+            is_held_back = sides[new[0]]
             # Any rule would do, if it does not depend on the order.
-            moved = (min if side else max)(crowded, key=self._hash)
-            write_whole(self._path, json.dumps({str(n): held for n, held in {**sides, moved: side}.items()}))
-            return self.divide(numbers)
-        return train, held_back
+            moved = (max if is_held_back else min)(new, key=self._hash)
+            sides[moved] = not is_held_back
+        if new and len(set(sides.values())) == 2:
+            write_whole(self._path, json.dumps({str(n): side for n, side in {**known, **sides}.items()}))
+        return [n for n in numbers if not sides[n]], [n for n in numbers if sides[n]]
 
     def _hash(self, number: int) -> int:
         return int.from_bytes(hashlib.blake2b(f"{self._project} {number}".encode(), digest_size=8).digest(), "big")
 
-    def _exceptions(self) -> dict[int, bool]:
-        """For each exception, whether it is held back."""
+    def _sides(self) -> dict[int, bool]:
+        """For each photo that was divided before, whether it is held back."""
         try:
             return {int(n): bool(side) for n, side in json.loads(self._path.read_text()).items()}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, AttributeError) as error:
-            logger.warning("the exceptions of the split in %s cannot be read: %s", self._path, error)
+            logger.warning("the sides of photos in %s cannot be read: %s", self._path, error)
             return {}

@@ -37,12 +37,14 @@ class ProtocolConfig:
         max_clicks: Clicks per class at which a photo is given up.
         seed: Of the sloppy user.
         previous: Whether each round sees the probabilities of the one before.
+        only_present: Whether a photo's own parts alone are told apart: any other part counts as background.
     """
 
     user: User = "center"
     max_clicks: float = 20.0
     seed: int = 0
     previous: bool = True
+    only_present: bool = False
 
 
 @dataclass
@@ -145,9 +147,13 @@ def _photo(predictor: Predictor, data: DataSet, index: int, config: ProtocolConf
     present = annotator.classes
     count = len(data.schema)
 
+    def said(parse: Parse) -> NDArray[np.uint8]:
+        ids = class_ids(parse, data.schema)
+        return np.where(np.isin(ids, present), ids, np.uint8(0)) if config.only_present else ids
+
     labels = labels_of(data.schema, predictor)
     parse = predictor.parse(sample.image, labels=labels, image_key=sample.name)
-    automatic = class_ids(parse, data.schema)
+    automatic = said(parse)
     result.presence_only += confusion(sample.labels, class_ids(parse, data.schema, [0, *present]), count)
     result.confusions[0.0] += (matrix := confusion(sample.labels, automatic, count))
     clicks: list[Click] = []
@@ -172,7 +178,7 @@ def _photo(predictor: Predictor, data: DataSet, index: int, config: ProtocolConf
             previous=parse if config.previous and len(clicks) > photo.first_round else None,
         )
         result.seconds_per_click.append(time.perf_counter() - started)
-        before, predicted = matrix, class_ids(parse, data.schema)
+        before, predicted = matrix, said(parse)
         matrix = confusion(sample.labels, predicted, count)
         if len(clicks) > photo.first_round:
             part = data.schema.names.index(clicks[-1].part)

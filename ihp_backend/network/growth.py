@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from ihp_backend.network.parser import HumanParser
+from ihp_backend.parts import normalise
 
 
 def grown(parser: HumanParser, own: Sequence[str]) -> HumanParser:
     """Returns a copy with a channel for each of these labels; the network is the same for all others.
 
     A new channel starts as a copy of a spare one: it obeys clicks at once, as the label did through the spare
-    channel. Channels of labels that the network has already stay as they are, also of those not named.
+    channel. Channels of labels that the network has already stay as they are, also of those not named. Labels that
+    differ by case, hyphens or spaces only are one.
 
     Args:
         parser: The network.
@@ -25,7 +27,8 @@ def grown(parser: HumanParser, own: Sequence[str]) -> HumanParser:
         ValueError: If the schema knows one of them.
     """
     config = parser.config
-    new = [label for label in own if label not in config.own]
+    there = {normalise(label) for label in config.own}
+    new = list({normalise(label): label for label in reversed(own) if normalise(label) not in there}.values())[::-1]
     larger = HumanParser(replace(config, own=(*config.own, *new)))
     known = len(config.parts)
     spares = range(known, config.channels) or range(known)

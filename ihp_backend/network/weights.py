@@ -59,10 +59,17 @@ def save_parser(parser: HumanParser, folder: Path, info: dict[str, Any]) -> None
         parser: The network.
         folder: Where; made if missing.
         info: What to keep beside the architecture, such as training data, licence and metrics.
+
+    Raises:
+        OSError: If they cannot be written, as on a full disk; what was there is kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = folder / "model.safetensors.part"
-    save_file({name: value.contiguous().cpu() for name, value in parser.state_dict().items()}, model)
+    try:
+        save_file({name: value.contiguous().cpu() for name, value in parser.state_dict().items()}, model)
+    except safetensors.SafetensorError as error:  # what the library makes of a full disk
+        model.unlink(missing_ok=True)
+        raise OSError(f"{model} cannot be written: {error}") from error
     model.chmod(0o644)  # the library writes for the owner alone; a server may run as another user
     model.replace(folder / "model.safetensors")
     text = folder / "info.json.part"

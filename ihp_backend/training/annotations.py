@@ -32,7 +32,8 @@ class Lesson:
 
     Attributes:
         own: In the project's labels: what was annotated, and what is likely of the rest.
-        drawn: What was annotated and the likely background, nothing else: to measure with.
+        drawn: What was annotated, and as background what is likely something else, to measure with: a label that runs
+            over a part of the teacher's is wrong there.
         base: In the base's parts alone, by the teacher: what must not be forgotten. Pixels of which the project has its
             own opinion are left out.
     """
@@ -85,7 +86,7 @@ class Translator:
                 own[mask] = np.where(np.isin(likeliest, ids), likeliest, ids[0])
             if ids[0] not in self._own:
                 base[mask] = IGNORE
-        asked = np.where(np.isin(own, [0, *here]), own, np.uint8(IGNORE))
+        asked = np.where(np.isin(own, [*here, IGNORE]), own, np.uint8(0))
         return Lesson(
             Sample(sample.name, sample.image, own),
             Sample(sample.name, sample.image, asked),

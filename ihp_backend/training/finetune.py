@@ -153,7 +153,7 @@ def finetune(
     def measure(parser: HumanParser, stage: str) -> dict[str, float]:
         predictor = Predictor(parser, device=str(teacher.device))
         report(stage, 0.0)
-        figures = _miou(predictor, Samples([lesson.drawn for lesson in tests], schema), _BUDGETS)
+        figures = _miou(predictor, Samples([lesson.drawn for lesson in tests], schema), _BUDGETS, only_present=True)
         report(stage, 0.7)
         if _has_parts(check):
             figures["base"] = _miou(predictor, check, (1.0,))["miou_at_1"]
@@ -218,8 +218,11 @@ def _has_parts(data: Samples) -> bool:
     return len(ids - {0, IGNORE}) >= 2
 
 
-def _miou(predictor: Predictor, data: DataSet, budgets: Sequence[float]) -> dict[str, float]:
-    found = evaluate(predictor, data, ProtocolConfig(max_clicks=max(budgets)), quiet=True)
+def _miou(
+    predictor: Predictor, data: DataSet, budgets: Sequence[float], *, only_present: bool = False
+) -> dict[str, float]:
+    config = ProtocolConfig(max_clicks=max(budgets), only_present=only_present)
+    found = evaluate(predictor, data, config, quiet=True)
     return {f"miou_at_{b:g}": round(mean_iou(found.confusions[b]), 4) for b in budgets}
 
 

@@ -41,6 +41,10 @@ class TrainingError(RuntimeError):
     """Training cannot go on; what was good is kept."""
 
 
+class WriteError(TrainingError):
+    """Files cannot be written, as on a full disk: another try may go well."""
+
+
 class Trainer:
     """Trains a parser in a folder: config.json, log.csv, last.pt (to resume), best/ (weights to serve)."""
 
@@ -273,10 +277,8 @@ class Trainer:
             self.best, self.stale = found["score"], 0
             try:
                 save_parser(averaged, self.out / "best", {**self.info, "step": self.step, "validation": found})
-            except (OSError, SafetensorError) as error:
-                raise TrainingError(
-                    f"{self.out / 'best'} cannot be written ({error}); what was there is kept"
-                ) from error
+            except OSError as error:
+                raise WriteError(f"{self.out / 'best'} cannot be written ({error}); what was there is kept") from error
         self._save_state()
 
     def _log(self, values: dict[str, float]) -> None:
@@ -299,7 +301,7 @@ class Trainer:
             part.replace(self.out / "last.pt")
         except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
             part.unlink(missing_ok=True)
-            raise TrainingError(f"{part} cannot be written ({error}); the state before it is kept") from error
+            raise WriteError(f"{part} cannot be written ({error}); the state before it is kept") from error
 
     def _resume(self) -> None:
         last = self.out / "last.pt"

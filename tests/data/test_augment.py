@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -32,6 +34,15 @@ def test_mirror_swaps_left_and_right() -> None:
 def test_mirror_keeps_what_is_ignored() -> None:
     labels = np.array([[IGNORE, 14, 0]], np.uint8)
     assert mirror(Sample("x", np.zeros((1, 3, 3), np.uint8), labels), LIP).labels.tolist() == [[0, 15, IGNORE]]
+
+
+def test_what_a_left_hand_alone_is_in_the_mirror_is_unknown() -> None:
+    schema = LIP.extended(["Backpack", "Left-hand"])
+    sample = Sample("x", np.zeros((1, 3, 3), np.uint8), np.array([[21, 20, 14]], np.uint8))
+    turned = mirror(sample, schema)
+    assert turned.labels.tolist() == [[15, 20, IGNORE]]
+    assert turned.unknown == (21,), "the right hand, which nobody has drawn, may be one"
+    assert mirror(replace(sample, unknown=(20, 21)), schema).unknown == (20, 21)
 
 
 @pytest.mark.parametrize("schema", [LIP, HELEN])

@@ -83,6 +83,13 @@ def run(answers: Mapping[int, NDArray[np.uint8]], **options: Any) -> tuple[Evalu
     return evaluate(predictor, OnePhoto(), ProtocolConfig(**options), quiet=True), predictor  # type: ignore[arg-type]
 
 
+def test_other_parts_may_be_background_but_what_runs_over_them_is_wrong() -> None:
+    hat, all_face = with_rows(13, 13, 9, 9, 1), with_rows(13, 13, 9, 9, 13)
+    result, _ = run({0: hat, 2: all_face, 3: hat}, only_present=True)
+    assert result.photos[0].ious == pytest.approx([1, (10 / 15 + 1 + 0) / 3, 1])
+    assert run({0: hat})[0].photos[0].ious[0] < 1
+
+
 def test_budgets_by_hand() -> None:
     """Nothing at 0 clicks, half the pants at 2 (1 per class), all but a row at 3 (1.5), all at 4 (2)."""
     zero, two = with_rows(13, 0, 0, 0, 0), with_rows(13, 13, 9, 0, 0)

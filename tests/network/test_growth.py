@@ -59,3 +59,8 @@ def test_what_has_a_channel_keeps_it() -> None:
 def test_a_label_of_the_schema_is_not_grown() -> None:
     with pytest.raises(ValueError, match="knows Trousers"):
         grown(HumanParser(SMALL), ["Trousers"])
+
+
+def test_a_label_that_is_written_differently_keeps_its_channel() -> None:
+    parser = grown(HumanParser(SMALL), ["Left-hand", "Tattoo"])
+    assert grown(parser, ["Left hand", "tattoo", "Scar", "SCAR"]).config.own == ("Left-hand", "Tattoo", "Scar")

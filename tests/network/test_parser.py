@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -181,3 +183,18 @@ def test_the_shipped_weights_load_and_are_small() -> None:
     assert (SHIPPED / "lip" / "model.safetensors").stat().st_size < 20_000_000
     values = np.concatenate([v.float().flatten().numpy() for v in parser.state_dict().values()])
     assert np.isfinite(values).all()
+
+
+def test_a_full_disk_is_an_error_of_the_disk(parser: HumanParser, tmp_path: Path) -> None:
+    """Files may grow to 100 KB: what a full disk does to the writer."""
+    save_parser(parser, tmp_path, {"version": "w-1"})
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    handler, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"model\.safetensors\.part cannot be written"):
+            save_parser(parser, tmp_path, {"version": "w-2"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

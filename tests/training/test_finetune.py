@@ -81,6 +81,13 @@ def test_it_leaves_weights_with_the_projects_own_label(base: Path, tmp_path: Pat
     assert all(torch.equal(v, parser.state_dict()[k]) for k, v in backbone.items())  # it is left as it is
 
 
+def test_a_left_hand_is_learnt_without_a_right_one(base: Path, tmp_path: Path) -> None:
+    photos = Drawn(1, 2, 3)
+    photos.labels = {"Face": ("face",), "Left-hand": ()}
+    finetune(base, photos, photos, tmp_path, version="tiny-1+p1.001", base=base, config=CONFIG, device="cpu")
+    assert load_parser(tmp_path)[0].config.own == ("Left-hand",)
+
+
 def test_a_version_can_learn_again(base: Path, tmp_path: Path) -> None:
     finetune(base, Drawn(1, 2), Drawn(4), tmp_path / "1", version="v1", base=base, config=CONFIG)
     photos, held_back = Drawn(1, 2), Drawn(4)
@@ -168,7 +175,7 @@ def test_forgetting_is_measured_from_the_base(
     """Of a version of this base; weights that the base has replaced are another matter."""
     save_parser(HumanParser(PARSER), tmp_path / "start", {"version": version})
 
-    def miou(predictor: Predictor, data: object, budgets: Sequence[float]) -> dict[str, float]:
+    def miou(predictor: Predictor, data: object, budgets: Sequence[float], **_: bool) -> dict[str, float]:
         return {f"miou_at_{b:g}": 0.9 if predictor.version == "tiny-1" else 0.5 for b in budgets}
 
     monkeypatch.setattr(module, "_miou", miou)

@@ -117,13 +117,14 @@ def test_a_full_disk_is_named_and_overwrites_nothing(tmp_path: Path) -> None:
 import resource, signal, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
-from test_trainer import CONFIG, Drawn, Trainer, TrainingError
+from ihp_backend.training.trainer import WriteError
+from test_trainer import CONFIG, Drawn, Trainer
 trainer = Trainer(CONFIG, Drawn(), Path({str(tmp_path)!r}))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
     trainer.run()
-except TrainingError as error:
+except WriteError as error:
     print("told:", error)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
