@@ -154,6 +154,16 @@ def test_what_comes_while_a_training_runs_starts_the_next(queue: TrainingQueue, 
     assert triggers_of(queue).ask_if_due("7.1") is None
 
 
+def test_after_a_training_that_failed_the_next_annotation_asks_again(queue: TrainingQueue, triggers: Triggers) -> None:
+    queue._work = lambda project, report: Result("failed", "Label Studio was away", "")
+    for number in range(3):
+        triggers.take(*event("annotation_created", number))
+    assert queue.run(P).state == "failed"
+    assert triggers.ask_if_due(P) is None, "not by itself: it would fail for ever"
+    triggers.take(*event("annotation_created", 4))
+    assert state(queue) == "queued"
+
+
 @pytest.mark.parametrize("path", ["new/1.1795392500.json"])
 def test_a_damaged_count_begins_at_zero(queue: TrainingQueue, triggers: Triggers, path: str) -> None:
     file = queue.records.folder / path
