@@ -9,6 +9,7 @@ forgetting is the base, not the version before: small losses do not add up from 
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -50,7 +51,8 @@ class FinetuneConfig:
         backbone_rate: Of the backbone; 0 leaves it as it is, which takes half the time and forgets less.
         rehearsal: Photos of the base data that are rehearsed, at most.
         measured: Photos that are measured, at most, of the held-back ones and of the base check each.
-        least_gain: Smallest gain of the held-back photos' mIoU that counts as better.
+        least_gain: Smallest gain of the held-back photos' mIoU that counts as better, with ``measured`` photos; with
+            fewer it must be greater, as their mean is less sure: with one, four times as great.
         most_loss: Greatest loss of the base check's mIoU, from the base weights.
         seed: Source of all randomness.
     """
@@ -168,7 +170,7 @@ def finetune(
     for share in (1.0, 0.5, 0.25):
         candidate = _between(anchor, tuned, share)
         after = measure(candidate, "measure after")
-        is_better, forgets, reason = _judge(before, after, len(tests), config.least_gain, most_loss)
+        is_better, forgets, reason = _judge(before, after, len(tests), _least_gain(config, len(tests)), most_loss)
         if not forgets:
             break
     save_parser(
@@ -271,6 +273,10 @@ def _between(old: HumanParser, new: HumanParser, share: float) -> HumanParser:
     }
     mixed.load_state_dict(values)
     return mixed.eval()
+
+
+def _least_gain(config: FinetuneConfig, photos: int) -> float:
+    return config.least_gain * math.sqrt(config.measured / photos)
 
 
 def _judge(

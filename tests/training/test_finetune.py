@@ -20,7 +20,7 @@ from ihp_backend.network.parser import HumanParser, ParserConfig
 from ihp_backend.network.weights import SHIPPED, load_parser, save_parser
 from ihp_backend.parts import LIP
 from ihp_backend.training import finetune as module
-from ihp_backend.training.finetune import FinetuneConfig, Outcome, _between, _judge, finetune
+from ihp_backend.training.finetune import FinetuneConfig, Outcome, _between, _judge, _least_gain, finetune
 
 PARSER = ParserConfig(width=32, area=48 * 32)
 CONFIG = FinetuneConfig(steps=4, batch=2)
@@ -145,6 +145,10 @@ def test_promotion_by_hand(changes: dict[str, float], is_better: bool, expected:
     assert found is is_better
     assert forgets is ("forgets" in expected), "only then its mean with the base is tried"
     assert re.search(expected, reason)
+
+
+def test_few_photos_must_gain_more() -> None:
+    assert [_least_gain(FinetuneConfig(least_gain=0.002, measured=16), n) for n in (16, 4, 1)] == [0.002, 0.004, 0.008]
 
 
 def test_weights_between_two(base: Path) -> None:
