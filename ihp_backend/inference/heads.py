@@ -61,14 +61,15 @@ def apart(figures: NDArray[Any], heads: Sequence[Place]) -> NDArray[Any]:
 
     Args:
         figures: (h, w) number of the figure of each cell; 0 is nobody.
-        heads: Places of the heads, in cells.
+        heads: Places of the heads, in cells. Of one that lies outside, the body may still be seen at the edge.
 
     Returns:
         The same with a number of its own for each person of a split figure.
     """
     owners: dict[int, list[Place]] = {}
     for x, y in heads:
-        if 0 <= x < figures.shape[1] and 0 <= y < figures.shape[0] and (figure := int(figures[int(y), int(x)])):
+        row, column = (min(max(int(at), 0), size - 1) for at, size in zip((y, x), figures.shape, strict=True))
+        if figure := int(figures[row, column]):
             owners.setdefault(figure, []).append((x, y))
     people, free = figures.copy(), int(figures.max()) + 1
     for figure, places in owners.items():

@@ -219,7 +219,10 @@ class Scene:
         near = [(distance, mask) for distance, mask in candidates if distance <= _NEAR]
         if near:
             return min(near, key=lambda pair: pair[0])[1]
-        return None if any(c.is_positive for c in own) else self.recent.get(label)
+        recent = self.recent.get(label)
+        if recent is None or any(c.is_positive for c in own):
+            return None
+        return recent if _distance(recent.mask, own[-1]) <= _NEAR else None
 
     def refinable(self, label: str) -> list[str]:
         """Returns the other labels whose only mask was made by clicks."""
@@ -282,7 +285,7 @@ class Scene:
         guesses = {other.label for other in self.accepted if other.is_guess}
         free = ~mask
         for other in self.accepted:
-            if not may_overlap and not other.is_guess and other.id not in following:
+            if not may_overlap and other.id not in following:
                 free &= ~other.mask
         for other in self.accepted:
             if other.id in following:

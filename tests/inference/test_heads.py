@@ -76,6 +76,14 @@ def test_heads_on_figures_of_their_own_divide_nothing() -> None:
     assert len(np.unique(figures.numbers[:, :44])) == 2
 
 
+def test_a_body_whose_head_is_outside_the_view_is_somebody_elses() -> None:
+    body = np.ones((20, 30), np.int64)
+    people = apart(body, [(8.0, 2.0), (34.0, 2.0)])  # the border is at 21
+    assert len(np.unique(people)) == 2
+    assert people[10, 8] == people[10, 19]
+    assert people[10, 23] == people[10, 29] != people[10, 8]
+
+
 Masks = st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).integers(0, 3, (12, 16)))
 
 

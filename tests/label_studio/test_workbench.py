@@ -268,3 +268,15 @@ def test_a_label_that_is_there_is_not_suggested_beside_itself_but_on_somebody_el
     assert [a.label for a in scene(accepted, clicks=(OUTSIDE,)).answers("Face", masks, None)] == ["Face"], "no sliver"
     masks = {"Face": square(30, 30), "Hair": square(0, 40)}
     assert [a.label for a in scene(accepted, clicks=(OUTSIDE,)).answers("Face", masks, None)] == ["Face", "Hair"]
+
+
+def test_a_suggestion_of_another_label_keeps_off_a_guess() -> None:
+    guess = AcceptedMask("g", "Coat", square(30, 30), is_guess=True)
+    face, scarf = scene(guess).answers("Face", {"Face": square(0, 0), "Scarf": square(30, 20)}, None)
+    assert (face.label, scarf.label) == ("Face", "Scarf")
+    assert np.array_equal(scarf.mask, square(30, 20) & ~guess.mask)
+
+
+def test_a_negative_click_far_from_what_is_remembered_corrects_nothing() -> None:
+    far = Click(75.0, 55.0, "Hair", is_positive=False)
+    assert Scene((far,), (), (), {"Hair": hair()}).corrected("Hair") is None
