@@ -45,9 +45,9 @@ _WARMED = 4
 """The largest people of a photo are made ready for a click, at most so many."""
 _CHAIN = 24
 """At most so many corrections in a row are replayed where they are not remembered."""
-_LOOKS_MB = 16
+_LOOKS_MB = 12
 """Memory for looks; each takes about 1.5 MB."""
-_PARSES_MB = 40
+_PARSES_MB = 32
 """Memory for the last parses; each takes about 6 MB with its probabilities, 9 MB after a correction."""
 
 _GUIDES_MB = 16
