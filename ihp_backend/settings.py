@@ -55,7 +55,7 @@ class Settings:
     max_image_bytes: int = _option(100_000_000, "Largest image file, in bytes.", least=1)
     max_image_pixels: int = _option(100_000_000, "Largest image, in pixels.", least=1, most=2**30)
     fetch_timeout_s: float = _option(20.0, "Longest download of an image, in seconds.", least=0.01, most=600)
-    image_cache_mb: int = _option(112, "Memory for decoded images, in MB.", least=0)
+    image_cache_mb: int = _option(104, "Memory for decoded images, in MB.", least=0)
     models_in_memory: int = _option(4, "Projects whose own versions are kept in memory.", least=1)
     kept_versions: int = _option(5, "Versions of a project whose weights are kept; older ones are deleted.", least=2)
     trainer: bool = _option(True, "Start a trainer beside the server.")

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 _Said = tuple[NDArray[np.float32], NDArray[np.float32] | None]
 """Logits (K, h/2, w/2) of a view and the embedding (D, h/4, w/4), if the network has one."""
 
-FEATURE_CACHE_MB = 32
+FEATURE_CACHE_MB = 24
 """Memory for features; a view takes about 2 MB with the shipped network, 4 in float32."""
 
 
