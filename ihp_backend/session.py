@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import quoteattr
 
 import cv2
 import numpy as np
@@ -23,6 +21,7 @@ from tqdm import tqdm
 
 from ihp_backend.clicks import Click
 from ihp_backend.data.sample import DataSet, Sample
+from ihp_backend.demo.project import plain_label_config
 from ihp_backend.evaluation.metrics import confusion, mean_iou
 from ihp_backend.geometry import pixels_to_percent
 from ihp_backend.inference.predictor import Predictor
@@ -174,7 +173,7 @@ class Interface:
         self._keypoints: list[dict[str, Any]] = []
         self._draft: list[dict[str, Any]] | None = None
         self._saves = self._made = 0
-        self._xml = label_config(schema.names[1:], config.refine)
+        self._xml = plain_label_config(schema.names[1:], refine=config.refine)
 
     def open(self) -> None:
         """Opens the task: the interface asks twice, without a context."""
@@ -253,13 +252,3 @@ class Interface:
             raise RuntimeError(f"/predict answered {answer.status_code} on {self.sample.name}: {answer.text[:300]}")
         result: list[dict[str, Any]] = answer.json["results"][0]["result"] if answer.json else []
         return result
-
-
-def label_config(labels: Sequence[str], refine: str) -> str:
-    """Returns a label config with these labels and this choice of what a click refines."""
-    tags = "".join(f"<Label value={quoteattr(label)}/>" for label in labels)
-    return (
-        '<View><Image name="image" value="$image"/>'
-        f'<KeyPointLabels name="click" toName="image" smart="true" ihp_refine="{refine}">{tags}</KeyPointLabels>'
-        f'<BrushLabels name="mask" toName="image" smart="false">{tags}</BrushLabels></View>'
-    )

@@ -111,9 +111,10 @@ class Triggers:
             return "failed"
 
     def _ask_if_due(self, project: str, count: _Count) -> str | None:
+        if not count.limit or not count.annotations:
+            return None
         # After a training that failed, the next annotation asks again: those that asked for it would be lost otherwise.
-        enough = 1 if self._queue.records.read(project).state == "failed" else count.limit
-        if not count.limit or len(count.annotations) < enough:
+        if len(count.annotations) < count.limit and self._queue.records.read(project).state != "failed":
             return None
         answer = self._queue.ask(project, f"{len(count.annotations)} new or changed annotations")
         if answer != "already running":

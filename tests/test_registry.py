@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -154,19 +154,28 @@ def test_a_draft_that_is_not_finished_leaves_nothing(tmp_path: Path) -> None:
     registry.check(registry.get(P, first))
 
 
+@contextmanager
+def full_disk(monkeypatch: pytest.MonkeyPatch, *names: str) -> Iterator[None]:
+    """A disk on which files of these names, or of any, do not come to their place."""
+
+    def replace(source: str, target: Path) -> None:
+        if not names or target.name in names:
+            raise OSError(28, "No space left on device")
+        os.rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        yield
+
+
 def test_a_disk_that_is_full_at_promotion_keeps_the_old_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = Registry(tmp_path)
     first = add(registry)
 
-    def full(source: str, target: str) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", full)
-        with pytest.raises(OSError, match="No space left"):
-            add(registry)
+    with full_disk(monkeypatch), pytest.raises(OSError, match="No space left"):
+        add(registry)
     assert registry.current(P) == first
     assert [version.name for version in registry.versions(P)] == [first]
     assert not list((tmp_path / P).glob(".new-*"))
@@ -178,13 +187,7 @@ def test_a_disk_that_is_full_when_a_version_becomes_current_leaves_none_behind(
     registry = Registry(tmp_path)
     first = add(registry)
 
-    def full(source: str, target: Path) -> None:
-        if target.name == "current.json":
-            raise OSError(28, "No space left on device")
-        os.rename(source, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", full)
+    with full_disk(monkeypatch, "current.json"):
         with pytest.raises(OSError, match="No space left"):
             add(registry)
         assert registry.current(P) == first

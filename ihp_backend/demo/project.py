@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+from xml.sax.saxutils import quoteattr
 
 from defusedxml.ElementTree import fromstring
 
 from ihp_backend.label_studio.client import Client, LabelStudioError
-from ihp_backend.label_studio.label_config import LabelConfig
+from ihp_backend.label_studio.label_config import OPTIONS, LabelConfig
 from ihp_backend.parts import get_schema
 
 _TITLE = "Interactive human parsing"
@@ -28,6 +29,14 @@ def label_config_of(schema: str) -> str:
         ValueError: If there is no such schema.
     """
     return (LABEL_CONFIGS / f"{get_schema(schema).name.replace('-', '_')}.xml").read_text()
+
+
+def plain_label_config(labels: Iterable[str], *, refine: str = OPTIONS["refine"][0]) -> str:
+    """Returns a label config with these labels, which mean themselves, and a choice of what a click refines."""
+    tags = "".join(f"<Label value={quoteattr(label)}/>" for label in labels)
+    return f"""<View><Image name="image" value="$image"/>
+<KeyPointLabels name="click" toName="image" smart="true" ihp_refine={quoteattr(refine)}>{tags}</KeyPointLabels>
+<BrushLabels name="mask" toName="image" smart="false">{tags}</BrushLabels></View>"""
 
 
 def hotkeys(label_config: str) -> list[tuple[str, str]]:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import quoteattr
 
 import cv2
 import numpy as np
@@ -16,7 +15,7 @@ import requests
 from numpy.typing import NDArray
 
 from ihp_backend.data.sample import DataSet, Sample
-from ihp_backend.demo.project import BackendAccess, connect_backend
+from ihp_backend.demo.project import BackendAccess, connect_backend, plain_label_config
 from ihp_backend.demo.stack import Stack
 from ihp_backend.evaluation.metrics import mean_iou
 from ihp_backend.evaluation.protocol import ProtocolConfig, evaluate
@@ -82,14 +81,6 @@ class Round:
     seconds: float
 
 
-def label_config_of(labels: Sequence[str]) -> str:
-    """Returns a label config with these labels."""
-    tags = "".join(f"<Label value={quoteattr(label)}/>" for label in labels)
-    return f"""<View><Image name="image" value="$image"/>
-<KeyPointLabels name="click" toName="image" smart="true">{tags}</KeyPointLabels>
-<BrushLabels name="mask" toName="image" smart="false">{tags}</BrushLabels></View>"""
-
-
 def measure(weights: Path, test: DataSet, check: DataSet, **fields: Any) -> Round:
     """Counts the clicks that weights need on the test photos, and measures the base check."""
     predictor = Predictor.load(weights)
@@ -111,7 +102,7 @@ class Annotators:
     def __init__(self, stack: Stack, title: str, folder: Path) -> None:
         """Makes the project and connects it; photos pass through ``folder``."""
         self._stack, self._folder = stack, folder
-        xml = label_config_of(tuple(OWN_LABELS))
+        xml = plain_label_config(tuple(OWN_LABELS))
         self._config = LabelConfig.parse(xml)
         self.project = int(stack.client.create_project(title, xml)["id"])
         connect_backend(stack.client, self.project, BackendAccess(stack.backend))

@@ -23,7 +23,6 @@ _SMOOTHNESS = 1e-3
 """Differences of brightness (0 to 1) whose square is much less than this are no edges."""
 _NOWHERE = -0.98
 """Where the values (from -1 on) are on average below it, no mask comes to be, and time is saved."""
-
 _STRIP = 128
 """Rows of the photo that are worked on at once: they stay in the processor's cache."""
 

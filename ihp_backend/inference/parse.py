@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import cv2
@@ -122,14 +122,13 @@ class Parse:
         Args:
             allowed: Only these channels may win.
         """
-        logits = self.logits
+        among = self
         if allowed is not None:
             logits = np.full_like(self.logits, -np.inf)
             logits[list(allowed)] = self.logits[list(allowed)]
-        winner = winners(logits)
-        first, second = two_best(logits, winner)
-        seen = [int(c) for c in np.unique(winner)]
-        leads = np.stack([self._enlarge(np.where(winner == c, first - second, logits[c] - first)) for c in seen])
+            among = replace(self, logits=logits)
+        seen = [int(c) for c in np.unique(among._winner)]
+        leads = np.stack([self._enlarge(among.lead([c])) for c in seen])
         out = np.zeros((self.height, self.width), np.uint8)
         out[self.view.box.slices] = np.array(seen, np.uint8)[leads.argmax(0)]
         for click in self.clicks:

@@ -49,7 +49,6 @@ _LOOKS_MB = 12
 """Memory for looks; each takes about 1.5 MB."""
 _PARSES_MB = 32
 """Memory for the last parses; each takes about 6 MB with its probabilities, 9 MB after a correction."""
-
 _GUIDES_MB = 16
 """Memory for what photos look like; each takes a byte for each pixel of the view's box."""
 
@@ -114,7 +113,7 @@ class Predictor:
         self.version = version
         self.config = parser.config
         self.schema: Schema = parser.config.parts
-        self._looks: LoadingCache[Hashable, Parse] = LoadingCache(_LOOKS_MB * 2**20, _bytes_of)
+        self._looks: LoadingCache[Hashable, Figures] = LoadingCache(_LOOKS_MB * 2**20, lambda f: _bytes_of(f.look))
         self._parses: LoadingCache[Hashable, Parse] = LoadingCache(_PARSES_MB * 2**20, _bytes_of)
         self._guides: LoadingCache[Hashable, Guide] = LoadingCache(_GUIDES_MB * 2**20, _bytes_of_guide)
 
@@ -129,7 +128,6 @@ class Predictor:
         weights: str | Path,
         *,
         device: str = "auto",
-        threads: int | None = None,
         cache_mb: int = FEATURE_CACHE_MB,
     ) -> Self:
         """Loads weights by name (in model_weights/) or folder.
@@ -137,14 +135,11 @@ class Predictor:
         Args:
             weights: Name or folder.
             device: A torch device, or ``auto``: a GPU if there is one.
-            threads: CPU threads of a forward pass; ``None`` leaves torch's choice.
             cache_mb: Memory for features of photos, in MB; 0 keeps none.
 
         Raises:
             WeightsError: If the weights are missing or damaged, or the device is not there.
         """
-        if threads:
-            torch.set_num_threads(threads)
         device = find_device(device)
         folder = find_weights(weights)
         parser, info = load_parser(folder)
@@ -344,13 +339,13 @@ class Predictor:
         """Finds who is meant: the look's figures, and the box that the network should see."""
         background = {label for label, parts in labels.items() if parts == self.schema.names[:1]}
         height, width = image.shape[:2]
-        figures = Figures.of(self._look(image, key, Box(0, 0, width, height)))
+        figures = self._look(image, key, Box(0, 0, width, height))
         aim = Aim.of(figures, clicks, accepted, background)
         for _ in range(_LOOKS):
             box = aim.look_closer(figures.look)
             if box is None:
                 break
-            closer = Figures.of(self._look(image, key, box))
+            closer = self._look(image, key, box)
             found = Aim.of(closer, clicks, accepted, background)
             if found.is_lost and not aim.is_lost:
                 break
@@ -359,14 +354,14 @@ class Predictor:
             figures, aim = closer, found
         return figures, aim.box(height, width)
 
-    def _look(self, image: NDArray[np.uint8], key: str | None, box: Box) -> Parse:
-        """A coarse parse of a part of the photo, without clicks."""
+    def _look(self, image: NDArray[np.uint8], key: str | None, box: Box) -> Figures:
+        """Who is seen in a coarse parse of a part of the photo, without clicks."""
 
-        def look() -> Parse:
+        def look() -> Figures:
             size = working_size(box.height, box.width, area=round(_COARSE_SHARE * self.config.area))
             view = View(box, *size)
             channels = Channels(self.schema, self.config.spares, {name: (name,) for name in self.schema.names})
-            return self._run(image, view, [], self.engine.nothing_known(view), channels, ())
+            return Figures.of(self._run(image, view, [], self.engine.nothing_known(view), channels, ()))
 
         return look() if key is None else self._looks.get((key, image.shape, box), look)
 

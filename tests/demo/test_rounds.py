@@ -13,7 +13,8 @@ import torch
 from ihp_backend.data.catalogue import some_photos
 from ihp_backend.data.sample import Sample
 from ihp_backend.data.synthetic import draw_person
-from ihp_backend.demo.rounds import OWN_LABELS, Relabelled, Round, label_config_of, measure, run
+from ihp_backend.demo.project import plain_label_config
+from ihp_backend.demo.rounds import OWN_LABELS, Relabelled, Round, measure, run
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.network.parser import HumanParser, ParserConfig
 from ihp_backend.network.weights import save_parser
@@ -53,7 +54,7 @@ def test_classes_become_the_projects_own_labels() -> None:
 def test_every_part_is_in_one_label_and_no_part_means_one() -> None:
     parts = [part for united in OWN_LABELS.values() for part in united]
     assert sorted(parts) == sorted(LIP.names[1:])
-    config = LabelConfig.parse(label_config_of(tuple(OWN_LABELS)))
+    config = LabelConfig.parse(plain_label_config(tuple(OWN_LABELS)))
     assert set(config.parts(LIP).values()) == {()}
 
 

@@ -37,15 +37,21 @@ def at(mask: NDArray[np.bool_], x: float, y: float) -> bool:
     return bool(mask[int(y * HEIGHT), int(x * WIDTH)])
 
 
-def test_a_whole_session(demo: Demo, studio: Studio, tmp_path: Path) -> None:
+def open_person(demo: Demo, studio: Studio, folder: Path, title: str, xml: str) -> tuple[int, NDArray[np.uint8]]:
+    """Opens the drawn person in a project of their own; returns the task's number and the true labels."""
     image, truth = draw_person(np.random.default_rng(PERSON), HEIGHT, WIDTH)
-    cv2.imwrite(str(tmp_path / "whole-session.png"), image[..., ::-1])
-    xml = label_config_of("lip").replace('<Label value="Face"', '<Label value="Backpack"/><Label value="Face"')
-    project = new_project(demo, "A whole session", xml)
-    demo.client.import_files(project, [tmp_path / "whole-session.png"])
+    cv2.imwrite(str(folder / "person.png"), image[..., ::-1])
+    project = new_project(demo, title, xml)
+    demo.client.import_files(project, [folder / "person.png"])
     (task,) = demo.client.list_tasks(project)
     studio.open(project, task["id"])
     studio.auto_annotate()
+    return int(task["id"]), truth
+
+
+def test_a_whole_session(demo: Demo, studio: Studio, tmp_path: Path) -> None:
+    xml = label_config_of("lip").replace('<Label value="Face"', '<Label value="Backpack"/><Label value="Face"')
+    task, truth = open_person(demo, studio, tmp_path, "A whole session", xml)
 
     # Auto-accept: five parts, one click each.
     studio.auto_accept(True)
@@ -103,7 +109,7 @@ def test_a_whole_session(demo: Demo, studio: Studio, tmp_path: Path) -> None:
     studio.shot("s5-before-submit")
     studio.submit()
 
-    (annotation,) = demo.client.annotations(task["id"])
+    (annotation,) = demo.client.annotations(task)
     painted = [r for r in annotation["result"] if r["type"] == "brushlabels"]
     assert sorted(r["value"]["brushlabels"][0] for r in painted) == sorted((*AT_ONCE, *ONE_BY_ONE, "Backpack"))
     assert {r["id"] for r in painted} == {*ids.values(), backpack["id"]}
@@ -119,14 +125,8 @@ def test_a_whole_session(demo: Demo, studio: Studio, tmp_path: Path) -> None:
 def test_masks_follow_the_clicks_on_others_where_the_label_config_says_so(
     demo: Demo, studio: Studio, tmp_path: Path
 ) -> None:
-    image, truth = draw_person(np.random.default_rng(PERSON), HEIGHT, WIDTH)
-    cv2.imwrite(str(tmp_path / "following.png"), image[..., ::-1])
     xml = label_config_of("lip").replace("<KeyPointLabels", '<KeyPointLabels ihp_refine="all"')
-    project = new_project(demo, "Masks follow", xml)
-    demo.client.import_files(project, [tmp_path / "following.png"])
-    (task,) = demo.client.list_tasks(project)
-    studio.open(project, task["id"])
-    studio.auto_annotate()
+    task, truth = open_person(demo, studio, tmp_path, "Masks follow", xml)
     studio.auto_accept(True)
     ids: dict[str, str] = {}
     followed = 0
@@ -142,7 +142,7 @@ def test_masks_follow_the_clicks_on_others_where_the_label_config_says_so(
     assert followed > 0
     studio.shot("s6-masks-follow")
     studio.submit()
-    (annotation,) = demo.client.annotations(task["id"])
+    (annotation,) = demo.client.annotations(task)
     painted = {r["value"]["brushlabels"][0]: mask_of(r) for r in annotation["result"] if r["type"] == "brushlabels"}
     assert painted.keys() == ids.keys()
     assert np.stack(list(painted.values())).sum(0).max() == 1, "no pixel is in two regions"
