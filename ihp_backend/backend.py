@@ -19,6 +19,7 @@ from ihp_backend.label_studio.images import ImageError
 from ihp_backend.label_studio.label_config import LabelConfig, LabelConfigError
 from ihp_backend.label_studio.made_by import with_new
 from ihp_backend.label_studio.regions import (
+    AcceptedMask,
     RequestError,
     brush_region,
     has_short_id,
@@ -193,8 +194,8 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         key_of_task, saved = self._task_key(task), saved_state(task)
         keypoints = {str(result.get("id")) for result in clicked}
         parts = config.parts(predictor.schema)
-        regions = []
-        scores = []
+        regions, scores = [], []
+        answered: list[AcceptedMask] = []
         for label in dict.fromkeys(click.part for click in scene.clicks):
             corrected = scene.corrected(label)
             refined = scene.refinable(label) if config.refine == "all" else []
@@ -217,12 +218,13 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
                 answers = scene.answers(
                     label, prediction.masks, corrected, may_overlap=config.overlap == "yes", refined=refined
                 )
-                for answer in answers:
+                for n, answer in enumerate(answers):
                     score = prediction.scores.get(answer.label, scores[-1])
                     own = [c for c in (*scene.other_clicks, *scene.clicks) if c.part == answer.label]
-                    kept = replace(answer, clicks=with_new(answer.clicks, own, round(1000 * time())))
+                    answers[n] = kept = replace(answer, clicks=with_new(answer.clicks, own, round(1000 * time())))
                     regions.append(brush_region(kept.mask, kept.label, score, config, kept.id, kept.clicks))
-                    self._runtime.workbench.remember(key_of_task, saved, kept, keypoints)
+                answered += answers
+        self._runtime.workbench.remember(key_of_task, saved, answered, keypoints)
         return {"result": regions, "score": float(np.mean(scores)), "model_version": predictor.version}
 
     def _computed(self, predict: Callable[[], Prediction]) -> Prediction:

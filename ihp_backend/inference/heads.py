@@ -6,6 +6,7 @@ beside, and what is above as farther.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ihp_backend.inference.parse import Parse
+from ihp_backend.localization import Point
+from ihp_backend.parts import Schema
 
 _HEAD = ("head", "face", "sunglasses", "hair", "hat")
 _FACE = ("head", "face", "sunglasses")
@@ -24,6 +27,10 @@ _LEAST_FACELESS = 0.6
 _HARDLY = 0.1
 _BESIDE = 0.5
 """Heads are side by side if their middles are farther apart than this share of their widths."""
+_CHEEK = 1.25
+"""One head has two people's faces if their middles are farther apart than so many widths of the wider one,"""
+_LEAST_FACE = 0.4
+"""and the smaller one has at least this share of the larger one's cells."""
 _BELOW, _ABOVE = 0.5, 2.0
 
 Place = tuple[float, float]
@@ -32,21 +39,72 @@ Place = tuple[float, float]
 
 def heads_of(look: Parse) -> list[Place]:
     """Returns the innermost place of each head, in pixels of the photo, the largest head first; none above another."""
-    names = look.channels.schema.names
-    head, face = (look.is_won_by([names.index(part) for part in parts if part in names]) for parts in (_HEAD, _FACE))
+    head, face = (look.is_won_by(_among(look.channels.schema, parts)) for parts in (_HEAD, _FACE))
     side = max(3, round(0.01 * max(head.shape)))
     solid = cv2.morphologyEx(head.astype(np.uint8), cv2.MORPH_OPEN, np.ones((side, side), np.uint8))
-    count, numbers, stats, middles = cv2.connectedComponentsWithStats(solid)
-    sizes, widths = stats[:, cv2.CC_STAT_AREA], stats[:, cv2.CC_STAT_WIDTH]
+    numbers = _by_faces(cv2.connectedComponents(solid)[1], face)
+    count = int(numbers.max()) + 1
+    sizes = np.bincount(numbers.ravel(), minlength=count)
+    left, right, middles = (np.zeros(count) for _ in range(3))
+    for i in range(1, count):
+        columns = np.nonzero(numbers == i)[1]
+        left[i], right[i], middles[i] = columns.min(), columns.max() + 1, columns.mean()
+    widths = right - left
     faces = np.bincount(numbers[face], minlength=count) / np.maximum(sizes, 1)
     found: list[int] = []
     for i in sorted(range(1, count), key=lambda i: -sizes[i]):
         least = _LEAST if faces[i] >= _HARDLY else _LEAST_FACELESS
         if sizes[i] < least * sizes[1:].max():
             continue
-        if all(abs(middles[i, 0] - middles[j, 0]) > _BESIDE * (widths[i] + widths[j]) / 2 for j in found):
+        if all(abs(middles[i] - middles[j]) > _BESIDE * (widths[i] + widths[j]) / 2 for j in found):
             found.append(i)
     return [look.view.out_of(2.0 * x + 1, 2.0 * y + 1) for x, y in (innermost(numbers == i) for i in found)]
+
+
+def unseen_heads(look: Parse, heads: Sequence[Place], points: Sequence[Point]) -> list[Place]:
+    """Returns the clicked faces that are farther from every head that a look saw than a head is large.
+
+    They are somebody else's, such as a child's before an adult.
+
+    Args:
+        look: A parse without clicks.
+        heads: The heads that were seen, in pixels of the photo.
+        points: Clicks, in pixels of the photo.
+    """
+    faces = _among(look.channels.schema, _FACE)
+    cells = int(look.is_won_by(_among(look.channels.schema, _HEAD)).sum())
+    side = 2 * math.sqrt(cells / max(1, len(heads)))
+    seen = [look.view.into(x, y) for x, y in heads]
+    clicked = [(x, y) for x, y, channel, is_positive in points if is_positive and channel in faces]
+    return [place for place in clicked if all(math.dist(look.view.into(*place), head) > side for head in seen)]
+
+
+def _among(schema: Schema, parts: Sequence[str]) -> list[int]:
+    return [schema.names.index(part) for part in parts if part in schema.names]
+
+
+def _by_faces(heads: NDArray[Any], face: NDArray[np.bool_]) -> NDArray[Any]:
+    """Splits the heads (h, w), numbered, that show two people's faces, cheek to cheek or with hair between them."""
+    count, pieces, stats, middles = cv2.connectedComponentsWithStats((face & (heads > 0)).astype(np.uint8))
+    found: dict[int, list[int]] = {}
+    for i in sorted(range(1, count), key=lambda i: -stats[i, cv2.CC_STAT_AREA]):
+        row, column = (int(v) for v in np.argwhere(pieces == i)[0])
+        others = found.setdefault(int(heads[row, column]), [])
+        is_large = all(stats[i, cv2.CC_STAT_AREA] >= _LEAST_FACE * stats[j, cv2.CC_STAT_AREA] for j in others)
+        if is_large and all(
+            abs(middles[i, 0] - middles[j, 0]) > _CHEEK * max(stats[i, cv2.CC_STAT_WIDTH], stats[j, cv2.CC_STAT_WIDTH])
+            for j in others
+        ):
+            others.append(i)
+    split = heads.copy()
+    for head, faces in found.items():
+        rows, columns = np.nonzero(heads == head)
+        if len(faces) > 1:
+            away = [np.hypot(rows - middles[i, 1], columns - middles[i, 0]) for i in faces]
+            split[rows, columns] = np.array([head, *range(split.max() + 1, split.max() + len(faces))])[
+                np.argmin(away, 0)
+            ]
+    return split
 
 
 def innermost(mask: NDArray[np.bool_]) -> tuple[int, int]:

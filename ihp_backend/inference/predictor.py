@@ -24,7 +24,7 @@ from ihp_backend.inference.channels import Channels
 from ihp_backend.inference.edges import Guide
 from ihp_backend.inference.engine import FEATURE_CACHE_MB, Engine
 from ihp_backend.inference.focus import Aim, Figures, keep_unclicked
-from ihp_backend.inference.heads import Place
+from ihp_backend.inference.heads import Place, unseen_heads
 from ihp_backend.inference.image_cache import LoadingCache
 from ihp_backend.inference.obedience import obey
 from ihp_backend.inference.parse import Parse
@@ -244,11 +244,9 @@ class Predictor:
                 guided |= small > 0.5
                 known[:, small > 0.5] = 0
                 known[channel] = np.maximum(known[channel], small)
-        points = []
-        for click in clicks:
-            channel = channels.at(click.part, click.x, click.y)
-            if channel is not None:
-                points.append(Point(*view.into(click.x, click.y), channel, click.is_positive))
+        spoken = [(c, channels.at(c.part, c.x, c.y)) for c in clicks]
+        placed = [Point(c.x, c.y, channel, c.is_positive) for c, channel in spoken if channel is not None]
+        points = [Point(*view.into(x, y), channel, is_positive) for x, y, channel, is_positive in placed]
         is_unasked = not points and not accepted and previous is None
         parse = self._run(
             image,
@@ -257,7 +255,7 @@ class Predictor:
             known,
             channels,
             clicks,
-            heads=figures.heads,
+            heads=[*figures.heads, *unseen_heads(figures.look, figures.heads, placed)],
             everyone=everyone,
             key=image_key,
             is_unasked=is_unasked,

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from time import monotonic
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,7 +39,11 @@ _NEAR = 0.5
 _LIKE = 0.5
 """A mask follows the clicks on others only if it stays much the same (IoU): else it is somebody else's."""
 _MOSTLY = 0.8
-"""A new mask that holds this share of a remembered one takes its place, if that was accepted."""
+"""A new mask that holds this share of another one may take its place."""
+_THIN = 0.02
+"""What is left of a mask is a rim if it is nowhere thicker than twice this share of the mask's longer side."""
+_SAME = 0.5
+"""Of two answers of one label that share so much of the smaller one, only the newer is remembered."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,16 @@ class _Answer:
     clicks: tuple[TimedClick, ...]
     at: float
 
+    def is_over(self, ids: Collection[str], keypoints: Collection[str], newer: Sequence[AcceptedMask]) -> bool:
+        """Whether newer answers, to these keypoints, take this one's place."""
+        return self.id in ids or self.keypoints.issubset(keypoints) or any(self._is_same(answer) for answer in newer)
+
+    def _is_same(self, other: AcceptedMask) -> bool:
+        if self.label != other.label or self.shape != other.mask.shape:
+            return False
+        mask, there = self.mask()[self.box.slices], other.mask[self.box.slices]
+        return bool((mask & there).sum() >= max(1, _SAME * min(mask.sum(), other.mask.sum())))
+
     def mask(self) -> NDArray[np.bool_]:
         mask = np.zeros(self.shape, bool)
         inside = np.unpackbits(self.bits, count=self.box.height * self.box.width)
@@ -65,41 +80,32 @@ class Workbench:
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        self._tasks: OrderedDict[str, OrderedDict[str, _Answer]] = OrderedDict()
+        self._tasks: OrderedDict[str, list[_Answer]] = OrderedDict()
         self._lock = Lock()
 
-    def remember(self, task: str, saved: str, answer: AcceptedMask, keypoints: Collection[str]) -> None:
-        """Keeps an answer, in place of older ones of its label.
+    def remember(self, task: str, saved: str, answers: Sequence[AcceptedMask], keypoints: Collection[str]) -> None:
+        """Keeps the regions of an answer, in place of what was answered to the same keypoints or means the same mask.
 
         Args:
             task: Names the project and the task.
             saved: What was saved of the task when the request came, see ``saved_state``.
-            answer: The answered region.
-            keypoints: Ids of the keypoints that it answers: as long as they are open, it is a suggestion.
+            answers: The answered regions.
+            keypoints: Ids of the keypoints that they answer: as long as they are open, these are suggestions.
         """
-        box = box_of(answer.mask)
-        if box is None:
-            return
-        height, width = answer.mask.shape
-        bits = np.packbits(answer.mask[box.slices])
-        kept = _Answer(
-            answer.id,
-            answer.label,
-            frozenset(keypoints),
-            saved,
-            (height, width),
-            box,
-            bits,
-            answer.clicks,
-            self._clock(),
-        )
+        if not answers:
+            return  # the suggestions that were there stay
+        new = []
+        for answer in answers:
+            box = box_of(answer.mask) or Box(0, 0, 0, 0)
+            height, width = answer.mask.shape
+            bits, opened = np.packbits(answer.mask[box.slices]), frozenset(keypoints)
+            made = (answer.id, answer.label, opened, saved, (height, width), box, bits, answer.clicks)
+            new.append(_Answer(*made, self._clock()))
+        ids = {answer.id for answer in answers}
         with self._lock:
-            answers = self._tasks.setdefault(task, OrderedDict())
+            kept = [a for a in self._tasks.get(task, ()) if not a.is_over(ids, keypoints, answers)]
+            self._tasks[task] = [*kept, *new][-_ANSWERS:]
             self._tasks.move_to_end(task)
-            answers[answer.label] = kept
-            answers.move_to_end(answer.label)
-            while len(answers) > _ANSWERS:
-                answers.popitem(last=False)
             while len(self._tasks) > _TASKS:
                 self._tasks.popitem(last=False)
 
@@ -119,8 +125,8 @@ class Workbench:
         open_keypoints: Collection[str],
         drafted_keypoints: Collection[str],
         shape: tuple[int, int],
-    ) -> dict[str, AcceptedMask]:
-        """Returns, by label, what was answered since the last save, and is no open suggestion any more.
+    ) -> list[AcceptedMask]:
+        """Returns what was answered since the last save, and is no open suggestion any more, the oldest first.
 
         Args:
             task: Names the project and the task.
@@ -132,15 +138,15 @@ class Workbench:
         """
         now = self._clock()
         with self._lock:
-            answers = list(self._tasks.get(task, {}).values())
-        return {
-            a.label: AcceptedMask(a.id, a.label, a.mask(), clicks=a.clicks)
+            answers = list(self._tasks.get(task, ()))
+        return [
+            AcceptedMask(a.id, a.label, a.mask(), clicks=a.clicks)
             for a in answers
             if now - a.at < _LIFETIME_S
             and a.shape == shape
             and (a.saved == saved or not a.keypoints.isdisjoint(drafted_keypoints))
             and a.keypoints.isdisjoint(open_keypoints)
-        }
+        ]
 
 
 @dataclass(frozen=True)
@@ -151,13 +157,14 @@ class Scene:
         clicks: The clicks of the request, in image pixels.
         other_clicks: Open clicks of other labels.
         accepted: The masks that are there.
-        recent: For the clicked labels what was answered a moment ago, and accepted or rejected since.
+        recent: What was answered a moment ago, and accepted or rejected since, and is of a clicked label, or
+            contradicted by a click: nobody knows whether it is there.
     """
 
     clicks: Sequence[Click]
     other_clicks: Sequence[Click]
     accepted: Sequence[AcceptedMask]
-    recent: Mapping[str, AcceptedMask]
+    recent: Sequence[AcceptedMask]
 
     @classmethod
     def of(
@@ -165,18 +172,18 @@ class Scene:
         clicks: Sequence[Click],
         other_clicks: Sequence[Click],
         drawn: Sequence[AcceptedMask],
-        recent: Mapping[str, AcceptedMask],
+        recent: Sequence[AcceptedMask],
     ) -> Scene:
         """Sorts what is there.
 
         A mask of the draft into which another label is clicked is contradicted: it becomes a guess. A remembered one
-        was rejected. A remembered correction of a mask of the draft is newer than it.
+        was rejected, most likely. A remembered correction of a mask of the draft is newer than it.
 
         Args:
             clicks: Of the request.
             other_clicks: Open clicks of other labels.
             drawn: Masks of the draft.
-            recent: Remembered masks, by label.
+            recent: Remembered masks.
         """
 
         def is_contradicted(mask: AcceptedMask) -> bool:
@@ -184,13 +191,16 @@ class Scene:
             return any(c.is_positive and c.part != mask.label and mask.mask[c.pixel(*shape)] for c in clicks)
 
         labels = {c.part for c in clicks}
+        unsure = []
         there = {m.id: replace(m, is_guess=True) if is_contradicted(m) else m for m in drawn}
-        for answer in recent.values():
+        for answer in recent:
             if answer.id in there:  # a correction; to lose an accepted one would be worse than to show a rejected one
                 there[answer.id] = replace(answer, is_guess=is_contradicted(answer))
-            elif answer.label not in labels and not is_contradicted(answer):
+            elif answer.label in labels or is_contradicted(answer):
+                unsure.append(answer)
+            else:
                 there[answer.id] = answer
-        return cls(clicks, other_clicks, list(there.values()), {k: v for k, v in recent.items() if k in labels})
+        return cls(clicks, other_clicks, list(there.values()), unsure)
 
     def settled(self, label: str, corrected: AcceptedMask | None) -> list[Click]:
         """Returns the newest clicks behind the masks that are there, oldest first: the network sees them again.
@@ -215,14 +225,13 @@ class Scene:
         that was accepted only, so there the memory is good enough.
         """
         own = [c for c in self.clicks if c.part == label]
-        candidates = [(_distance(a.mask, own[-1]), a) for a in self.accepted if a.label == label]
-        near = [(distance, mask) for distance, mask in candidates if distance <= _NEAR]
-        if near:
-            return min(near, key=lambda pair: pair[0])[1]
-        recent = self.recent.get(label)
-        if recent is None or any(c.is_positive for c in own):
-            return None
-        return recent if _distance(recent.mask, own[-1]) <= _NEAR else None
+        corrects_memory = not any(c.is_positive for c in own)
+        for masks in (self.accepted, self.recent if corrects_memory else ()):
+            near = [(_distance(m.mask, own[-1]), m) for m in masks if m.label == label]
+            distance, mask = min(near, key=lambda pair: pair[0], default=(np.inf, None))
+            if distance <= _NEAR:
+                return mask
+        return None
 
     def refinable(self, label: str) -> list[str]:
         """Returns the other labels whose only mask was made by clicks."""
@@ -256,7 +265,8 @@ class Scene:
         """Makes the regions of the answer: the clicked label's first.
 
         A corrected mask keeps its id, by which Label Studio replaces it, and changes only where it is clicked on.
-        Guesses of a prediction give way: they are answered again without what the new mask takes.
+        Guesses of a prediction give way: they are answered again without what the new mask takes. Of those that it
+        takes whole, a new region takes the id and thereby the place of the largest; the others are answered empty.
 
         Args:
             label: The clicked label.
@@ -276,12 +286,11 @@ class Scene:
                 mask = mask & ~other.mask
         if not mask.any():
             return []
-        if corrected is None and label in self.recent:
-            before = self.recent[label]
-            if (before.mask & mask).sum() >= _MOSTLY * before.mask.sum():
-                corrected = before
-        own = AcceptedMask(_new_id(), label, mask)
-        answers = [own if corrected is None else replace(own, id=corrected.id, clicks=corrected.clicks)]
+        replaced = corrected or self._replaced(label, mask)
+        own = AcceptedMask(_new_id() if replaced is None else replaced.id, label, mask)
+        if replaced is not None and replaced.label == label:
+            own = replace(own, clicks=replaced.clicks)
+        answers = [own]
         guesses = {other.label for other in self.accepted if other.is_guess}
         free = ~mask
         for other in self.accepted:
@@ -302,11 +311,28 @@ class Scene:
             if rest.any():
                 answers.append(AcceptedMask(_new_id(), name, rest))
         for other in self.accepted:
-            if other.id not in following and other.is_guess and other.label != label and (other.mask & mask).any():
-                rest = other.mask & ~mask
-                if rest.any():
-                    answers.append(replace(other, mask=rest, is_guess=False))
+            is_kept = other is replaced or other.id in following or not other.is_guess or other.label == label
+            if not is_kept and (other.mask & mask).any():
+                if _is_taken(other.mask, mask):
+                    answers.append(replace(other, mask=np.zeros_like(mask), is_guess=False, clicks=()))
+                else:
+                    answers.append(replace(other, mask=other.mask & ~mask, is_guess=False))
         return answers
+
+    def _replaced(self, label: str, mask: NDArray[np.bool_]) -> AcceptedMask | None:
+        """The mask whose place a new one takes: one that was accepted a moment ago, if it was, or a guess."""
+
+        def is_meant(other: AcceptedMask) -> bool:
+            return other.label == label or any(
+                c.part == label and c.is_positive and other.mask[c.pixel(*mask.shape)] for c in self.clicks
+            )
+
+        recent = [m for m in self.recent if is_meant(m) and (m.mask & mask).sum() >= _MOSTLY * m.mask.sum()]
+        guesses = [m for m in self.accepted if m.is_guess and m.label != label and _is_taken(m.mask, mask)]
+        for found in ([m for m in recent if m.label == label], guesses, recent):
+            if found:
+                return max(found, key=lambda m: int(m.mask.sum()))
+        return None
 
     def _following(
         self, masks: Mapping[str, NDArray[np.bool_]], refined: Collection[str]
@@ -325,6 +351,18 @@ class Scene:
 
 def _new_id() -> str:
     return uuid.uuid4().hex[:10]
+
+
+def _is_taken(mask: NDArray[np.bool_], by: NDArray[np.bool_]) -> bool:
+    """Whether another mask takes all of it, but for a rim."""
+    box = box_of(mask)
+    if box is None:
+        return False
+    own, rest = mask[box.slices], mask[box.slices] & ~by[box.slices]
+    if rest.sum() > (1 - _MOSTLY) * own.sum():
+        return False
+    distance = cv2.distanceTransform(np.pad(rest.astype(np.uint8), 1), cv2.DIST_L2, 3)
+    return bool(distance.max() <= max(1.0, _THIN * max(box.width, box.height)))
 
 
 def _distance(mask: NDArray[np.bool_], click: Click) -> float:

@@ -15,6 +15,8 @@ from test_training import new_project
 
 from ihp_backend.data.synthetic import draw_person
 from ihp_backend.demo.project import label_config_of
+from ihp_backend.label_studio.label_config import LabelConfig
+from ihp_backend.label_studio.regions import brush_region
 from ihp_backend.parts import LIP
 
 pytestmark = pytest.mark.e2e
@@ -147,3 +149,24 @@ def test_masks_follow_the_clicks_on_others_where_the_label_config_says_so(
     assert painted.keys() == ids.keys()
     assert np.stack(list(painted.values())).sum(0).max() == 1, "no pixel is in two regions"
     assert all(at(painted[label], *middle(truth, label)) for label in ids)
+
+
+def test_a_mask_takes_the_place_of_a_guess_that_it_covers(demo: Demo, studio: Studio, tmp_path: Path) -> None:
+    xml = label_config_of("lip")
+    task, truth = open_person(demo, studio, tmp_path, "A guess is wrong", xml)
+    x, y = middle(truth, "Upper-clothes")
+    guess = np.zeros((HEIGHT, WIDTH), bool)
+    row, column = int((y + 0.01) * HEIGHT), int(x * WIDTH)
+    guess[row : row + 30, column : column + 20] = True
+    region = brush_region(guess, "Scarf", 0.3, LabelConfig.parse(xml)) | {"origin": "prediction"}
+    demo.client.create_annotation(task, [region])
+    studio.page.reload()
+    studio.page.wait_for_timeout(2000)
+    studio.auto_annotate()
+    studio.pick("Upper-clothes")
+    answer = answered(studio.click(x, y))
+    assert (mask_of(answer) & guess).sum() == guess.sum()
+    assert answer["id"] == region["id"]
+    studio.accept()
+    studio.shot("s7-a-guess-gave-its-place")
+    assert [(r["id"], r["labels"]) for r in studio.regions] == [(region["id"], ["Upper-clothes"])]

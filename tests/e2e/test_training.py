@@ -56,9 +56,22 @@ def truth_of(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return draw_person(np.random.default_rng(1000 + seed), 720, 480)
 
 
+CLOTHES = ("upper-clothes", "coat", "dress", "skirt", "pants")
+OWN_LABELS = """
+<View>
+  <Image name="image" value="$image"/>
+  <KeyPointLabels name="click" toName="image" smart="true">{labels}</KeyPointLabels>
+  <BrushLabels name="mask" toName="image" smart="false">{labels}</BrushLabels>
+</View>
+""".format(labels="".join(f'<Label value="{label}"/>' for label in ("Face", "Costume", "Skin")))
+"""Two labels that the base does not know: there is much to learn, whatever else the machine rounds off."""
+MEANT = {"Costume": CLOTHES, "Skin": ("left-arm", "right-arm", "left-leg", "right-leg")}
+
+
 def annotate(demo: Demo, task: dict[str, Any], seed: int, config: LabelConfig) -> None:
     _, ids = truth_of(seed)
-    masks = {label: np.isin(ids, [LIP.names.index(p) for p in parts]) for label, parts in config.parts(LIP).items()}
+    meant = {label: MEANT.get(label, parts) for label, parts in config.parts(LIP).items()}
+    masks = {label: np.isin(ids, [LIP.names.index(p) for p in parts]) for label, parts in meant.items()}
     regions = [brush_region(mask, label, 1.0, config) for label, mask in masks.items() if mask.any()]
     demo.client.create_annotation(task["id"], regions)
 
@@ -78,7 +91,7 @@ def ihp(demo: Demo, *arguments: str) -> str:
 
 
 def test_a_project_learns_from_what_is_submitted(demo: Demo, studio: Studio, tmp_path: Path) -> None:
-    xml = label_config_of("lip")
+    xml = OWN_LABELS
     project = new_project(demo, "It learns", xml)
     files = []
     for seed in range(PHOTOS):
@@ -93,7 +106,7 @@ def test_a_project_learns_from_what_is_submitted(demo: Demo, studio: Studio, tmp
     by_hand, last = tasks[str(PHOTOS - 2)]["id"], tasks[str(PHOTOS - 1)]["id"]
     studio.open(project, by_hand)
     studio.auto_annotate()
-    studio.pick("Upper-clothes")
+    studio.pick("Costume")
     before = studio.click(0.5, 0.35)["data"]["model_version"]
     studio.accept()
     studio.submit()
@@ -112,7 +125,7 @@ def test_a_project_learns_from_what_is_submitted(demo: Demo, studio: Studio, tmp
 
     studio.open(project, last)
     studio.auto_annotate()
-    studio.pick("Upper-clothes")
+    studio.pick("Costume")
     answer = studio.click(0.5, 0.35)
     assert answer["data"]["model_version"] == version
     assert mask_of(answered(answer)).any()
@@ -126,8 +139,8 @@ def test_a_project_learns_from_what_is_submitted(demo: Demo, studio: Studio, tmp
     assert f"* {version}" in ihp(demo, "versions", "list", "--project", str(project))
     ihp(demo, "versions", "rollback", "--project", str(project))
     time.sleep(1.0)
-    studio.pick("Pants")
-    assert studio.click(0.45, 0.6)["data"]["model_version"] == before
+    studio.pick("Face")
+    assert studio.click(0.5, 0.155)["data"]["model_version"] == before
 
 
 def test_enough_annotations_start_a_training_by_themselves_and_a_failure_has_its_reason(demo: Demo) -> None:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from ihp_backend.geometry import Box, View
 from ihp_backend.inference.channels import Channels
 from ihp_backend.inference.focus import Figures
-from ihp_backend.inference.heads import apart, heads_of
+from ihp_backend.inference.heads import apart, heads_of, unseen_heads
 from ihp_backend.inference.parse import Parse
+from ihp_backend.localization import Point
 from ihp_backend.parts import LIP
 
 HAIR, FACE, COAT = (LIP.names.index(name) for name in ("hair", "face", "coat"))
@@ -66,6 +67,30 @@ def test_a_head_without_a_body_is_none() -> None:
     assert len(heads_of(look_of(hood, body, head(20), (0, 31, 8, 39, FACE)))) == 2
     figures = Figures.of(look_of(hood, body, head(20), (0, 31, 8, 39, FACE)))
     assert len(figures.heads) == len(figures.boxes) == 1
+
+
+def test_two_faces_under_hair_that_touches_are_two_heads() -> None:
+    hair = (8, 18, 32, 82, HAIR)
+    assert len(heads_of(look_of(BODY, hair, (14, 26, 30, 40, FACE), (14, 58, 30, 72, FACE)))) == 2
+    assert len(heads_of(look_of(BODY, hair, (14, 40, 30, 49, FACE), (14, 51, 30, 60, FACE)))) == 1, "a strand over it"
+    assert len(heads_of(look_of(BODY, hair, (14, 26, 30, 40, FACE), (26, 60, 30, 66, FACE)))) == 1, "a bit of neck"
+    assert (
+        len(
+            heads_of(
+                look_of((30, 10, 90, 50, COAT), (8, 20, 32, 40, HAIR), (14, 24, 22, 36, FACE), (24, 24, 30, 36, FACE))
+            )
+        )
+        == 1
+    )
+
+
+def test_a_face_that_is_clicked_where_no_head_was_seen_is_somebody_elses() -> None:
+    look = look_of(BODY, head(20))
+    heads = heads_of(look)
+    assert unseen_heads(look, heads, [Point(4 * 60, 4 * 55, FACE, True)]) == [(4 * 60, 4 * 55)]
+    for x, y, channel, is_positive in ((60, 55, COAT, True), (60, 55, FACE, False), (28, 20, FACE, True)):
+        assert unseen_heads(look, heads, [Point(4 * x, 4 * y, channel, is_positive)]) == []
+    assert unseen_heads(look, heads, [Point(4 * 28, 4 * 32, FACE, True)]) == [], "a chin that the look missed"
 
 
 def test_heads_on_figures_of_their_own_divide_nothing() -> None:

@@ -87,6 +87,20 @@ def test_a_mask_does_not_spill_to_the_neighbour(seeds: tuple[int, ...], step: in
     assert np.mean(quality) > 0.5
 
 
+def test_a_childs_face_before_an_adult_is_its_own() -> None:
+    image, labels = (a.copy() for a in drawn(0))
+    small, ids = (cv2.resize(a, None, fx=0.55, fy=0.55, interpolation=cv2.INTER_NEAREST) for a in drawn(1))
+    rows, columns = slice(HEIGHT - small.shape[0], HEIGHT), slice(WIDTH - small.shape[1], WIDTH)
+    image[rows, columns][ids > 0] = small[ids > 0]
+    labels[rows, columns][ids > 0] = 0
+    child = np.zeros_like(labels)
+    child[rows, columns] = ids
+    face, adults = (a == LIP.names.index("face") for a in (child, labels))
+    mask = shipped().predict(image, [Click(*middle(face), "face")], wanted=["face"]).masks["face"]
+    assert mask[face].mean() > 0.5
+    assert not (mask & adults).any()
+
+
 def test_everyone_returns_both_people_and_a_click_one() -> None:
     image, labels = group(0, 1, step=230)
     faces = labels == LIP.names.index("face")
