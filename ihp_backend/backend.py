@@ -213,14 +213,24 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
                 overlap=config.overlap == "yes",
             )
             prediction = self._computed(predict)
+            on_others = None
+            if corrected is not None and corrected.is_guess and config.people == "one":
+                on_others = predictor.on_others(image, corrected.mask, scene.clicks, image_key=key)
             with metrics.stage("encode"):
                 scores.append(prediction.scores[label])
                 answers = scene.answers(
-                    label, prediction.masks, corrected, may_overlap=config.overlap == "yes", refined=refined
+                    label,
+                    prediction.masks,
+                    corrected,
+                    may_overlap=config.overlap == "yes",
+                    refined=refined,
+                    on_others=on_others,
                 )
                 for n, answer in enumerate(answers):
                     score = prediction.scores.get(answer.label, scores[-1])
                     own = [c for c in (*scene.other_clicks, *scene.clicks) if c.part == answer.label]
+                    if n and answer.label == label:
+                        own = []  # on somebody else
                     answers[n] = kept = replace(answer, clicks=with_new(answer.clicks, own, round(1000 * time())))
                     regions.append(brush_region(kept.mask, kept.label, score, config, kept.id, kept.clicks))
                 answered += answers

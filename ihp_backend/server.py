@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
 import json
 import logging
@@ -185,20 +186,36 @@ def _json(value: object, status: int = 200) -> Response:
 
 
 def _require_password(app: Flask, user: str, password: str) -> None:
-    expected = f"{user}:{password}".encode()
+    text = f"{user}:{password}"
+    expected = [text.encode(code) for code in ("utf-8", "latin-1") if code == "utf-8" or _is_in(text, code)]
 
     @app.before_request
     def check() -> None:
         if request.endpoint in _OPEN_ROUTES:
             return
-        given = request.authorization
-        offered = f"{given.username}:{given.password}" if given and given.type == "basic" else ""
-        # In constant time: how long the answer takes must not tell how much of the password was right.
-        if not hmac.compare_digest(offered.encode(), expected):
+        offered = _offered(request.headers.get("Authorization", ""))
+        # In constant time: how long the answer takes must not tell how much of the password was right. Label Studio
+        # sends Latin-1, browsers and curl UTF-8.
+        if not any(hmac.compare_digest(offered, known) for known in expected):
             raise Unauthorized(
                 "user or password missing or wrong; Label Studio's model settings have fields for them",
                 www_authenticate=WWWAuthenticate("basic", {"realm": "interactive human parsing"}),
             )
+
+
+def _offered(header: str) -> bytes:
+    kind, _, encoded = header.partition(" ")
+    try:
+        return base64.b64decode(encoded.strip(), validate=True) if kind.lower() == "basic" else b""
+    except ValueError:
+        return b""
+
+
+def _is_in(text: str, code: str) -> bool:
+    try:
+        return bool(text.encode(code))
+    except UnicodeEncodeError:
+        return False
 
 
 def _watch_requests(app: Flask, runtime: Runtime) -> None:

@@ -6,8 +6,10 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from errno import ENOSPC
 from ipaddress import ip_address
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Self, get_type_hints
 from urllib.parse import urlsplit
 
@@ -105,6 +107,24 @@ class Settings:
         """Whether only who has the password, or is on this machine, can call: what they tell can be believed."""
         return bool(self.basic_auth_password) or is_loopback(self.host)
 
+    def make_data_dir(self) -> None:
+        """Makes IHP_DATA_DIR if it is not there.
+
+        Raises:
+            SettingsError: If it cannot be used: nothing that annotators teach would be kept.
+        """
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=self.data_dir):
+                pass
+        except OSError as error:
+            if error.errno == ENOSPC:
+                return  # it may have room later
+            raise SettingsError(
+                f"IHP_DATA_DIR is {self.data_dir}, where nothing can be kept ({error.strerror}); expected a folder "
+                "that this user may write to"
+            ) from None
+
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Self:
         """Reads the IHP_* variables.
@@ -123,6 +143,8 @@ class Settings:
         for name, text in environ.items():
             if not name.startswith("IHP_"):
                 continue
+            if f"{name}_FILE" in environ and name in known:
+                raise SettingsError(f"{name} and {name}_FILE are both set; expected one of them")
             if name in known:
                 values[known[name]] = _read(name, text, types[known[name]])
             elif name.removesuffix("_FILE") in known:
@@ -182,10 +204,13 @@ def _read(name: str, text: str, kind: Any) -> Any:
 
 
 def _read_file(name: str, path: str) -> str:
-    if not name.endswith(("_TOKEN_FILE", "_PASSWORD_FILE")):
-        raise SettingsError(f"unknown variable {name}; only tokens and passwords are read from files")
+    if not name.endswith(("_TOKEN_FILE", "_PASSWORD_FILE", "_QUEUE_URL_FILE")):
+        raise SettingsError(f"unknown variable {name}; only tokens, passwords and IHP_QUEUE_URL are read from files")
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        text = Path(path).read_text(encoding="utf-8").strip()
+        if not text:
+            raise SettingsError(f"{name}: {path} is empty; expected the secret in it")
+        return text
     except UnicodeDecodeError as error:
         raise SettingsError(f"{name}: {path} is not text in UTF-8; write it anew") from error
     except OSError as error:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -122,6 +122,27 @@ def tiny_weights(tmp_path: Path) -> Path:
     folder = tmp_path / "tiny"
     save_parser(HumanParser(ParserConfig(width=8, area=64 * 64)), folder, {"version": "tiny-1"})
     return folder
+
+
+def test_half_requests_stop_nobody(tmp_path: Path, tiny_weights: Path) -> None:
+    """More of them than there are threads, silent ones, and some that reuse a connection; none is waited for."""
+    with server(tmp_path, IHP_WEIGHTS=str(tiny_weights), IHP_QUEUE_LIMIT="4", IHP_TRAINER="false") as (url, process, _):
+        port = int(url.rpartition(":")[2])
+        with ExitStack() as stack:
+            half = [stack.enter_context(socket.create_connection(("127.0.0.1", port), 5)) for _ in range(30)]
+            for number, connection in enumerate(half):
+                if number % 3 == 1:
+                    connection.sendall(b"GET / HT")
+                if number % 3 == 2:
+                    connection.sendall(b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n")
+                    assert b"200" in connection.recv(4096)
+                    connection.sendall(b"POST /predict HTTP/1.1\r\nHost:")
+            for _ in range(3):
+                assert requests.get(f"{url}/live", timeout=2).ok
+            half[1].sendall(b"TP/1.1\r\nHost: a\r\n\r\n")
+            assert b"200" in half[1].recv(4096), "one that is finished is answered"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
 
 
 def wait_until_asked(host: ImageHost) -> None:

@@ -49,7 +49,7 @@ def test_every_kind_of_value_is_read() -> None:
         ("IHP_LABEL_STUDIO_URL", "http://[::1", "http://"),
         ("IHP_BASIC_AUTH_USER", "me", "IHP_BASIC_AUTH_PASSWORD"),
         ("IHP_PROT", "1", "IHP_PORT"),
-        ("IHP_PORT_FILE", "/tmp/port", "only tokens and passwords"),
+        ("IHP_PORT_FILE", "/tmp/port", "only tokens, passwords"),
         ("IHP_LABEL_STUDIO_TOKEN_FILE", "/nowhere/token", "cannot be read"),
     ],
 )
@@ -73,6 +73,31 @@ def test_secrets_come_from_files_and_stay_out_of_the_repr(tmp_path: Path) -> Non
     assert "s3cret" not in repr(settings)
     with_password = Settings(basic_auth_user="u", basic_auth_password="pa55")
     assert "pa55" not in repr(with_password)
+
+
+def test_the_queues_password_comes_from_a_file_too(tmp_path: Path) -> None:
+    (tmp_path / "queue").write_text("redis://:s3cret@queue:6379/0\n")
+    settings = Settings.from_environment({"IHP_QUEUE_URL_FILE": str(tmp_path / "queue")})
+    assert settings.queue_url == "redis://:s3cret@queue:6379/0"
+
+
+def test_a_secret_that_is_empty_or_given_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("\n")
+    there = {"IHP_LABEL_STUDIO_TOKEN_FILE": str(tmp_path / "token")}
+    with pytest.raises(SettingsError, match="is empty"):
+        Settings.from_environment(there)
+    (tmp_path / "token").write_text("abc")
+    for environ in (there | {"IHP_LABEL_STUDIO_TOKEN": "x"}, {"IHP_LABEL_STUDIO_TOKEN": "x"} | there):
+        with pytest.raises(SettingsError, match="both set"):
+            Settings.from_environment(environ)
+
+
+def test_a_data_folder_in_which_nothing_can_be_kept_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match=r"IHP_DATA_DIR is .*file/x.*Not a directory"):
+        Settings(data_dir=tmp_path / "file/x").make_data_dir()
+    Settings(data_dir=tmp_path / "a/b").make_data_dir()
+    assert list((tmp_path / "a/b").iterdir()) == []
 
 
 def test_the_table_has_every_option() -> None:

@@ -49,6 +49,8 @@ def connect(
         url, token = url or settings.label_studio_url, token or settings.label_studio_token
         if not url or not token:
             raise click.UsageError("give --url and --token, or IHP_LABEL_STUDIO_URL and IHP_LABEL_STUDIO_TOKEN")
+        if not url.lower().startswith(("http://", "https://")):
+            raise click.UsageError(f"--url is {url!r}; expected such as http://127.0.0.1:8080")
         client = Client(url, token)
         who = client.whoami()
         owner = who.get("email") or who.get("id")

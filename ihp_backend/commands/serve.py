@@ -48,6 +48,7 @@ def serve(host: str | None, port: int | None, threads: int | None) -> None:
         given: dict[str, Any] = {"host": host, "port": port, "threads": threads}
         settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
         _check(settings)
+        settings.make_data_dir()
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     logs.configure(settings.log_level)
@@ -89,7 +90,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         options = {
             "bind": f"{host}:{self._settings.port}",
             "workers": 1,
-            "worker_class": "gthread",
+            "worker_class": "ihp_backend.http_worker.Worker",
             # One for each prediction that runs or waits (most wait, for an image or for the model), and some
             # that are always free to answer /health and /webhook in time.
             "threads": self._settings.queue_limit + SPARE_THREADS,

@@ -29,6 +29,7 @@ def trainer(parent: int | None) -> None:
     """
     try:
         settings = Settings.from_environment()
+        settings.make_data_dir()
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     logs.configure(settings.log_level)

@@ -43,6 +43,8 @@ _LOOKS = 3
 """At most so many times a part of the photo is looked at again."""
 _WARMED = 4
 """The largest people of a photo are made ready for a click, at most so many."""
+_LEAST_ON_OTHERS = 0.05
+"""Less than this share of a mask on somebody else is a border that is not exact."""
 _CHAIN = 24
 """At most so many corrections in a row are replayed where they are not remembered."""
 _LOOKS_MB = 12
@@ -274,6 +276,23 @@ class Predictor:
         figures, _ = self._aim(image, key, clicks, {}, {})
         meant = {figures.at(c.x, c.y) for c in clicks if c.is_positive} or {figures.at(c.x, c.y) for c in clicks}
         return [c for c in settled if None in meant or figures.at(c.x, c.y) in {*meant, None}]
+
+    def on_others(
+        self,
+        image: NDArray[np.uint8],
+        mask: NDArray[np.bool_],
+        clicks: Sequence[Click],
+        *,
+        image_key: str | None = None,
+    ) -> NDArray[np.bool_]:
+        """Returns what of a mask (H, W) is on other people than those whom the clicks mean."""
+        figures, _ = self._aim(image, image_key, clicks, {}, {})
+        meant = {figures.at(c.x, c.y) for c in clicks if c.is_positive}
+        others = np.isin(figures.numbers, [f for f in figures.boxes if f not in meant])
+        box, found = figures.look.view.box, mask.copy()  # whoever is outside of the look is somebody else, too
+        found[box.slices] &= cv2.resize(others.astype(np.uint8), (box.width, box.height)) > 0
+        is_known = meant and None not in meant
+        return found if is_known and found.sum() >= _LEAST_ON_OTHERS * mask.sum() else np.zeros_like(mask)
 
     def warm(self, image: NDArray[np.uint8], image_key: str) -> None:
         """Does ahead what the first click on an image would have to wait for, whichever person it is on."""

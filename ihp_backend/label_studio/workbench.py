@@ -43,7 +43,7 @@ _MOSTLY = 0.8
 _THIN = 0.02
 """What is left of a mask is a rim if it is nowhere thicker than twice this share of the mask's longer side."""
 _SAME = 0.5
-"""Of two answers of one label that share so much of the smaller one, only the newer is remembered."""
+"""Of two answers of one label that share so much of the smaller one, the newer takes the other one's place."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,7 @@ class _Answer:
     def _is_same(self, other: AcceptedMask) -> bool:
         if self.label != other.label or self.shape != other.mask.shape:
             return False
-        mask, there = self.mask()[self.box.slices], other.mask[self.box.slices]
-        return bool((mask & there).sum() >= max(1, _SAME * min(mask.sum(), other.mask.sum())))
+        return _are_same(self.mask(), other.mask)
 
     def mask(self) -> NDArray[np.bool_]:
         mask = np.zeros(self.shape, bool)
@@ -261,6 +260,7 @@ class Scene:
         *,
         may_overlap: bool = False,
         refined: Collection[str] = (),
+        on_others: NDArray[np.bool_] | None = None,
     ) -> list[AcceptedMask]:
         """Makes the regions of the answer: the clicked label's first.
 
@@ -272,8 +272,10 @@ class Scene:
             label: The clicked label.
             masks: (H, W) of each answered label, what the network says they are; changed in place.
             corrected: The mask that is corrected, if there is one.
-            may_overlap: Whether it may run over masks that are there.
+            may_overlap: Whether it may run over masks that are there; then none gives way.
             refined: Other labels whose masks follow this click.
+            on_others: (H, W), what of the corrected mask is on other people than the clicked one: it becomes a region
+                of its own.
         """
         mask = masks[label]
         following = self._following(masks, refined)
@@ -286,11 +288,13 @@ class Scene:
                 mask = mask & ~other.mask
         if not mask.any():
             return []
-        replaced = corrected or self._replaced(label, mask)
+        replaced = corrected or self._replaced(label, mask, may_overlap=may_overlap)
         own = AcceptedMask(_new_id() if replaced is None else replaced.id, label, mask)
         if replaced is not None and replaced.label == label:
             own = replace(own, clicks=replaced.clicks)
         answers = [own]
+        if on_others is not None and (on_others & ~mask).any():
+            answers.append(AcceptedMask(_new_id(), label, on_others & ~mask))
         guesses = {other.label for other in self.accepted if other.is_guess}
         free = ~mask
         for other in self.accepted:
@@ -310,7 +314,7 @@ class Scene:
             rest &= free  # in place: a dozen masks of a large photo are a lot of memory
             if rest.any():
                 answers.append(AcceptedMask(_new_id(), name, rest))
-        for other in self.accepted:
+        for other in () if may_overlap else self.accepted:
             is_kept = other is replaced or other.id in following or not other.is_guess or other.label == label
             if not is_kept and (other.mask & mask).any():
                 if _is_taken(other.mask, mask):
@@ -319,17 +323,16 @@ class Scene:
                     answers.append(replace(other, mask=other.mask & ~mask, is_guess=False))
         return answers
 
-    def _replaced(self, label: str, mask: NDArray[np.bool_]) -> AcceptedMask | None:
+    def _replaced(self, label: str, mask: NDArray[np.bool_], *, may_overlap: bool) -> AcceptedMask | None:
         """The mask whose place a new one takes: one that was accepted a moment ago, if it was, or a guess."""
 
         def is_meant(other: AcceptedMask) -> bool:
-            return other.label == label or any(
-                c.part == label and c.is_positive and other.mask[c.pixel(*mask.shape)] for c in self.clicks
-            )
+            return any(c.part == label and c.is_positive and other.mask[c.pixel(*mask.shape)] for c in self.clicks)
 
-        recent = [m for m in self.recent if is_meant(m) and (m.mask & mask).sum() >= _MOSTLY * m.mask.sum()]
+        same = [m for m in self.recent if m.label == label and _are_same(m.mask, mask)]
         guesses = [m for m in self.accepted if m.is_guess and m.label != label and _is_taken(m.mask, mask)]
-        for found in ([m for m in recent if m.label == label], guesses, recent):
+        recent = [m for m in self.recent if is_meant(m) and _is_taken(m.mask, mask)]
+        for found in (same,) if may_overlap else (same, guesses, recent):
             if found:
                 return max(found, key=lambda m: int(m.mask.sum()))
         return None
@@ -351,6 +354,11 @@ class Scene:
 
 def _new_id() -> str:
     return uuid.uuid4().hex[:10]
+
+
+def _are_same(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
+    """Whether two masks of one label mean the same thing."""
+    return bool((one & other).sum() >= max(1, _SAME * min(one.sum(), other.sum())))
 
 
 def _is_taken(mask: NDArray[np.bool_], by: NDArray[np.bool_]) -> bool:

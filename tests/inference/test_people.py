@@ -113,6 +113,17 @@ def test_everyone_returns_both_people_and_a_click_one() -> None:
     assert both[faces[1]].mean() > 0.5
 
 
+def test_what_of_a_mask_is_on_others_is_found() -> None:
+    image, labels = group(0, 1, step=230)
+    one, other = labels == LIP.names.index("upper-clothes")
+    click = Click(*middle(one), "upper-clothes")
+    found = shipped().on_others(image, one | other, [click], image_key="two")
+    assert iou(found, other) > 0.9
+    assert not shipped().on_others(image, one, [click], image_key="two").any()
+    wall = Click(2.5, 2.5, "upper-clothes")
+    assert not shipped().on_others(image, one | other, [wall]).any(), "nobody is meant"
+
+
 def test_a_small_person_in_a_large_photo_is_cut_out_as_sharply_as_alone() -> None:
     """400 pixels of 3000: what matters is the crop that the network sees, not the photo around it."""
     top, left = 1900, 2600

@@ -259,6 +259,32 @@ def test_a_click_into_an_unsaved_mask_takes_its_place_if_that_was_accepted() -> 
     assert outside.answers("Face", {"Face": square(0, 0, 40)}, None)[0].id != "r1", "it is there, and kept free"
 
 
+def test_where_masks_may_overlap_none_gives_way() -> None:
+    coat = AcceptedMask("r1", "Coat", square(10, 10))
+    guess = AcceptedMask("g", "Scarf", square(12, 12, 5), is_guess=True)
+    there = Scene.of([FACE], (), [coat, guess], [])
+    (answer,) = there.answers("Face", {"Face": square(10, 10)}, None, may_overlap=True)
+    assert answer.id not in ("r1", "g")
+    assert np.array_equal(answer.mask, square(10, 10))
+
+
+def test_a_second_click_beside_an_unsaved_mask_takes_its_place_though_it_holds_a_part_of_it_only() -> None:
+    bench = Workbench()
+    bench.remember("1 7", "d", [hair(square(0, 0, 30))], {"k1"})
+    again = Scene.of([Click(35, 5, "Hair")], (), (), recent(bench))
+    (answer,) = again.answers("Hair", {"Hair": square(0, 12)}, None)
+    assert answer.id == "r1"
+
+
+def test_what_of_a_guess_is_on_somebody_else_stays_as_a_region_of_its_own() -> None:
+    guess = AcceptedMask("g", "Face", square(10, 10) | square(10, 50), is_guess=True)
+    mine, theirs = scene(guess).answers("Face", {"Face": square(10, 10)}, guess, on_others=square(10, 50))
+    assert (mine.id, mine.label, theirs.label) == ("g", "Face", "Face")
+    assert theirs.id != "g"
+    assert np.array_equal(mine.mask, square(10, 10))
+    assert np.array_equal(theirs.mask, square(10, 50))
+
+
 def test_a_guess_of_the_own_label_is_replaced_as_a_whole() -> None:
     guess = AcceptedMask("g", "Face", square(10, 10), is_guess=True)
     (answer,) = scene(guess).answers("Face", {"Face": square(0, 0)}, guess)
