@@ -9,6 +9,7 @@ import logging
 import re
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from threading import BoundedSemaphore
 from time import perf_counter
@@ -187,7 +188,9 @@ def _json(value: object, status: int = 200) -> Response:
 
 def _require_password(app: Flask, user: str, password: str) -> None:
     text = f"{user}:{password}"
-    expected = [text.encode(code) for code in ("utf-8", "latin-1") if code == "utf-8" or _is_in(text, code)]
+    expected = {text.encode()}
+    with suppress(UnicodeEncodeError):
+        expected.add(text.encode("latin-1"))
 
     @app.before_request
     def check() -> None:
@@ -209,13 +212,6 @@ def _offered(header: str) -> bytes:
         return base64.b64decode(encoded.strip(), validate=True) if kind.lower() == "basic" else b""
     except ValueError:
         return b""
-
-
-def _is_in(text: str, code: str) -> bool:
-    try:
-        return bool(text.encode(code))
-    except UnicodeEncodeError:
-        return False
 
 
 def _watch_requests(app: Flask, runtime: Runtime) -> None:
