@@ -215,7 +215,8 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
             prediction = self._computed(predict)
             on_others = None
             if corrected is not None and corrected.is_guess and config.people == "one":
-                on_others = predictor.on_others(image, corrected.mask, scene.clicks, image_key=key)
+                find = partial(predictor.on_others, image, corrected.mask, scene.clicks, image_key=key)
+                on_others = self._runtime.compute(find)
             with metrics.stage("encode"):
                 scores.append(prediction.scores[label])
                 answers = scene.answers(

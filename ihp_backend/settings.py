@@ -86,7 +86,7 @@ class Settings:
             raise SettingsError(f"IHP_DEVICE is {self.device!r}; expected auto, cpu, cuda or cuda:N")
         if "@" in self.label_studio_url.partition("//")[2].partition("/")[0]:
             raise SettingsError("IHP_LABEL_STUDIO_URL has a user or password in it; use IHP_LABEL_STUDIO_TOKEN instead")
-        if self.label_studio_url and not _is_web_address(self.label_studio_url):
+        if self.label_studio_url and not is_web_address(self.label_studio_url):
             raise SettingsError(
                 f"IHP_LABEL_STUDIO_URL is {self.label_studio_url!r}; expected such as http://127.0.0.1:8080"
             )
@@ -176,7 +176,8 @@ def variable(name: str) -> str:
     return f"IHP_{name.upper()}"
 
 
-def _is_web_address(url: str) -> bool:
+def is_web_address(url: str) -> bool:
+    """Whether an address has http or https, a host, and a port that can be."""
     try:
         parts = urlsplit(url)
         # Reading the port checks it.

@@ -8,7 +8,7 @@ import requests
 from ihp_backend.demo.project import BackendAccess, check_label_config, connect_backend, label_config_of
 from ihp_backend.label_studio.client import Client, LabelStudioError
 from ihp_backend.label_studio.label_config import LabelConfigError
-from ihp_backend.settings import Settings
+from ihp_backend.settings import Settings, is_web_address
 
 
 @click.command()
@@ -49,7 +49,7 @@ def connect(
         url, token = url or settings.label_studio_url, token or settings.label_studio_token
         if not url or not token:
             raise click.UsageError("give --url and --token, or IHP_LABEL_STUDIO_URL and IHP_LABEL_STUDIO_TOKEN")
-        if not url.lower().startswith(("http://", "https://")):
+        if not is_web_address(url):
             raise click.UsageError(f"--url is {url!r}; expected such as http://127.0.0.1:8080")
         client = Client(url, token)
         who = client.whoami()

@@ -282,8 +282,7 @@ class Scene:
         if corrected is not None and not corrected.is_guess and not corrected.clicks:
             mask = only_where_clicked(corrected.mask, mask, [c for c in self.clicks if c.part == label])
         for other in self.accepted:
-            is_clicked = any(other.mask[c.pixel(*mask.shape)] for c in self.clicks if c.part == label and c.is_positive)
-            gives_way = is_clicked or other.is_guess or other.id in following
+            gives_way = self._is_clicked(other, label) or other.is_guess or other.id in following
             if other is not corrected and not may_overlap and not gives_way:
                 mask = mask & ~other.mask
         if not mask.any():
@@ -325,17 +324,18 @@ class Scene:
 
     def _replaced(self, label: str, mask: NDArray[np.bool_], *, may_overlap: bool) -> AcceptedMask | None:
         """The mask whose place a new one takes: one that was accepted a moment ago, if it was, or a guess."""
-
-        def is_meant(other: AcceptedMask) -> bool:
-            return any(c.part == label and c.is_positive and other.mask[c.pixel(*mask.shape)] for c in self.clicks)
-
         same = [m for m in self.recent if m.label == label and _are_same(m.mask, mask)]
         guesses = [m for m in self.accepted if m.is_guess and m.label != label and _is_taken(m.mask, mask)]
-        recent = [m for m in self.recent if is_meant(m) and _is_taken(m.mask, mask)]
+        recent = [m for m in self.recent if self._is_clicked(m, label) and _is_taken(m.mask, mask)]
         for found in (same,) if may_overlap else (same, guesses, recent):
             if found:
                 return max(found, key=lambda m: int(m.mask.sum()))
         return None
+
+    def _is_clicked(self, mask: AcceptedMask, label: str) -> bool:
+        """Whether a positive click of this label lies in a mask."""
+        shape = mask.mask.shape
+        return any(c.part == label and c.is_positive and mask.mask[c.pixel(*shape)] for c in self.clicks)
 
     def _following(
         self, masks: Mapping[str, NDArray[np.bool_]], refined: Collection[str]

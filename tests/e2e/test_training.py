@@ -19,7 +19,7 @@ from studio import Studio
 from test_click import answered, mask_of
 
 from ihp_backend.data.synthetic import draw_person
-from ihp_backend.demo.project import BackendAccess, connect_backend, label_config_of
+from ihp_backend.demo.project import BackendAccess, connect_backend, label_config_of, plain_label_config
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.regions import brush_region
 from ihp_backend.parts import LIP
@@ -57,13 +57,7 @@ def truth_of(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 CLOTHES = ("upper-clothes", "coat", "dress", "skirt", "pants")
-OWN_LABELS = """
-<View>
-  <Image name="image" value="$image"/>
-  <KeyPointLabels name="click" toName="image" smart="true">{labels}</KeyPointLabels>
-  <BrushLabels name="mask" toName="image" smart="false">{labels}</BrushLabels>
-</View>
-""".format(labels="".join(f'<Label value="{label}"/>' for label in ("Face", "Costume", "Skin")))
+OWN_LABELS = plain_label_config(("Face", "Costume", "Skin"))
 """Two labels that the base does not know: there is much to learn, whatever else the machine rounds off."""
 MEANT = {"Costume": CLOTHES, "Skin": ("left-arm", "right-arm", "left-leg", "right-leg")}
 
