@@ -14,7 +14,7 @@ from ihp_backend.clicks import Click
 from ihp_backend.data.synthetic import draw_person
 from ihp_backend.inference.overlay import draw_overlay
 from ihp_backend.inference.predictor import Predictor
-from ihp_backend.localization import Point, localization_maps
+from ihp_backend.network.click_maps import Point, localization_maps
 
 IMAGES = Path(__file__).parent / "images"
 BLUE, GREY, GREEN = "#2a6fbb", "#555555", "#2e8b57"

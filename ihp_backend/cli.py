@@ -6,7 +6,8 @@ from importlib import import_module
 
 import click
 
-from ihp_backend import __version__, process
+from ihp_backend import __version__
+from ihp_backend.serving import process
 
 COMMANDS = {
     "serve": ("ihp_backend.commands.serve:serve", "Answer Label Studio's clicks over HTTP."),

@@ -18,9 +18,9 @@ from hypothesis import settings
 from numpy.typing import NDArray
 from PIL import Image
 
-from ihp_backend import process
 from ihp_backend.clicks import Click
 from ihp_backend.parts import LIP
+from ihp_backend.serving import process
 
 settings.register_profile("here", deadline=None)  # a busy machine is not a fault
 settings.load_profile("here")

@@ -13,9 +13,9 @@ from conftest import DiscModel, ImageHost, golden
 from prometheus_client.parser import text_string_to_metric_families
 from test_registry import add
 
-from ihp_backend import runtime as runtime_module
-from ihp_backend.runtime import Runtime
-from ihp_backend.server import create_app
+from ihp_backend.serving import runtime as runtime_module
+from ihp_backend.serving.application import create_app
+from ihp_backend.serving.runtime import Runtime
 from ihp_backend.settings import Settings
 
 DASHBOARD = json.loads((Path(__file__).parents[1] / "deploy" / "grafana-dashboard.json").read_text())

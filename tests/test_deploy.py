@@ -17,8 +17,8 @@ import yaml
 
 from ihp_backend.cli import COMMANDS
 from ihp_backend.commands.serve import GRACEFUL_STOP_S, _check
+from ihp_backend.serving.supervisor import _GRACE_S
 from ihp_backend.settings import Settings
-from ihp_backend.supervisor import _GRACE_S
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
@@ -58,8 +58,8 @@ def pods() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def routes() -> set[str]:
-    from ihp_backend.runtime import Runtime
-    from ihp_backend.server import create_app
+    from ihp_backend.serving.application import create_app
+    from ihp_backend.serving.runtime import Runtime
 
     return {rule.rule for rule in create_app(runtime=Runtime(Settings())).url_map.iter_rules()}
 

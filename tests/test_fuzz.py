@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_server import make
 
-from ihp_backend.benchmark import draw_photo
+from ihp_backend.experiments.benchmark import draw_photo
 from ihp_backend.label_studio.image_decoding import ImageError, decode_image
 from ihp_backend.label_studio.rle import RleError, decode, encode
 

@@ -13,10 +13,10 @@ from ihp_backend.data.catalogue import LAYOUTS, first_photos, open_data_set
 from ihp_backend.data.sample import DataError
 from ihp_backend.evaluation.metrics import mean_iou
 from ihp_backend.evaluation.protocol import ProtocolConfig, evaluate
+from ihp_backend.experiments.ablation import ROWS, table
+from ihp_backend.experiments.ablation import ablate as run
 from ihp_backend.inference.predictor import Predictor, find_device
 from ihp_backend.network.parser import HumanParser
-from ihp_backend.training.ablation import ROWS, table
-from ihp_backend.training.ablation import ablate as run
 from ihp_backend.training.config import TrainConfig
 from ihp_backend.training.trainer import TrainingError
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from ihp_backend.benchmark import Row, batches, codec, machine, stages, through_http
+from ihp_backend.experiments.benchmark import Row, batches, codec, machine, stages, through_http
+from ihp_backend.experiments.soak import soak
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.network.weights import WeightsError
-from ihp_backend.soak import soak
 
 
 @click.command()

@@ -14,10 +14,10 @@ from ihp_backend.data.sample import DataError, DataSet
 from ihp_backend.evaluation.protocol import ProtocolConfig
 from ihp_backend.evaluation.protocol import evaluate as run
 from ihp_backend.evaluation.report import summary, write_report
+from ihp_backend.experiments.simulated_interface import SessionConfig, run_session
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.label_studio.label_config import OPTIONS
 from ihp_backend.network.weights import WeightsError
-from ihp_backend.session import SessionConfig, run_session
 
 
 @click.command()

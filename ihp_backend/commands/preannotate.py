@@ -13,12 +13,12 @@ import click
 from tqdm import tqdm
 
 from ihp_backend import logs
-from ihp_backend.backend import InteractiveHumanParsing
 from ihp_backend.label_studio.client import Client, LabelStudioError
+from ihp_backend.learning.triggers import project_key
 from ihp_backend.network.weights_folder import SHIPPED
-from ihp_backend.runtime import Runtime
+from ihp_backend.serving.runtime import Runtime
+from ihp_backend.serving.sdk_adapter import InteractiveHumanParsing
 from ihp_backend.settings import Settings
-from ihp_backend.triggers import project_key
 
 _TOGETHER = 8
 """Tasks that are worked on at once, at most."""

@@ -12,11 +12,11 @@ import click
 from ihp_backend.data.catalogue import open_data_set, some_photos
 from ihp_backend.data.sample import DataError
 from ihp_backend.demo.processes import ProcessError
-from ihp_backend.demo.rounds import Annotators, Relabelled, measure, run
 from ihp_backend.demo.stack import running
+from ihp_backend.experiments.active_learning import Annotators, Relabelled, measure, run
 from ihp_backend.label_studio.client import LabelStudioError
+from ihp_backend.learning.registry import BASE, Registry
 from ihp_backend.network.weights_folder import find_weights, version_of
-from ihp_backend.registry import BASE, Registry
 
 
 @click.command()

@@ -14,8 +14,8 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
 from ihp_backend import logs
+from ihp_backend.serving.supervisor import Supervisor
 from ihp_backend.settings import Settings
-from ihp_backend.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -90,7 +90,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         options = {
             "bind": f"{host}:{self._settings.port}",
             "workers": 1,
-            "worker_class": "ihp_backend.http_worker.Worker",
+            "worker_class": "ihp_backend.serving.http_worker.Worker",
             # One for each prediction that runs or waits (most wait, for an image or for the model), and some
             # that are always free to answer /health and /webhook in time.
             "threads": self._settings.queue_limit + SPARE_THREADS,
@@ -113,8 +113,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
     def load(self) -> Flask:
         """Makes the application in the worker, and starts to load the model."""
         try:
-            from ihp_backend.runtime import Runtime
-            from ihp_backend.server import create_app
+            from ihp_backend.serving.application import create_app
+            from ihp_backend.serving.runtime import Runtime
         except ImportError as error:
             logger.error("%s", error)
             sys.exit(Arbiter.APP_LOAD_ERROR)

@@ -33,8 +33,8 @@ def trainer(parent: int | None) -> None:
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     logs.configure(settings.log_level)
-    from ihp_backend.project_training import ProjectTraining
-    from ihp_backend.runtime import Runtime
+    from ihp_backend.learning.project_training import ProjectTraining
+    from ihp_backend.serving.runtime import Runtime
 
     os.nice(max(0, _NICE - os.nice(0)))  # whoever clicks goes first
     os.environ["TQDM_DISABLE"] = "1"  # the log tells the progress

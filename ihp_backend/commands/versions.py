@@ -12,7 +12,7 @@ import click
 
 from ihp_backend import logs
 from ihp_backend.label_studio.connections import Connections
-from ihp_backend.registry import BASE, Registry, RegistryError, Version
+from ihp_backend.learning.registry import BASE, Registry, RegistryError, Version
 from ihp_backend.settings import Settings
 
 

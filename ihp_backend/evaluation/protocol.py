@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ihp_backend.clicks import Click
 from ihp_backend.data.sample import DataSet
 from ihp_backend.evaluation.metrics import confusion, mean_iou
-from ihp_backend.inference.parse import Parse
+from ihp_backend.inference.prediction import Parse
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.parts import Schema, get_schema
 from ihp_backend.simulation.annotator import SimulatedAnnotator, User

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ihp_backend.cache import LoadingCache
 from ihp_backend.geometry import View
 from ihp_backend.inference.batching import Batching
-from ihp_backend.inference.image_cache import LoadingCache
-from ihp_backend.localization import Point, localization_maps
+from ihp_backend.network.click_maps import Point, localization_maps
 from ihp_backend.network.folding import folded
 from ihp_backend.network.parser import HumanParser
 

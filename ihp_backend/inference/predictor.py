@@ -18,19 +18,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ihp_backend.cache import LoadingCache
 from ihp_backend.clicks import Click
 from ihp_backend.geometry import Box, View, box_of, digest, working_size
-from ihp_backend.inference.channels import Channels
-from ihp_backend.inference.edges import Guide
 from ihp_backend.inference.engine import FEATURE_CACHE_MB, Engine
-from ihp_backend.inference.focus import Aim, Figures, keep_unclicked
-from ihp_backend.inference.heads import Place, unseen_heads
-from ihp_backend.inference.image_cache import LoadingCache
-from ihp_backend.inference.obedience import obey
-from ihp_backend.inference.parse import Parse
-from ihp_backend.inference.revision import take_over
-from ihp_backend.inference.tidy import tidy
-from ihp_backend.localization import Point
+from ihp_backend.inference.head_seeds import Place, unseen_heads
+from ihp_backend.inference.label_channels import Channels
+from ihp_backend.inference.postprocess.enforce_clicks import obey
+from ihp_backend.inference.postprocess.guided_upsampling import Guide
+from ihp_backend.inference.postprocess.progressive_merge import take_over
+from ihp_backend.inference.postprocess.remove_small_regions import tidy
+from ihp_backend.inference.prediction import Parse
+from ihp_backend.inference.roi import Aim, Figures, keep_unclicked
+from ihp_backend.network.click_maps import Point
 from ihp_backend.network.parser import SILENT, HumanParser
 from ihp_backend.network.weights import WeightsError, find_weights, load_parser
 from ihp_backend.parts import IGNORE, Schema

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, unquote_to_bytes, urljoin, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from ihp_backend.inference.image_cache import LoadingCache
+from ihp_backend.cache import LoadingCache
 from ihp_backend.label_studio.client import Client
 from ihp_backend.label_studio.fetching import FetchError, Reply, Target, get
 from ihp_backend.label_studio.image_decoding import ImageError, decode_image

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ihp_backend.annotation.click_provenance import TimedClick, from_meta, to_meta
 from ihp_backend.clicks import Click
 from ihp_backend.geometry import percent_to_pixels
 from ihp_backend.label_studio.label_config import LabelConfig
-from ihp_backend.label_studio.made_by import TimedClick, from_meta, to_meta
 from ihp_backend.label_studio.rle import RleError, decode_mask, encode
 
 logger = logging.getLogger(__name__)

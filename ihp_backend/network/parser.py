@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ihp_backend.localization import MapKind
 from ihp_backend.network.backbone import MobileNetV2
+from ihp_backend.network.click_maps import MapKind
 from ihp_backend.network.decoder import MAP_STRIDE, ClickDecoder
 from ihp_backend.network.timm_backbone import TimmBackbone
 from ihp_backend.parts import OPEN, Schema, get_schema

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ihp_backend.localization import Point
+from ihp_backend.network.click_maps import Point
 from ihp_backend.parts import IGNORE
 
 

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ihp_backend.cache import LoadingCache
 from ihp_backend.data.augment import beside, mirror, random_colours, random_view
 from ihp_backend.data.sample import DataSet, Sample
-from ihp_backend.inference.image_cache import LoadingCache
-from ihp_backend.localization import Point
+from ihp_backend.network.click_maps import Point
 from ihp_backend.network.parser import ParserConfig
 from ihp_backend.parts import IGNORE
 from ihp_backend.simulation.sampling import SamplingConfig, borrow_spares, first_clicks

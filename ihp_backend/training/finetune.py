@@ -20,19 +20,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from ihp_backend.data.annotated import AnnotatedPhotos
+from ihp_backend.data.annotated_photos import AnnotatedPhotos
 from ihp_backend.data.folder import FolderDataSet
 from ihp_backend.data.sample import DataError, DataSet, Sample
 from ihp_backend.evaluation.metrics import mean_iou
 from ihp_backend.evaluation.protocol import ProtocolConfig, evaluate
 from ihp_backend.inference.predictor import Predictor
-from ihp_backend.network.growth import grown
+from ihp_backend.network.expand_classes import grown
 from ihp_backend.network.parser import HumanParser
 from ihp_backend.network.weights import load_parser, save_parser
 from ihp_backend.parts import IGNORE, Schema
 from ihp_backend.simulation.sampling import SamplingConfig
-from ihp_backend.training.annotations import Lesson, Samples, Translator, first_samples
 from ihp_backend.training.config import TrainConfig
+from ihp_backend.training.pseudo_labels import Lesson, Samples, Translator, first_samples
 from ihp_backend.training.trainer import Trainer
 
 log = logging.getLogger(__name__)

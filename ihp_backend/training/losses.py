@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ihp_backend.localization import Point
+from ihp_backend.network.click_maps import Point
 from ihp_backend.parts import IGNORE
 
 TEMPERATURE = 10.0

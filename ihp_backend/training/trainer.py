@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from ihp_backend.data.sample import DataSet
 from ihp_backend.files import write_whole
-from ihp_backend.localization import localization_maps
 from ihp_backend.network.backbone import MobileNetV2
+from ihp_backend.network.click_maps import localization_maps
 from ihp_backend.network.decoder import prototype_similarity
 from ihp_backend.network.parser import SILENT, HumanParser
 from ihp_backend.network.weights import save_parser

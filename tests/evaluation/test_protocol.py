@@ -18,7 +18,7 @@ from ihp_backend.data.sample import Sample
 from ihp_backend.evaluation.metrics import mean_iou
 from ihp_backend.evaluation.protocol import Evaluation, ProtocolConfig, evaluate
 from ihp_backend.evaluation.report import summarise, summary, write_report
-from ihp_backend.inference.channels import Channels
+from ihp_backend.inference.label_channels import Channels
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.network.parser import HumanParser, ParserConfig
 from ihp_backend.parts import CIHP, LIP

@@ -17,7 +17,7 @@ from ihp_backend.data.synthetic import draw_person
 from ihp_backend.geometry import Box, View
 from ihp_backend.inference.engine import Engine
 from ihp_backend.inference.predictor import Predictor
-from ihp_backend.localization import Point
+from ihp_backend.network.click_maps import Point
 from ihp_backend.network.parser import HumanParser, ParserConfig
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -10,7 +10,7 @@ from fake_label_studio import LEGACY
 from fake_project import CONFIG, FakeProject, box, region
 from label_studio_sdk.converter.brush import encode_rle
 
-from ihp_backend.label_studio.annotations import Photos, Reading, newest_annotation, read_tasks
+from ihp_backend.label_studio.annotated_tasks import Photos, Reading, newest_annotation, read_tasks
 from ihp_backend.label_studio.client import Client, LabelStudioError
 from ihp_backend.label_studio.image_decoding import ImageError
 from ihp_backend.label_studio.label_config import LabelConfig

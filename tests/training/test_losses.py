@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from ihp_backend.localization import Point
+from ihp_backend.network.click_maps import Point
 from ihp_backend.parts import IGNORE
 from ihp_backend.training.losses import (
     TEMPERATURE,

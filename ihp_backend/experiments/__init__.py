@@ -1,0 +1,1 @@
+"""What measures us: speed, clicks, learning, each part of the method."""

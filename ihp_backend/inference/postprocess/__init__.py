@@ -1,0 +1,1 @@
+"""From the network's logits to masks that honour every click, one file a step."""

@@ -1,0 +1,81 @@
+"""A correction changes what it asks for, and little else: the rest of a parse stays as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ihp_backend.inference.people import winners
+from ihp_backend.inference.prediction import Parse
+
+_LEAD = 0.5
+"""Changes that no click points at are made only if the network prefers them by this much, in logits, on average."""
+_CELLS = 4
+"""Smaller ones are the edges' wobble."""
+
+
+def take_over(before: Parse, after: Parse) -> Parse:
+    """Returns the parse after a correction, in which what the correction does not point at stays.
+
+    The piece of the change that holds the click is taken over. Other pieces are only where they are more than a wobble
+    and the network is decided. Elsewhere the edge of the clicked part stays exactly as it was: else every click would
+    make it wobble, and what was right would get worse.
+
+    Args:
+        before: The parse before the newest clicks.
+        after: The parse after them, of the same photo.
+    """
+    known = before.seen_from(after.view)
+    was, now = winners(known), winners(after.logits)
+    changed = was != now
+    asked, edges = np.zeros_like(changed), np.zeros_like(changed)
+    spots = []
+    for click in after.clicks[len(before.clicks) :]:
+        channel = after.channels.at(click.part, click.x, click.y)
+        if channel is None:
+            continue
+        asked |= changed & ((now if click.is_positive else was) == channel)
+        edges |= _edge(was == channel)
+        x, y = after.view.into(click.x, click.y)
+        spots.append((int(y // 2), int(x // 2)))
+    taken = np.zeros_like(changed)
+    for where in (asked, changed & ~asked):
+        taken |= _decided(after.logits, was, now, where, spots if where is asked else ())
+    kept = (changed & ~taken) | (edges & ~_grown(taken, 2))
+    return replace(after, logits=np.where(kept, known, after.logits), raw=after.logits)
+
+
+def _decided(
+    logits: NDArray[np.float32],
+    was: NDArray[np.intp],
+    now: NDArray[np.intp],
+    where: NDArray[np.bool_],
+    spots: Sequence[tuple[int, int]],
+) -> NDArray[np.bool_]:
+    """The pieces (h, w) of a change that hold a spot, or are large enough and decided."""
+    count, pieces = cv2.connectedComponents(where.astype(np.uint8), connectivity=4)
+    rows, columns = np.nonzero(where)
+    lead = logits[now[rows, columns], rows, columns] - logits[was[rows, columns], rows, columns]
+    numbers = pieces[rows, columns]
+    sizes = np.bincount(numbers, minlength=count)
+    decided = (sizes >= _CELLS) & (np.bincount(numbers, lead, count) >= _LEAD * sizes)
+    for row, column in spots:
+        if 0 <= row < where.shape[0] and 0 <= column < where.shape[1]:
+            decided[pieces[row, column]] = True
+    decided[0] = False
+    found: NDArray[np.bool_] = decided[pieces]
+    return found
+
+
+def _edge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The cells at both sides of a mask's edge."""
+    return _grown(mask, 1) & _grown(~mask, 1)
+
+
+def _grown(mask: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
+    brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * by + 1, 2 * by + 1))
+    return cv2.dilate(mask.astype(np.uint8), brush) > 0

@@ -1,0 +1,130 @@
+"""Specks: small islands of a part, away from the rest of it, become what is around them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ihp_backend.inference.head_seeds import Place, apart
+from ihp_backend.inference.people import joined, winners
+from ihp_backend.network.click_maps import Point
+
+_LEAST_SHARE = 0.03
+"""An island with less than this share of its part is a speck."""
+_LEAST_CELLS = 6
+_PASSES = 3
+_CERTAIN = 0.8
+"""Of a part that is clicked, islands without a click stay if the network is as sure of them on average."""
+
+
+def tidy(
+    logits: NDArray[np.float32], points: Sequence[Point], heads: Sequence[Place] = (), *, one_person: bool = True
+) -> NDArray[np.float32]:
+    """Removes islands that hold no positive click.
+
+    Of every channel, those that are small beside the rest of it. Of a channel that is clicked elsewhere also those of
+    which the network is not sure, and those on another figure: a click means one person. The runner-up takes over; on
+    another figure, the background.
+
+    Args:
+        logits: (K, h, w), one cell for 2x2 pixels of the points' coordinates; changed in place.
+        points: Clicks in working pixels.
+        heads: In working pixels; a figure with several is several people.
+        one_person: Whether a click means the figure that it is on.
+
+    Returns:
+        The logits.
+    """
+    clicked = _cells(points, *logits.shape[1:])
+    gone = np.zeros(logits.shape, bool)
+    winner = winners(logits)
+    suspects = np.flatnonzero(np.bincount(winner.ravel()))
+    for _ in range(_PASSES):
+        people = None
+        if clicked and one_person:
+            people = apart(cv2.connectedComponents(joined(winner != 0))[1], [(x / 2, y / 2) for x, y in heads])
+        rows, columns = _remove(logits, gone, winner, clicked, suspects, people)
+        before = winner[rows, columns]
+        winner[rows, columns] = now = logits[:, rows, columns].argmax(0)
+        suspects = np.intersect1d(now[now != before], list(clicked))  # who took over may have an island there
+        if not suspects.size:
+            break
+    return logits
+
+
+def _remove(
+    logits: NDArray[np.float32],
+    gone: NDArray[np.bool_],
+    winner: NDArray[np.intp],
+    clicked: dict[int, list[tuple[int, int]]],
+    channels: NDArray[Any],
+    people: NDArray[Any] | None,
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """One pass over these channels; returns the rows and columns of the cells that were changed."""
+    changed = []
+    for channel in (int(c) for c in channels):
+        islands, sizes = _islands(winner == channel, people if channel and channel in clicked else None)
+        count = len(sizes)
+        if count <= 2 and (sizes[-1] >= _LEAST_CELLS or channel in clicked):
+            continue
+        is_speck = sizes < max(_LEAST_CELLS, _LEAST_SHARE * sizes[1:].sum())
+        is_foreign: NDArray[np.bool_] = np.zeros(count, bool)
+        if channel and channel in clicked:
+            is_speck |= _mean_probabilities(logits, channel, islands, sizes) < _CERTAIN
+            if people is not None:
+                meant = [people[cell] for part, cells in clicked.items() if part for cell in cells]
+                person_of = np.zeros(count, np.int32)
+                person_of[islands] = people
+                is_foreign |= ~np.isin(person_of, meant)
+        kept = [0, *(islands[cell] for cell in clicked.get(channel, ()))]
+        is_speck[kept] = is_foreign[kept] = False
+        rows, columns = np.nonzero((is_speck | is_foreign)[islands])
+        if len(rows):
+            there = logits[:, rows, columns]
+            best = there[channel].copy()
+            changed.append((rows, columns))
+            gone[channel, rows, columns] = True
+            out = gone[:, rows, columns]  # who was removed there before does not come back
+            rest = np.where(out, -np.inf, there).max(0) - np.float32(0.1)
+            logits[:, rows, columns] = np.where(out, np.minimum(there, rest), there)
+            foreign = is_foreign[islands[rows, columns]]
+            logits[0, rows[foreign], columns[foreign]] = best[foreign]
+    everywhere = np.concatenate([np.zeros((2, 0), np.intp), *changed], axis=1)
+    return everywhere[0], everywhere[1]
+
+
+def _islands(part: NDArray[np.bool_], people: NDArray[Any] | None) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Numbers a part's connected pieces, (h, w), and counts the cells of each; 0 is the rest. People divide them."""
+    count, islands, stats, _ = cv2.connectedComponentsWithStats(part.astype(np.uint8))
+    if people is None or count < 2:
+        return islands, stats[:, cv2.CC_STAT_AREA]
+    pieces = np.unique(islands[part].astype(np.int64) * (int(people.max()) + 1) + people[part], return_inverse=True)[1]
+    divided = np.zeros_like(islands)
+    divided[part] = pieces + 1
+    return divided, np.bincount(divided.ravel())
+
+
+def _cells(points: Sequence[Point], height: int, width: int) -> dict[int, list[tuple[int, int]]]:
+    """The cells (row, column) of the positive clicks, by channel."""
+    cells: dict[int, list[tuple[int, int]]] = {}
+    for x, y, channel, is_positive in points:
+        row, column = int(y // 2), int(x // 2)
+        if is_positive and 0 <= row < height and 0 <= column < width:
+            cells.setdefault(channel, []).append((row, column))
+    return cells
+
+
+def _mean_probabilities(
+    logits: NDArray[np.float32], channel: int, islands: NDArray[np.int32], sizes: NDArray[np.int32]
+) -> NDArray[Any]:
+    """The channel's mean probability on each island."""
+    rows, columns = np.nonzero(islands)
+    there = logits[:, rows, columns]
+    there = np.exp(there - there.max(0))
+    probabilities = there[channel] / there.sum(0)
+    sums: NDArray[Any] = np.bincount(islands[rows, columns], probabilities, len(sizes))
+    return sums / np.maximum(sizes, 1)  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""When and how a project learns from its annotations."""

@@ -1,0 +1,231 @@
+"""One training of one project, from its annotations in Label Studio to a version that is promoted or rejected.
+
+Nothing is written to Label Studio, and nothing is served that is not whole: what fails in between leaves no trace but
+its reason.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from time import sleep
+from typing import TYPE_CHECKING, Any
+
+from ihp_backend.data.sample import DataError
+from ihp_backend.data.split import Split
+from ihp_backend.label_studio.annotated_tasks import Fetch, Photos, Reading, read_tasks
+from ihp_backend.label_studio.client import Client, LabelStudioError
+from ihp_backend.label_studio.image_store import ImageStore
+from ihp_backend.label_studio.images import ImageError
+from ihp_backend.label_studio.label_config import LabelConfig, LabelConfigError
+from ihp_backend.learning.queue import Report, Result, TemporaryError, TrainingError
+from ihp_backend.learning.registry import BASE, MODEL, RegistryError, Status
+from ihp_backend.learning.triggers import project_key
+from ihp_backend.logs import fields
+from ihp_backend.network.weights_folder import WeightsError, find_weights, read_info
+from ihp_backend.parts import Schema, get_schema
+from ihp_backend.serving.runtime import Runtime
+
+if TYPE_CHECKING:
+    from ihp_backend.label_studio.connections import Connection
+
+logger = logging.getLogger(__name__)
+
+_TASKS_A_PAGE = 50
+_REASONS_KEPT = 50
+_PAUSE_S = 0.5
+
+
+class ProjectTraining:
+    """Trains projects for a ``TrainingQueue``.
+
+    Args:
+        runtime: Whose settings, connections and registry hold. Its model is not loaded.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        megabytes = runtime.settings.training_cache_mb
+        self._store = ImageStore(runtime.settings.data_dir / "photos", megabytes * 1_000_000)
+
+    def __call__(self, project: str, report: Report) -> Result:
+        """Trains a project on what its annotators have submitted.
+
+        Args:
+            project: Label Studio's id, such as ``"1.1795392500"``.
+            report: Is told the stage and the share of it that is done.
+
+        Raises:
+            TemporaryError: If Label Studio is down or slow: another try may go well.
+            TrainingError: If it cannot go well.
+            OSError: If files cannot be written.
+        """
+        try:
+            return self._train(project, report)
+        except LabelStudioError as error:
+            if error.status is None or error.status >= 500 or error.status == 429:
+                raise TemporaryError(str(error)) from error
+            raise TrainingError(str(error)) from error
+        except ImageError as error:
+            raise (TemporaryError if error.is_temporary else TrainingError)(str(error)) from error
+        except LabelConfigError as error:
+            raise TrainingError(str(error).partition("\n")[0]) from error
+        except (WeightsError, RegistryError) as error:
+            raise TrainingError(str(error)) from error
+
+    def _train(self, project: str, report: Report) -> Result:
+        settings, registry = self._runtime.settings, self._runtime.registry
+        report("asks Label Studio", 0.0)
+        base = find_weights(settings.weights)
+        info = read_info(base)
+        config, reading, fetch = self._read(project, report)
+        train, held_back = self._sides(project, reading)
+        labels = config.parts(schema_of(info))
+
+        def photos(numbers: list[int]) -> Photos:
+            chosen = [photo for photo in reading.photos if photo.task in set(numbers)]
+            return Photos(chosen, labels, fetch, settings.max_image_pixels)
+
+        current = registry.current(project)
+        parent, start = self._start(project, base)
+        version = registry.next_name(project, str(info.get("version", base.name)))
+        counts = {"train": len(train), "held back": len(held_back), "left out": len(reading.left_out)}
+        logger.info("training starts from %s", parent, extra=fields(project=project, version=version, **_keys(counts)))
+        report("learns", 0.0)
+        with registry.draft(project) as draft:
+            outcome = self._learn(
+                start,
+                photos(train),
+                photos(held_back),
+                draft,
+                version=version,
+                base=base,
+                device=settings.device,
+                base_data=settings.base_data,
+                report=report,
+            )
+            if not (draft / MODEL).is_file():
+                raise TrainingError(outcome.reason)
+            report("keeps the version", 1.0)
+            status = Status(
+                "promoted" if outcome.is_better else "rejected",
+                outcome.reason,
+                parent,
+                before=dict(outcome.before),
+                after=dict(outcome.after),
+                seconds=round(float(outcome.seconds), 1),
+                photos=counts,
+            )
+            status = registry.add(project, version, draft, status, instead_of=current).status
+        if pruned := registry.prune(project, settings.kept_versions):
+            logger.info("weights of old versions deleted", extra=fields(project=project, versions=",".join(pruned)))
+        return Result(status.state, status.reason, version, tuple(reading.left_out[:_REASONS_KEPT]))
+
+    def _read(self, project: str, report: Report) -> tuple[LabelConfig, Reading, Fetch]:
+        """Fetches the project's label config and what was annotated."""
+        connection = self._connection(project)
+        client = Client(connection.hostname, connection.token)
+        number = int(project.partition(".")[0])
+        found = client.get_project(number)
+        if (key := project_key(found)) != project:
+            raise TrainingError(
+                f"project {number} of {connection.hostname} is {key}, not {project}: this is another Label Studio, or "
+                "another project; connect the right one again"
+            )
+        config = LabelConfig.parse(found["label_config"])
+
+        def fetch(url: str) -> bytes:
+            def load() -> bytes:
+                return self._fetched(url, connection, client)
+
+            return load() if url[:5].lower() == "data:" else self._store.get(f"{project} {connection} {url}", load)
+
+        expected = max(1, int(found.get("num_tasks_with_annotations") or 1))
+
+        def tasks() -> Any:
+            for place, task in enumerate(client.select_tasks(number, annotated=True, page_size=_TASKS_A_PAGE)):
+                report("reads annotations", min(1.0, place / expected))
+                yield task
+
+        return config, read_tasks(tasks(), config, fetch, self._runtime.settings.max_image_pixels), fetch
+
+    def _fetched(self, url: str, connection: Connection, client: Client) -> bytes:
+        """Downloads a photo, if need be twice.
+
+        Label Studio answers 500 for an upload that is gone, so a status does not tell whether it is down: it is asked.
+        """
+        for is_last in (False, True):
+            try:
+                return self._runtime.images.fetch(url, hostname=connection.hostname, token=connection.token)
+            except ImageError as error:
+                client.whoami()
+                if is_last or not error.is_temporary:
+                    raise
+                sleep(_PAUSE_S)
+        raise AssertionError("unreachable")
+
+    def _connection(self, project: str) -> Connection:
+        connection = self._runtime.connection(project)
+        if connection is None or not connection.hostname:
+            raise TrainingError(
+                "Label Studio's address is not known; set IHP_LABEL_STUDIO_URL and IHP_LABEL_STUDIO_TOKEN, or open the "
+                "model's settings in Label Studio, which then tells it"
+            )
+        if not self._runtime.trusted(connection):
+            # By the rules of its images: an address that a stranger told must not be a private one.
+            self._runtime.images.check(connection.hostname, connection.token)
+        return connection
+
+    def _sides(self, project: str, reading: Reading) -> tuple[list[int], list[int]]:
+        folder = self._runtime.trainings.records.folder / "splits"
+        train, held_back = Split(project, folder / f"{project}.json").divide([photo.task for photo in reading.photos])
+        why = f" ({len(reading.left_out)} were left out: {reading.left_out[0]})" if reading.left_out else ""
+        if len(train) + len(held_back) < 2:
+            raise TrainingError(f"two annotated photos are needed at least; there are {len(train)}{why}")
+        if not (train and held_back):
+            gone = "held-back" if train else "trained"
+            raise TrainingError(f"all {gone} photos are gone, and none may change side; annotate another{why}")
+        return train, held_back
+
+    def _start(self, project: str, base: Path) -> tuple[str, Path]:
+        """Returns the version to start from, and its folder: what is served now, if it is whole."""
+        for version in self._runtime.registry.candidates(project):
+            try:
+                self._runtime.registry.check(version)
+            except RegistryError as error:
+                logger.error("training does not start from it: %s", error)
+                continue
+            return version.name, version.folder
+        return BASE, base
+
+    def _learn(self, *args: Any, **options: Any) -> Any:
+        from ihp_backend.training.finetune import FinetuneConfig, finetune  # with torch, which waiting does not need
+        from ihp_backend.training.trainer import TrainingError as LearnerError
+        from ihp_backend.training.trainer import WriteError
+
+        steps = self._runtime.settings.train_steps
+        config = replace(FinetuneConfig(), steps=steps) if steps else FinetuneConfig()
+        try:
+            return finetune(*args, config=config, **options)
+        except WriteError as error:
+            raise TemporaryError(str(error)) from error
+        except (LearnerError, DataError) as error:
+            raise TrainingError(str(error)) from error
+
+
+def schema_of(info: dict[str, Any]) -> Schema:
+    """Returns the parts that weights know, by the content of their info.json.
+
+    Raises:
+        WeightsError: If it does not say.
+    """
+    try:
+        architecture = info["architecture"]
+        return get_schema(architecture["schema"]).extended(tuple(architecture.get("own", ())))
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"info.json does not tell the weights' parts ({error!r})") from error
+
+
+def _keys(counts: dict[str, int]) -> dict[str, int]:
+    return {name.replace(" ", "_"): count for name, count in counts.items()}

@@ -1,0 +1,1 @@
+"""The HTTP application, the ML SDK adapter, and what threads share."""

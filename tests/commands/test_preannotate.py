@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from conftest import DiscModel
+from fake_label_studio import LEGACY
+from fake_project import PROJECT, FakeProject, box, region
+from test_registry import add
+
+from ihp_backend.cli import main
+from ihp_backend.commands import preannotate as command
+from ihp_backend.serving.runtime import Runtime
+
+FACE = region("Face", box(slice(0, 20), slice(0, 30)))
+
+
+@pytest.fixture
+def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProject]:
+    def runtime(settings: Any) -> Runtime:
+        return Runtime(settings, DiscModel, lambda: "discs-1", lambda folder: DiscModel(folder.name))
+
+    monkeypatch.setattr(command, "Runtime", runtime)
+    monkeypatch.setattr(command, "_NICE", 0)
+    with FakeProject() as fake:
+        for number in range(1, 8):
+            fake.add(number, *([FACE] if number in (2, 5) else []))
+        fake.project |= {"task_number": 7, "num_tasks_with_annotations": 2}
+        yield fake
+
+
+def run(tmp_path: Path, project: FakeProject, *options: str) -> Result:
+    environ = {"IHP_DATA_DIR": str(tmp_path), "IHP_LABEL_STUDIO_URL": project.url, "IHP_LABEL_STUDIO_TOKEN": LEGACY}
+    return CliRunner(env=environ).invoke(main, ["preannotate", "--project", "1", "--batch", "2", *options])
+
+
+def versions(project: FakeProject) -> dict[int, list[str]]:
+    return {number: [p["model_version"] for p in task["predictions"]] for number, task in project.tasks.items()}
+
+
+def registry_of(tmp_path: Path) -> Any:
+    return command.Runtime(command.Settings(data_dir=tmp_path)).registry
+
+
+def test_tasks_without_annotation_get_predictions_and_no_others(tmp_path: Path, project: FakeProject) -> None:
+    done = run(tmp_path, project)
+    assert done.exit_code == 0, done.output
+    assert "5 tasks predicted, 0 had predictions of discs-1" in done.output
+    assert versions(project) == {number: ([] if number in (2, 5) else ["discs-1"]) for number in range(1, 8)}
+    (prediction,) = project.tasks[1]["predictions"]
+    assert 0 < prediction["score"] <= 1
+    assert [r["value"]["brushlabels"] for r in prediction["result"]] == [["Face"], ["Trousers"], ["Tattoo"]]
+    again = run(tmp_path, project)
+    assert "0 tasks predicted, 5 had predictions" in again.output
+    assert all("annotations" not in write for write in project.writes())
+
+
+def test_a_stop_in_the_middle_is_taken_up(tmp_path: Path, project: FakeProject) -> None:
+    imports = []
+
+    def stop(path: str) -> None:
+        if "import/predictions" in path:
+            imports.append(path)
+        if len(imports) == 2:
+            project.fails["import/predictions"] = 503
+
+    project.after.append(stop)
+    stopped = run(tmp_path, project)
+    assert stopped.exit_code == 1
+    assert "503" in stopped.output
+    assert sum(map(len, versions(project).values())) == 2
+    project.after.clear()
+    project.fails.clear()
+    assert "3 tasks predicted, 2 had predictions" in run(tmp_path, project).output
+
+
+def test_a_stop_before_old_predictions_are_deleted_is_taken_up(tmp_path: Path, project: FakeProject) -> None:
+    run(tmp_path, project)
+    first = add(registry_of(tmp_path), PROJECT)
+    project.fails["/api/predictions/"] = 503
+    assert run(tmp_path, project).exit_code == 1
+    assert versions(project)[1] == ["discs-1", first]
+    project.fails.clear()
+    assert run(tmp_path, project).exit_code == 0
+    assert [versions(project)[number] for number in (1, 3, 7)] == [[first]] * 3
+
+
+def test_after_a_promotion_older_predictions_of_ours_are_replaced(tmp_path: Path, project: FakeProject) -> None:
+    project.tasks[3]["predictions"] = [
+        {"id": 1, "model_version": "somebody's model", "result": [], "score": 1.0},
+        {"id": 2, "model_version": "lip-0+p1.017", "result": [], "score": 1.0},
+    ]
+    run(tmp_path, project)
+    assert versions(project)[3] == ["somebody's model", "discs-1"]
+    first = add(registry_of(tmp_path), PROJECT)
+    assert run(tmp_path, project).exit_code == 0
+    assert versions(project)[1] == [first]
+    assert versions(project)[3] == ["somebody's model", first]
+    assert versions(project)[2] == []
+
+
+def test_a_photo_that_is_gone_is_counted_and_the_rest_goes_on(tmp_path: Path, project: FakeProject) -> None:
+    del project.files["/data/upload/1/photo-3.png"]
+    done = run(tmp_path, project)
+    assert done.exit_code == 0
+    assert "4 tasks predicted" in done.output
+    assert "1 without a mask" in done.output
+
+
+def test_without_an_address_it_says_what_to_give(tmp_path: Path, project: FakeProject) -> None:
+    environ = {"IHP_DATA_DIR": str(tmp_path)}
+    refused = CliRunner(env=environ).invoke(main, ["preannotate", "--project", "1"])
+    assert refused.exit_code == 2
+    assert "--url" in refused.output
+    options = ["--url", project.url, "--token", LEGACY]
+    assert CliRunner(env=environ).invoke(main, ["preannotate", "--project", "1", *options]).exit_code == 0
+    wrong = CliRunner(env=environ).invoke(main, ["preannotate", "--project", "1", *options[:2], "--token", "f" * 40])
+    assert wrong.exit_code == 1
+    assert "401" in wrong.output

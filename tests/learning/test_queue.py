@@ -1,0 +1,403 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from fakeredis import TcpFakeServer
+from prometheus_client import CollectorRegistry, generate_latest
+from test_model_pool import eventually
+
+from ihp_backend.learning.queue import (
+    ATTEMPTS,
+    InterruptedTraining,
+    Report,
+    Result,
+    TemporaryError,
+    TrainingError,
+    TrainingQueue,
+)
+from ihp_backend.learning.records import TrainingCounts
+from ihp_backend.settings import Settings
+
+P, Q = "1.1795392500", "2.1795394116"
+DONE = Result("promoted", "fewer clicks", "lip-2+p1.001")
+
+
+def queue_of(tmp_path: Path, work: Callable[[str, Report], Result] | None = None, **environment: str) -> TrainingQueue:
+    queue = TrainingQueue(Settings.from_environment({"IHP_DATA_DIR": str(tmp_path), **environment}))
+    queue._work = work
+    return queue
+
+
+def carried(queue: TrainingQueue) -> int:
+    return queue._carried()
+
+
+def counted(queue: TrainingQueue) -> str:
+    """What Prometheus reads."""
+    registry = CollectorRegistry()
+    registry.register(TrainingCounts(queue.records))
+    return generate_latest(registry).decode()
+
+
+@pytest.mark.parametrize("outcome", ["promoted", "rejected"])
+def test_a_training_that_is_asked_for_is_done_once(tmp_path: Path, outcome: str) -> None:
+    done = []
+
+    def work(project: str, report: Report) -> Result:
+        report("learns", 0.5)
+        assert (queue.records.read(P).state, queue.records.read(P).stage) == ("running", "learns")
+        assert queue.ask(P, "again") == "already running"
+        assert f'ihp_training_running{{project="{P}"}} 1.0' in counted(queue)
+        assert f'ihp_training_share{{project="{P}",stage="learns"}} 0.5' in counted(queue)
+        assert queue.ask(Q, "another project") in ("queued", "already queued")
+        done.append(project)
+        return Result(outcome, "because", "lip-2+p1.001", ("task 3: no mask",))
+
+    queue = queue_of(tmp_path, work)
+    assert queue.ask(P, "a test") == "queued"
+    assert queue.ask(P, "a test") == "already queued"
+    assert "ihp_training_queue 1.0" in counted(queue)
+    record = queue.run(P)
+    assert queue.run(P) == record, "nobody asked again"
+    assert done == [P]
+    assert (record.state, record.reason, record.version) == (outcome, "because", "lip-2+p1.001")
+    assert record.outcomes[outcome] == 1
+    assert record.left_out == ("task 3: no mask",)
+    assert queue_of(tmp_path).records.read(P) == record, "every process sees it"
+    assert f'ihp_trainings_total{{outcome="{outcome}",project="{P}"}} 1.0' in counted(queue)
+    assert f'ihp_training_running{{project="{P}"}} 0.0' in counted(queue)
+    assert f'ihp_training_seconds_total{{project="{P}"}} 0.' in counted(queue)
+    assert queue.ask(P, "later") == "queued"
+    assert queue.run(P).outcomes[outcome] == 2
+
+
+def test_only_one_trainer_has_a_project(tmp_path: Path) -> None:
+    def work(project: str, report: Report) -> Result:
+        other = queue_of(tmp_path, lambda *_: pytest.fail("trained twice"))
+        assert other.run(project).state == "running"
+        return DONE
+
+    queue = queue_of(tmp_path, work)
+    queue.ask(P, "a test")
+    assert queue.run(P).state == "promoted"
+
+
+def test_a_fault_that_may_pass_is_tried_again_with_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ihp_backend.learning.queue._FIRST_RETRY_S", 0.0)
+    tries = []
+
+    def work(project: str, report: Report) -> Result:
+        tries.append(project)
+        if len(tries) % 2:
+            raise OSError(28, "No space left on device")
+        raise TemporaryError("Label Studio cannot be reached")
+
+    queue = queue_of(tmp_path, work)
+    queue.ask(P, "a test")
+    for attempt in range(1, ATTEMPTS):
+        record = queue.run(P)
+        assert record.state == "waiting"
+        assert f"attempt {attempt} of {ATTEMPTS} failed" in record.reason
+        queue.put_back_lost()
+        assert queue.records.read(P).state == "queued"
+    record = queue.run(P)
+    assert (record.state, len(tries)) == ("failed", ATTEMPTS)
+    assert record.reason == "after 3 attempts: [Errno 28] No space left on device"
+    queue.ask(P, "again")
+    assert queue.run(P).state == "waiting", "another request has its own attempts"
+
+
+def test_a_waiting_one_is_not_done_before_its_time_but_when_asked(tmp_path: Path) -> None:
+    def work(project: str, report: Report) -> Result:
+        raise TemporaryError("down")
+
+    queue = queue_of(tmp_path, work)
+    queue.ask(P, "a test")
+    assert queue.run(P).state == "waiting"
+    queue.put_back_lost()
+    assert queue.run(P).attempts == 1
+    assert queue.ask(P, "now, please") == "already queued"
+    assert queue.run(P).attempts == 2
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+def test_a_clock_that_jumps_loses_no_training_and_delays_none_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    """The times in records are of the clock on the wall: other machines read them, too."""
+
+    def work(project: str, report: Report) -> Result:
+        raise TemporaryError("down")
+
+    now = time.time()
+    queue = queue_of(tmp_path, work)
+    queue.ask(P, "a test")
+    queue._huey.flush()
+    monkeypatch.setattr("ihp_backend.learning.queue.time.time", lambda: now + 86400 * days)
+    queue.put_back_lost()
+    assert carried(queue) == 1, "what the queue lost"
+    assert queue.run(P).state == "waiting"
+    queue.put_back_lost()
+    assert queue.records.read(P).state == "waiting"
+    monkeypatch.setattr("ihp_backend.learning.queue.time.time", lambda: now)
+    queue.put_back_lost()
+    assert queue.records.read(P).state == "queued", "the clock was put right: its time has come, or cannot be"
+
+
+@pytest.mark.parametrize("error", [TrainingError("two photos are needed"), ValueError("a bug")])
+def test_a_fault_that_stays_is_reported_at_once(
+    tmp_path: Path, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    def work(project: str, report: Report) -> Result:
+        raise error
+
+    queue = queue_of(tmp_path, work)
+    queue.ask(P, "a test")
+    record = queue.run(P)
+    assert record.state == "failed"
+    assert str(error) in record.reason
+    assert record.outcomes["failed"] == 1
+    (line,) = [r for r in caplog.records if r.getMessage() == "training ended"]
+    assert line.levelno == logging.ERROR
+
+
+def test_a_trainer_that_stops_lets_the_next_one_begin_anew(tmp_path: Path) -> None:
+    def work(project: str, report: Report) -> Result:
+        queue._stopping.set()
+        report("learns", 0.1)
+        return DONE
+
+    queue = queue_of(tmp_path, work)
+    queue.ask(P, "a test")
+    record = queue.run(P)
+    assert (record.state, record.attempts) == ("queued", 0)
+    assert issubclass(InterruptedTraining, BaseException)
+    assert not issubclass(InterruptedTraining, Exception), "a learner that catches errors must not swallow it"
+    assert queue_of(tmp_path, lambda *_: DONE).run(P).state == "promoted"
+
+
+def test_a_job_that_the_queue_lost_is_put_in_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = queue_of(tmp_path)
+    queue.ask(P, "a test")
+    queue._huey.flush()
+    assert carried(queue) == 0
+    queue.put_back_lost()
+    assert carried(queue) == 0, "too early: it may be on its way"
+    monkeypatch.setattr("ihp_backend.learning.queue._LOST_AFTER_S", 0.0)
+    queue.put_back_lost()
+    queue.put_back_lost()
+    assert carried(queue) == 1
+
+
+def test_a_queue_that_is_down_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    down = queue_of(tmp_path, IHP_QUEUE_URL="redis://127.0.0.1:1/0")
+    assert down.ask(P, "a test") == "queued"
+    assert "the queue does not take" in caplog.text
+    monkeypatch.setattr("ihp_backend.learning.queue._LOST_AFTER_S", 0.0)
+    up = queue_of(tmp_path)
+    up.put_back_lost()
+    assert carried(up) == 1
+
+
+def test_redis_carries_the_jobs_where_the_settings_say_so(tmp_path: Path) -> None:
+    server = TcpFakeServer(("127.0.0.1", 0), server_type="redis")
+    Thread(target=server.serve_forever, daemon=True).start()
+    url = f"redis://127.0.0.1:{server.server_address[1]}/0"
+    try:
+        asking, training = (queue_of(tmp_path, lambda *_: DONE, IHP_QUEUE_URL=url) for _ in range(2))
+        asking.ask(P, "a test")
+        assert carried(training) == 1
+        _ = training._task
+        training._huey.execute(training._huey.dequeue())
+        assert asking.records.read(P).state == "promoted"
+        assert not (tmp_path / "trainings" / "queue.sqlite").exists()
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_what_the_queue_carries_is_json(tmp_path: Path) -> None:
+    queue_of(tmp_path).ask(P, "a test")
+    with sqlite3.connect(tmp_path / "trainings" / "queue.sqlite") as connection:
+        (data,) = connection.execute("select data from task").fetchone()
+    connection.close()
+    assert json.loads(data)["args"] == [P]
+
+
+def test_a_full_disk_is_told_to_who_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    queue = queue_of(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(OSError, match="No space"):
+            queue.ask(P, "a test")
+    assert queue.records.read(P).state == "never"
+    (tmp_path / "trainings" / f"{Q}.json").write_text("{")
+    assert queue.records.read(Q).state == "never"
+    assert queue.ask(Q, "a test") == "queued"
+
+
+def test_a_disk_that_is_full_at_the_end_of_a_training_is_told_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def work(project: str, report: Report) -> Result:
+        patch.setattr(os, "replace", full)
+        raise OSError(28, "No space left on device")
+
+    queue = queue_of(tmp_path, work)
+    queue.ask(P, "a test")
+    for attempt in range(1, ATTEMPTS + 1):
+        with monkeypatch.context() as patch:
+            assert queue.run(P).state == "running", "nothing can be written"
+            caplog.clear()
+            for _ in range(3):
+                with pytest.raises(OSError, match="No space"):
+                    queue.put_back_lost()
+            assert "died" not in caplog.text
+            assert not caplog.records, "it would be logged every two seconds"
+        queue.put_back_lost()
+        record = queue.records.read(P)
+        assert "No space left" in record.reason
+        assert record.state == ("queued" if attempt < ATTEMPTS else "failed")
+
+
+TRAINER = """
+import sys, time
+from pathlib import Path
+from ihp_backend import logs
+from ihp_backend.learning.queue import Result, TrainingQueue
+from ihp_backend.settings import Settings
+from ihp_backend.learning.records import TrainingCounts
+
+def work(project, report):
+    (folder / f"began-{project}").touch()
+    while (folder / "slow").exists():
+        report("learns", 0.5)
+        time.sleep(0.02)
+    return Result("promoted", "fewer clicks", "v1")
+
+folder = Path(sys.argv[1])
+logs.configure("INFO")
+while TrainingQueue(Settings(data_dir=folder, queue_url="".join(sys.argv[2:]))).serve(work):
+    pass
+"""
+
+
+@contextmanager
+def trainer(folder: Path, code: str = TRAINER, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen([sys.executable, "-c", code, str(folder), *options], stderr=log)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_trainer_takes_jobs_and_stops_in_the_middle_when_told(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path)
+    queue.ask(P, "a test")
+    with trainer(tmp_path) as process:
+        eventually(lambda: queue.records.read(P).state == "promoted", 20)
+        (tmp_path / "slow").touch()
+        queue.ask(P, "a test")
+        eventually(lambda: queue.records.read(P).stage == "learns", 10)
+        assert queue.ask(P, "a test") == "already running"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+    record = queue.records.read(P)
+    assert (record.state, record.attempts, record.outcomes["promoted"]) == ("queued", 0, 1)
+
+
+def test_a_trainer_that_does_not_get_to_its_next_report_stops_all_the_same(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path)
+    queue.ask(P, "a test")
+    deaf = TRAINER.replace('report("learns", 0.5)', 'report("learns", 0.5); time.sleep(60)')
+    (tmp_path / "slow").touch()
+    with trainer(tmp_path, deaf + "import os; os._exit(0)\n") as process:
+        eventually(lambda: queue.records.read(P).stage == "learns", 20)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    record = queue.records.read(P)
+    assert (record.state, record.attempts) == ("queued", 0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs redis-server")
+def test_a_redis_that_goes_and_comes_back_empty_loses_nothing(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    @contextmanager
+    def redis() -> Iterator[None]:
+        command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            process.kill()
+            process.wait()
+
+    url = f"redis://127.0.0.1:{port}/0"
+    queue = queue_of(tmp_path, IHP_QUEUE_URL=url)
+    with trainer(tmp_path, TRAINER, url):
+        with redis():
+            queue.ask(P, "a test")
+            eventually(lambda: queue.records.read(P).state == "promoted", 60)
+        time.sleep(1)
+        assert queue.ask(Q, "while it is down") == "queued"
+        with redis():
+            eventually(lambda: queue.records.read(Q).state == "promoted", 120)
+
+
+def test_a_trainer_that_is_killed_in_the_middle_loses_nothing(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path)
+    queue.ask(P, "a test")
+    (tmp_path / "slow").touch()
+    for attempt in (1, 2):
+        with trainer(tmp_path) as process:
+            began = attempt, "learns"
+            eventually(lambda: (queue.records.read(P).attempts, queue.records.read(P).stage) == began, 20)  # noqa: B023
+            assert queue.records.is_training(P)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        assert not queue.records.is_training(P), "the lock died with it"
+    (tmp_path / "slow").unlink()
+    with trainer(tmp_path):
+        eventually(lambda: queue.records.read(P).state == "promoted", 20)
+    assert queue.records.read(P).attempts == 3
+
+
+def test_a_training_that_kills_its_trainer_again_and_again_fails(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path)
+    running: dict[str, Any] = {"state": "running", "attempts": ATTEMPTS, "stage": "learns"}
+    (tmp_path / "trainings").mkdir()
+    (tmp_path / "trainings" / f"{P}.json").write_text(json.dumps(running))
+    queue.put_back_lost()
+    record = queue.records.read(P)
+    assert record.state == "failed"
+    assert "died 3 times in the middle" in record.reason
+    assert time.time() > record.retry_at

@@ -1,0 +1,567 @@
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import socket
+import stat
+from pathlib import Path
+from threading import Event, Thread
+from time import perf_counter
+from typing import Any
+
+import pytest
+from conftest import TOKEN, DiscModel, ImageHost, golden
+from flask.testing import FlaskClient
+from label_studio_sdk.converter.brush import decode_rle
+from test_model_pool import eventually
+from test_registry import add
+
+from ihp_backend.logs import configure
+from ihp_backend.serving.application import create_app
+from ihp_backend.serving.runtime import Runtime
+from ihp_backend.settings import Settings
+
+PREDICTS = [
+    "predict_click",
+    "predict_click_n2",
+    "predict_click_n2_with_draft",
+    "predict_click_n3_negative",
+    "predict_click_with_draft",
+]
+
+
+def make(tmp_path: Path, model: DiscModel | None = None, **environment: str) -> tuple[FlaskClient, Runtime]:
+    settings = Settings.from_environment(
+        {"IHP_DATA_DIR": str(tmp_path), "IHP_ALLOW_PRIVATE_ADDRESSES": "true", **environment}
+    )
+    runtime = Runtime(settings, lambda: model or DiscModel())
+    return create_app(runtime=runtime).test_client(), runtime
+
+
+@pytest.fixture
+def model() -> DiscModel:
+    return DiscModel()
+
+
+@pytest.fixture
+def client(tmp_path: Path, model: DiscModel, image_host: ImageHost, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
+    """A backend that has been set up for the recorded projects, and whose webhook tells what comes of an event."""
+    monkeypatch.setattr("ihp_backend.learning.triggers._WAIT_S", 10.0)
+    made, _ = make(tmp_path, model, IHP_MAX_IMAGE_PIXELS="1000000")
+    for project in {golden(name)["project"] for name in PREDICTS}:
+        assert set_up(made, image_host.url, project=project).status_code == 200
+    return made
+
+
+def set_up(client: FlaskClient, url: str, token: str = TOKEN, project: str = "1.1795392500") -> Any:
+    return client.post("/setup", json=golden("setup") | {"hostname": url, "access_token": token, "project": project})
+
+
+def click(**changes: Any) -> dict[str, Any]:
+    """The recorded click, with its keypoint's `value` changed."""
+    body: dict[str, Any] = golden("predict_click")
+    body["params"]["context"]["result"][0]["value"].update(changes)
+    return body
+
+
+def with_image(url: str) -> dict[str, Any]:
+    body: dict[str, Any] = golden("predict_click")
+    body["tasks"][0]["data"]["image"] = url
+    return body
+
+
+def assert_click_works(client: FlaskClient) -> None:
+    answer = client.post("/predict", json=golden("predict_click"))
+    assert answer.status_code == 200
+    (item,) = answer.json["results"]
+    assert item["result"], "the next good request was not answered"
+
+
+@pytest.mark.parametrize("name", PREDICTS)
+def test_a_recorded_click_is_answered_with_the_region_of_its_label(client: FlaskClient, name: str) -> None:
+    body = golden(name)
+    (clicked,) = {label for k in body["params"]["context"]["result"] for label in k["value"]["keypointlabels"]}
+    answer = client.post("/predict", json=body)
+    assert answer.status_code == 200
+    (item,) = answer.json["results"]
+    (region,) = item["result"]
+    assert region["type"] == "brushlabels"
+    assert (region["from_name"], region["to_name"]) == ("brush", "img")
+    assert (region["original_width"], region["original_height"]) == (640, 480)
+    assert region["value"]["brushlabels"] == [clicked]
+    assert item["score"] == pytest.approx(0.75)
+    assert item["model_version"] == answer.json["model_version"] == "discs-1"
+    alpha = decode_rle(region["value"]["rle"]).reshape(480, 640, 4)[..., 3]
+    for keypoint in body["params"]["context"]["result"]:
+        if keypoint["is_positive"]:
+            value = keypoint["value"]
+            assert alpha[int(value["y"] * 4.8), int(value["x"] * 6.4)] == 255
+
+
+def test_an_opened_task_is_parsed_and_its_image_kept(client: FlaskClient, image_host: ImageHost) -> None:
+    for _ in range(2):  # Label Studio asks twice
+        answer = client.post("/predict", json=golden("predict_task_opened"))
+        (item,) = answer.json["results"]
+        assert [region["value"]["brushlabels"] for region in item["result"]] == [["Building"], ["Road"]]
+        assert all(0 <= region["score"] <= 1 for region in item["result"])
+    assert_click_works(client)
+    assert len(image_host.requests) == 1
+
+
+def test_what_the_draft_holds_reaches_the_model(client: FlaskClient, model: DiscModel) -> None:
+    client.post("/predict", json=golden("predict_click_with_draft"))
+    assert [(c.part, c.is_positive) for c in model.calls[-1]["clicks"]] == [
+        ("Building", True),
+        ("Road", True),
+    ], "the newest last"
+    client.post("/predict", json=golden("predict_click_n2_with_draft"))
+    last = model.calls[-1]
+    assert len(last["clicks"]) == 2, "the context's keypoints, which the draft has too, counted once"
+    assert list(last["accepted"]) == ["Building"]
+    assert last["accepted"]["Building"].any()
+
+
+BAD_REQUESTS: dict[str, Any] = {
+    "broken JSON": '{"tasks": [',
+    "not UTF-8": b'{"tasks": "\xff"}',
+    "deeply nested": "[" * 100_000,
+    "not an object": "[1, 2]",
+    "a huge number": '{"tasks": ' + "9" * 5000 + "}",
+    "no tasks": json.dumps(golden("predict_click") | {"tasks": None}),
+    "empty tasks": json.dumps(golden("predict_click") | {"tasks": []}),
+    "task without data": json.dumps(golden("predict_click") | {"tasks": [{"id": 1}]}),
+    "task is a number": json.dumps(golden("predict_click") | {"tasks": [3]}),
+    "no label config": json.dumps({k: v for k, v in golden("predict_click").items() if k != "label_config"}),
+    "label config without controls": json.dumps(golden("predict_click") | {"label_config": "<View/>"}),
+    "label config is not XML": json.dumps(golden("predict_click") | {"label_config": "<View"}),
+    "label config with an encoding": json.dumps(
+        golden("predict_click")
+        | {"label_config": '<?xml version="1.0" encoding="utf-8"?>' + golden("predict_click")["label_config"]}
+    ),
+    "project is a list": json.dumps(golden("predict_click") | {"project": [1]}),
+    "project climbs folders": json.dumps(golden("predict_click") | {"project": "../../etc/passwd"}),
+    "params is a list": json.dumps(golden("predict_click") | {"params": [1]}),
+    "context without result": json.dumps(golden("predict_click") | {"params": {"context": {}}}),
+    "context of numbers": json.dumps(golden("predict_click") | {"params": {"context": {"result": [1]}}}),
+    "unknown label": json.dumps(click(keypointlabels=["Tentacle"])),
+    "two words for a label": json.dumps(click(keypointlabels="Building")),
+    "click right of the image": json.dumps(click(x=130)),
+    "click above the image": json.dumps(click(y=-4)),
+    "click at NaN": json.dumps(click(x=float("nan"))),
+    "click at infinity": json.dumps(click(y=float("inf"))),
+    "click at a number of 400 digits": json.dumps(click(x=10**400)),
+    "click at a word": json.dumps(click(x="left")),
+    "click nowhere": json.dumps(click(x=None)),
+}
+
+
+@pytest.mark.parametrize("case", BAD_REQUESTS)
+def test_a_malformed_request_gets_a_reason_and_the_next_one_works(client: FlaskClient, case: str) -> None:
+    answer = client.post("/predict", data=BAD_REQUESTS[case], content_type="application/json")
+    assert answer.status_code == 400
+    assert answer.json["error"]
+    assert len(answer.json["detail"]) > 20
+    # Label Studio shows the status line, and nothing of the body.
+    assert answer.status.isascii()
+    assert answer.json["detail"].splitlines()[0][:20].encode("ascii", "replace").decode() in answer.status
+    assert_click_works(client)
+
+
+def test_an_error_names_the_unknown_label_and_the_known_ones(client: FlaskClient) -> None:
+    detail = client.post("/predict", json=click(keypointlabels=["Tentacle"])).json["detail"]
+    assert "Tentacle" in detail
+    assert "Building" in detail
+
+
+def _closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("case", "url"),
+    {
+        "missing": "/data/upload/1/nothing.png",
+        "truncated": "/data/upload/1/truncated.png",
+        "not an image": "/data/upload/1/text.png",
+        "more pixels than allowed": "/data/upload/1/large.png",
+        "unreachable host": f"http://127.0.0.1:{_closed_port()}/photo.png",
+        "unknown scheme": "ftp://127.0.0.1/photo.png",
+        "data URL of nothing": "data:image/png;base64,AAAA",
+        "no address": "",
+        "climbs folders": "/data/local-files/?d=../../../../etc/passwd",
+        "half a character": "/data/upload/1/\ud800.png",
+        "half a character in a data URL": "data:image/png;base64,\ud800",
+    }.items(),
+)
+@pytest.mark.parametrize("opened", [False, True])
+def test_an_image_that_cannot_be_had_leaves_the_page_alone(
+    client: FlaskClient, caplog: pytest.LogCaptureFixture, case: str, url: str, opened: bool
+) -> None:
+    body = with_image(url)
+    if opened:
+        body["params"]["context"] = None
+    answer = client.post("/predict", json=body)
+    assert answer.status_code == 200
+    assert answer.json["results"] == [{"result": [], "score": 0.0, "model_version": "discs-1"}]
+    (warning,) = [r for r in caplog.records if r.levelno == logging.WARNING and "task skipped" in r.getMessage()]
+    assert len(warning.getMessage()) > 40
+    assert_click_works(client)
+
+
+def test_a_task_without_the_image_field_is_skipped_alone(client: FlaskClient) -> None:
+    body = golden("predict_task_opened")
+    body["tasks"] = [{"id": 8, "data": {"text": "hello"}}, body["tasks"][0]]
+    first, second = client.post("/predict", json=body).json["results"]
+    assert first["result"] == []
+    assert second["result"]
+
+
+def test_a_wrong_token_is_explained_in_the_log_without_showing_it(
+    tmp_path: Path, image_host: ImageHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    client, _ = make(tmp_path)
+    wrong = "f" * 40
+    set_up(client, image_host.url, token=wrong)
+    answer = client.post("/predict", json=golden("predict_click"))
+    assert answer.json["results"][0]["result"] == []
+    assert "401" in caplog.text
+    assert wrong not in caplog.text
+    set_up(client, image_host.url)
+    assert_click_works(client)
+
+
+def test_a_restart_remembers_what_setup_told(tmp_path: Path, image_host: ImageHost) -> None:
+    client, _ = make(tmp_path)
+    set_up(client, image_host.url)
+    restarted, _ = make(tmp_path)
+    assert_click_works(restarted)
+    (record,) = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert stat.S_IMODE(record.stat().st_mode) == 0o600
+
+
+def test_settings_win_over_setup(tmp_path: Path, image_host: ImageHost) -> None:
+    client, _ = make(tmp_path, IHP_LABEL_STUDIO_URL=image_host.url, IHP_LABEL_STUDIO_TOKEN=TOKEN)
+    set_up(client, f"http://127.0.0.1:{_closed_port()}", token="e" * 40)
+    assert_click_works(client)
+
+
+@pytest.mark.parametrize("project", ["../x", "a/b", "", ".hidden", "x" * 200])
+def test_setup_refuses_a_project_that_cannot_be_a_file(tmp_path: Path, project: str) -> None:
+    client, _ = make(tmp_path)
+    assert set_up(client, "http://127.0.0.1:8080", project=project).status_code == 400
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_setup_shows_what_is_wrong_with_a_label_config(tmp_path: Path) -> None:
+    client, _ = make(tmp_path)
+    body = golden("setup") | {"schema": '<View><Image name="i" value="$image"/></View>'}
+    answer = client.post("/setup", json=body)
+    assert answer.status_code == 400
+    assert "KeyPointLabels" in answer.json["detail"]
+    assert "KeyPointLabels" in answer.status
+
+
+def test_setup_answers_within_its_limit_while_the_model_loads(tmp_path: Path) -> None:
+    go_on = Event()
+
+    def slow() -> DiscModel:
+        go_on.wait(10)
+        return DiscModel()
+
+    runtime = Runtime(Settings.from_environment({"IHP_DATA_DIR": str(tmp_path)}), slow, lambda: "discs-0")
+    client = create_app(runtime=runtime).test_client()
+    loading = runtime.preload()
+    start = perf_counter()
+    answer = client.post("/setup", json=golden("setup"))
+    assert perf_counter() - start < 0.5
+    assert answer.json == {"model_version": "discs-0"}
+    assert client.get("/health").json["ready"] is False
+    assert client.get("/ready").status_code == 503
+    assert client.get("/live").status_code == 200
+    go_on.set()
+    loading.join(10)
+    assert client.post("/setup", json=golden("setup")).json == {"model_version": "discs-1"}
+    assert client.get("/ready").status_code == 200
+    assert client.get("/health").json["model_version"] == "discs-1"
+    assert client.get("/versions").json == {"versions": ["discs-1"], "current": "discs-1"}
+
+
+def test_weights_that_do_not_load_are_reported_and_tried_again(tmp_path: Path, image_host: ImageHost) -> None:
+    broken = [True]
+
+    def load() -> DiscModel:
+        if broken[0]:
+            raise ValueError("no weights in there")
+        return DiscModel()
+
+    runtime = Runtime(
+        Settings.from_environment({"IHP_DATA_DIR": str(tmp_path), "IHP_ALLOW_PRIVATE_ADDRESSES": "true"}),
+        load,
+    )
+    client = create_app(runtime=runtime).test_client()
+    answer = client.post("/predict", json=golden("predict_click"))
+    assert answer.status_code == 503
+    assert "no weights in there" in answer.json["detail"]
+    assert "no weights in there" in client.get("/health").json["error"]
+    broken[0] = False
+    assert client.post("/predict", json=golden("predict_click")).status_code == 200
+    assert set_up(client, image_host.url).status_code == 200
+    assert_click_works(client)
+
+
+@pytest.mark.parametrize("event", ["annotation_created", "annotation_updated", "annotations_deleted"])
+def test_a_recorded_event_is_counted(client: FlaskClient, event: str) -> None:
+    answer = client.post("/webhook", json=golden(f"webhook_{event}"))
+    assert answer.status_code == 200
+    assert answer.json == {"status": "counted", "action": event.upper()}
+    assert f'ihp_webhook_events_total{{action="{event.upper()}"}} 1.0' in client.get("/metrics").text
+
+
+def test_a_training_is_asked_for_and_told(client: FlaskClient) -> None:
+    project = golden("predict_click")["project"]
+    answer = client.post("/webhook", json=golden("webhook_start_training"))
+    assert (answer.status_code, answer.json["action"]) == (200, "START_TRAINING")
+    assert answer.json["status"] == "queued"
+    assert client.get("/trainings").json[project]["state"] == "queued"
+    assert client.post("/webhook", json=golden("webhook_start_training")).json["status"] == "already queued"
+
+
+@pytest.mark.parametrize("event", ["annotation_created", "start_training"])
+def test_an_event_is_answered_in_time_with_a_full_disk_and_a_queue_that_hangs(
+    client: FlaskClient, event: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def answers_in_time() -> bool:
+        """Of a few, for this machine may be busy; one that waited for the disk or the queue would never be."""
+        seconds = []
+        for _ in range(5):
+            start = perf_counter()
+            assert client.post("/webhook", json=golden(f"webhook_{event}")).status_code == 200
+            seconds.append(perf_counter() - start)
+        return min(seconds) < 0.1
+
+    monkeypatch.setattr("ihp_backend.learning.triggers._WAIT_S", 0.05)
+    with monkeypatch.context() as patch:
+        patch.setattr("ihp_backend.files.os.replace", full)
+        assert answers_in_time()
+        eventually(lambda: "No space left" in caplog.text)
+    go_on = Event()
+    monkeypatch.setattr("ihp_backend.learning.queue.TrainingQueue._send", lambda *_: go_on.wait(30))
+    assert answers_in_time()
+    go_on.set()
+    assert_click_works(client)
+
+
+def test_a_project_is_answered_by_its_own_version(tmp_path: Path, image_host: ImageHost) -> None:
+    project, other = golden("predict_click")["project"], golden("predict_click_n2")["project"]
+    settings = Settings.from_environment({"IHP_DATA_DIR": str(tmp_path), "IHP_ALLOW_PRIVATE_ADDRESSES": "true"})
+    runtime = Runtime(settings, DiscModel, load_version=lambda folder: DiscModel(folder.name))
+    client = create_app(runtime=runtime).test_client()
+
+    def said(name: str = "predict_click") -> str:
+        body = golden(name)
+        told = set_up(client, image_host.url, project=body["project"]).json["model_version"]
+        (item,) = client.post("/predict", json=body).json["results"]
+        assert item["result"]
+        assert item["model_version"] == told
+        assert told == client.get("/versions", query_string={"project": body["project"]}).json["current"]
+        return str(told)
+
+    assert runtime.predictor().version == "discs-1"
+    assert said() == "discs-1"
+    first = add(runtime.registry, project)
+    eventually(lambda: runtime.predictor(project).version == first)
+    assert said() == first
+    assert said("predict_click_n2") == "discs-1", "another project"
+    mine = client.get("/versions", query_string={"project": project}).json
+    assert mine == {"versions": ["discs-1", first], "current": first}
+    assert client.get("/versions").json == {"versions": ["discs-1"], "current": "discs-1"}
+    runtime.registry.rollback(project)
+    eventually(lambda: runtime.predictor(project).version == "discs-1")
+    assert said() == "discs-1"
+    assert client.get("/versions?project=../x").status_code == 400
+    assert other not in runtime.registry.projects()
+
+
+def test_a_web_page_cannot_post_here_from_its_visitors_browser(client: FlaskClient) -> None:
+    body = json.dumps(golden("setup"))
+    for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""):
+        answer = client.post("/setup", data=body, content_type=content_type)
+        assert answer.status_code == 415
+        assert "application/json" in answer.json["detail"]
+
+
+def test_other_events_are_ignored_and_broken_ones_refused(client: FlaskClient) -> None:
+    assert client.post("/webhook", json={"action": "ANNOTATION_CREATED"}).json["status"] == "ignored"
+    assert client.post("/webhook", json={"action": "TASKS_CREATED"}).json["status"] == "ignored"
+    assert client.post("/webhook", json={"project": {"id": 1}}).status_code == 400
+    assert client.post("/webhook", data="{", content_type="application/json").status_code == 400
+
+
+def test_a_full_queue_answers_503_and_recovers(tmp_path: Path, image_host: ImageHost) -> None:
+    entered, go_on = Event(), Event()
+
+    class SlowModel(DiscModel):
+        def predict(self, *args: Any, **kwargs: Any) -> Any:
+            entered.set()
+            go_on.wait(10)
+            return super().predict(*args, **kwargs)
+
+    client, runtime = make(tmp_path, SlowModel(), IHP_QUEUE_LIMIT="1")
+    set_up(client, image_host.url)
+    thread = Thread(target=assert_click_works, args=(client.application.test_client(),))
+    thread.start()
+    assert entered.wait(10)
+    refused = client.post("/predict", json=golden("predict_click"))
+    assert refused.status_code == 503
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert client.get("/health").status_code == 200
+    go_on.set()
+    thread.join()
+    assert_click_works(client)
+    assert b"ihp_predict_refused_total 1.0" in runtime.metrics.render()
+
+
+def test_a_password_guards_all_but_the_probes(tmp_path: Path, image_host: ImageHost) -> None:
+    client, _ = make(tmp_path, IHP_BASIC_AUTH_USER="ls", IHP_BASIC_AUTH_PASSWORD="pässword")
+    for path in ("/", "/health", "/versions", "/metrics", "/nothing"):
+        assert client.get(path).status_code == 401
+    refused = client.post("/predict", json=golden("predict_click"))
+    assert refused.status_code == 401
+    assert refused.headers["WWW-Authenticate"].startswith("Basic")
+    assert refused.json["error"] == "Unauthorized"
+    for user, password in (("ls", "password"), ("", ""), ("ls", "pässword "), ("l", "s:pässword")):
+        assert client.get("/health", auth=(user, password)).status_code == 401
+    assert client.get("/health", headers={"Authorization": "Basic !"}).status_code == 401
+    assert (
+        client.get("/health", headers={"Authorization": "Bearer pässword".encode().decode("latin-1")}).status_code
+        == 401
+    )
+    for code in ("utf-8", "latin-1"):  # as curl and browsers send it, and as Label Studio does
+        good = base64.b64encode("ls:pässword".encode(code)).decode()
+        assert client.get("/health", headers={"Authorization": f"Basic {good}"}).status_code == 200
+    assert client.get("/live").status_code == 200
+    assert client.get("/ready").status_code == 503
+
+
+def test_errors_of_any_kind_are_json(tmp_path: Path) -> None:
+    client, _ = make(tmp_path, IHP_MAX_BODY_MB="1")
+    for answer, status in (
+        (client.get("/nothing"), 404),
+        (client.get("/predict"), 405),
+        (client.post("/predict", data=b" " * 2**21, content_type="application/json"), 413),
+    ):
+        assert answer.status_code == status
+        assert set(answer.json) >= {"error", "detail", "request_id"}
+
+
+def test_an_unexpected_error_is_a_500_with_an_id_and_the_next_request_works(
+    tmp_path: Path, image_host: ImageHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    class BrokenOnce(DiscModel):
+        def predict(self, *args: Any, **kwargs: Any) -> Any:
+            if not self.calls:
+                self.calls.append({})
+                raise RuntimeError("out of memory")
+            return super().predict(*args, **kwargs)
+
+    client, _ = make(tmp_path, BrokenOnce())
+    set_up(client, image_host.url)
+    answer = client.post("/predict", json=golden("predict_click"), headers={"X-Request-ID": "click-7"})
+    assert answer.status_code == 500
+    assert answer.json["request_id"] == answer.headers["X-Request-ID"] == "click-7"
+    assert "out of memory" not in answer.text
+    assert "out of memory" in caplog.text
+    assert_click_works(client)
+
+
+def test_a_request_id_cannot_forge_log_lines(client: FlaskClient) -> None:
+    answer = client.get("/health", headers={"X-Request-ID": "x forged=1"})
+    assert answer.headers["X-Request-ID"] != "x forged=1"
+
+
+def test_scores_that_are_not_numbers_never_leave(tmp_path: Path, image_host: ImageHost) -> None:
+    class NanModel(DiscModel):
+        def predict(self, *args: Any, **kwargs: Any) -> Any:
+            prediction = super().predict(*args, **kwargs)
+            prediction.scores = dict.fromkeys(prediction.scores, float("nan"))
+            return prediction
+
+    client, _ = make(tmp_path, NanModel())
+    set_up(client, image_host.url)
+    answer = client.post("/predict", json=golden("predict_click"))
+    assert answer.status_code == 500
+    assert "NaN" not in answer.text
+
+
+def test_stages_and_routes_are_timed(client: FlaskClient) -> None:
+    assert_click_works(client)
+    text = client.get("/metrics").text
+    for stage in ("fetch", "read", "predict", "encode"):
+        assert f'ihp_stage_seconds_count{{stage="{stage}"}} 1.0' in text
+    assert 'ihp_request_seconds_count{route="/predict",status="200"} 1.0' in text
+
+
+def test_caches_and_the_queue_are_counted(tmp_path: Path, image_host: ImageHost) -> None:
+    asked_meanwhile: list[str] = []
+
+    class LookingModel(DiscModel):
+        def predict(self, *args: Any, **kwargs: Any) -> Any:
+            asked_meanwhile.append(runtime.metrics.render().decode())
+            return super().predict(*args, **kwargs)
+
+    client, runtime = make(tmp_path, LookingModel())
+    set_up(client, image_host.url)
+    for _ in range(3):
+        assert_click_works(client)
+    text = client.get("/metrics").text
+    assert 'ihp_cache_misses_total{cache="images"} 1.0' in text
+    assert 'ihp_cache_hits_total{cache="images"} 2.0' in text
+    assert f'ihp_cache_bytes{{cache="images"}} {float(640 * 480 * 3)}' in text
+    assert "ihp_predict_in_flight 0.0" in text
+    assert all("ihp_predict_in_flight 1.0" in meanwhile for meanwhile in asked_meanwhile)
+    assert 'ihp_model_loaded{version="discs-1"} 1.0' in text
+
+
+def test_every_line_of_a_request_has_its_id(
+    tmp_path: Path, image_host: ImageHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client, _ = make(tmp_path)
+    set_up(client, image_host.url)
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    try:
+        configure("INFO")
+        client.post("/predict", json=with_image("/data/nothing.png"), headers={"X-Request-ID": "click-9"})
+    finally:
+        root.handlers[:], root.level = before
+    lines = capsys.readouterr().err.splitlines()
+    assert any("task skipped" in line for line in lines)
+    assert any("answered" in line and "status=200" in line for line in lines)
+    assert all("request=click-9" in line for line in lines if ".application" in line or "sdk_adapter" in line)
+
+
+def test_the_way_to_label_studio_can_be_tried(tmp_path: Path, image_host: ImageHost) -> None:
+    client, _ = make(tmp_path)
+    assert client.get("/projects/1/connection").json["reachable"] is False
+    set_up(client, image_host.url)
+    number = golden("setup")["project"].partition(".")[0]
+    found = client.get(f"/projects/{number}/connection").json
+    assert found["hostname"] == image_host.url
+    assert found["reachable"] is False
+    assert "404" in found["reason"]  # this host has images only
+    image_host.files["/api/current-user/whoami"] = b"{}"
+    assert client.get(f"/projects/{number}/connection").json == {"hostname": image_host.url, "reachable": True}
+
+
+def test_a_request_that_is_too_large_names_the_limit(tmp_path: Path) -> None:
+    client, _ = make(tmp_path, IHP_MAX_BODY_MB="1")
+    answer = client.post("/predict", data=b" " * 1_100_000, content_type="application/json")
+    assert answer.status_code == 413
+    assert "IHP_MAX_BODY_MB" in answer.json["detail"]
