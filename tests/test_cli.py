@@ -17,9 +17,10 @@ from click.testing import CliRunner
 from conftest import TOKEN, ImageHost, golden
 from label_studio_sdk.converter.brush import decode_rle
 
-from ihp_backend import __version__, cli, process
+from ihp_backend import __version__, cli
 from ihp_backend.network.parser import HumanParser, ParserConfig
 from ihp_backend.network.weights import save_parser
+from ihp_backend.serving import process
 
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("IHP_")}
 
