@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from test_server import make, set_up
+from test_application import make, set_up
 from werkzeug.test import TestResponse
 
 CONTRACT = json.loads((Path(__file__).parents[1] / "docs/openapi.json").read_text())

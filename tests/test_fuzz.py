@@ -15,7 +15,7 @@ from conftest import golden, png
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_server import make
+from test_application import make
 
 from ihp_backend.experiments.benchmark import draw_photo
 from ihp_backend.label_studio.image_decoding import ImageError, decode_image

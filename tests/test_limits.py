@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import DiscModel, ImageHost, golden
 from flask.testing import FlaskClient
-from test_server import assert_click_works, make, set_up
+from test_application import assert_click_works, make, set_up
 
 from ihp_backend.label_studio import regions
 from ihp_backend.label_studio.label_config import LabelConfig

@@ -25,7 +25,7 @@ from conftest import TOKEN, ImageHost, golden
 from fake_label_studio import LEGACY, FakeLabelStudio, reply
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from test_server import make, set_up, with_image
+from test_application import make, set_up, with_image
 
 from ihp_backend.label_studio.client import Client, LabelStudioError
 from ihp_backend.label_studio.fetching import is_public
