@@ -60,7 +60,7 @@ def predict(image: Path, clicks: tuple[str, ...], weights: str, device: str, eve
     wanted = None if every or not points else list(dict.fromkeys(c.part for c in points))
     prediction = predictor.predict(rgb, points, labels=labels, wanted=wanted)
 
-    config = LabelConfig("image", "image", "click", "mask", tuple(labels), ((),) * len(labels))
+    config = LabelConfig("image", "$image", "click", "mask", tuple(labels), ((),) * len(labels))
     regions, results = [], []
     for label, mask in prediction.masks.items():
         box = box_of(mask)

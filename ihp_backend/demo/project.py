@@ -126,7 +126,7 @@ def explain_refusal(error: LabelStudioError, url: str) -> LabelStudioError:
 
 def check_label_config(client: Client, project: dict[str, Any]) -> LabelConfig:
     """Reads a project's label config; raises LabelConfigError, which shows the fix, if the backend cannot use it."""
-    return LabelConfig.parse(client.get_project(int(project["id"]))["label_config"])
+    return LabelConfig.parse(client.get_project(int(project["id"]))["label_config"]).check()
 
 
 def import_new(client: Client, project: int, photos: Sequence[Path]) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ihp_backend.data.sample import Sample
+from ihp_backend.label_studio.image_address import address_of
 from ihp_backend.label_studio.image_decoding import ImageError, decode_image
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.rle import RleError, decode_mask
@@ -120,15 +121,11 @@ def _read(task: Mapping[str, Any], config: LabelConfig, fetch: Fetch, max_pixels
     regions = [
         region
         for region in (results if isinstance(results, list) else [])
-        # An accepted suggestion is there twice, as brushlabels and as keypointlabels: the first is the mask.
-        if isinstance(region, Mapping) and region.get("type") == "brushlabels" and _label(region) in config.labels
+        if isinstance(region, Mapping) and config.is_painted(region) and _label(region) in config.labels
     ]
     if not regions:
         raise TaskError("its newest annotation has no mask of a label that the project has")
-    data = task.get("data")
-    url = data.get(config.data_key) if isinstance(data, Mapping) else None
-    if not isinstance(url, str) or not url:
-        raise TaskError(f"its data has no image address under {config.data_key!r}")
+    url = address_of(task, config.value)
     image = decode_image(fetch(url), max_pixels=max_pixels)
     labels = _painted(regions, config, image.shape[0], image.shape[1])
     if not labels.any():

@@ -20,10 +20,17 @@ _PROJECT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class Connection:
-    """Where a Label Studio is reached, and with which token."""
+    """Where a Label Studio is reached, and with which token.
+
+    Attributes:
+        hostname: Its address, as this backend reaches it.
+        token: An access token.
+        told: Its address, as it calls itself, if that is another one: addresses of photos may begin with it.
+    """
 
     hostname: str
     token: str = field(default="", repr=False)
+    told: str = ""
 
 
 class Connections:

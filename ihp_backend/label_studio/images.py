@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import posixpath
 import re
 import stat
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
 from time import monotonic
@@ -19,12 +21,15 @@ from numpy.typing import NDArray
 from ihp_backend.cache import LoadingCache
 from ihp_backend.label_studio.client import Client
 from ihp_backend.label_studio.fetching import FetchError, Reply, Target, get
+from ihp_backend.label_studio.image_address import askable, stored_in
 from ihp_backend.label_studio.image_decoding import ImageError, decode_image
 from ihp_backend.settings import Settings
 
 __all__ = ["ImageError", "ImageLoader", "decode_image"]
 
 _LOCAL_FILES = "/data/local-files"
+_LOOPBACK = ("127.0.0.1", "::1")
+_UPLOADS = "/data/upload/"
 _MAX_CLIENTS = 64
 _MAX_REDIRECTS = 5
 
@@ -52,16 +57,18 @@ class ImageLoader:
         self._lock = Lock()
         self._decoding = BoundedSemaphore(os.cpu_count() or 1)  # more at once take more memory, and no less time
 
-    def load(self, url: str, *, hostname: str | None, token: str | None) -> NDArray[np.uint8]:
+    def load(self, url: str, *, hostname: str | None, token: str | None, told: str = "") -> NDArray[np.uint8]:
         """Returns the image that a task's data names.
 
         An address without a host, such as ``/data/upload/...``, is Label Studio's: that of the settings,
         else ``hostname``. Only there goes the token, and the settings' token only to the settings' address.
 
         Args:
-            url: ``/data/upload/...``, ``/data/local-files/?d=...``, http(s), or a data URL.
+            url: ``/data/upload/...``, ``/data/local-files/?d=...``, http(s), or a data URL, see ``askable``.
             hostname: Label Studio's address, as it told it, such as ``"http://127.0.0.1:8080"``.
             token: Its legacy or personal access token.
+            told: Label Studio's address as it calls itself, if that is another one: what begins with it is asked for
+                at ``hostname``, or at the address of the settings.
 
         Returns:
             (H, W, 3) uint8 RGB, turned as a browser shows it, read-only: other threads have it, too.
@@ -70,21 +77,23 @@ class ImageLoader:
             ImageError: If the image cannot be had or is not allowed; the message says why.
             LabelStudioError: If the personal access token cannot be exchanged.
         """
+        url = askable(url)
         if url[:5].lower() == "data:":
             key: tuple[str, ...] = (hashlib.blake2b(url.encode("utf-8", "replace")).hexdigest(),)
             return self.cache.get(key, lambda: self._decoded(self._inline(url)))
         base, token = self._access(hostname, token)
-        absolute = _absolute(url, base)
+        absolute = _absolute(url, base, told)
         # Who holds another token may not see the same images.
         key = (absolute, base, hashlib.blake2b(token.encode("utf-8", "replace")).hexdigest())
-        return self.cache.get(key, lambda: self._decoded(self._bytes(absolute, base, token)))
+        return self.cache.get(key, lambda: self._decoded(self._bytes(absolute, base, token, told)))
 
-    def fetch(self, url: str, *, hostname: str | None, token: str | None) -> bytes:
+    def fetch(self, url: str, *, hostname: str | None, token: str | None, told: str = "") -> bytes:
         """Returns an image's file as it is, by the rules of ``load``; nothing is kept. Raises as ``load`` does."""
+        url = askable(url)
         if url[:5].lower() == "data:":
             return self._inline(url)
         base, token = self._access(hostname, token)
-        return self._bytes(_absolute(url, base), base, token)
+        return self._bytes(_absolute(url, base, told), base, token, told)
 
     def check(self, hostname: str, token: str) -> None:
         """Asks Label Studio who the token's user is, by the same rules as for its images.
@@ -105,15 +114,15 @@ class ImageLoader:
             return settings.label_studio_url, settings.label_studio_token or token or ""
         return hostname or "", token or ""
 
-    def _bytes(self, url: str, base: str, token: str) -> bytes:
+    def _bytes(self, url: str, base: str, token: str, told: str) -> bytes:
         try:
-            return self._fetched(url, base, token)
+            return self._fetched(url, base, token, told)
         except FetchError as error:
             is_temporary = error.is_temporary and bool(base) and _is_within(Target.parse(url), Target.parse(base))
             text = f"the image {_short(url)} cannot be had: {error}"
             raise ImageError(text, is_temporary=is_temporary) from None
 
-    def _fetched(self, url: str, base: str, token: str) -> bytes:
+    def _fetched(self, url: str, base: str, token: str, told: str = "") -> bytes:
         own = Target.parse(base) if base else None
         deadline = monotonic() + self._settings.fetch_timeout_s
         for _ in range(_MAX_REDIRECTS + 1):
@@ -125,10 +134,13 @@ class ImageLoader:
             reply = self._get(target, self._client(base, token) if is_own else None, deadline)
             if reply.status == 200:
                 return reply.body
+            if reply.status == 404 and is_own and (kept := _in_cloud(target)) is not None:
+                url = kept
+                continue
             if not 300 <= reply.status < 400:
                 is_temporary = reply.status == 429 or reply.status >= 500
                 raise FetchError(_refusal(reply, target, is_own), is_temporary=is_temporary)
-            url = urljoin(str(target), reply.headers.get("location", ""))
+            url = _absolute(urljoin(str(target), reply.headers.get("location", "")), base, told)
         raise FetchError(f"it was redirected more than {_MAX_REDIRECTS} times")
 
     def _get(self, target: Target, client: Client | None, deadline: float) -> Reply:
@@ -176,6 +188,8 @@ class ImageLoader:
     def _local_file(self, name: str, root: Path) -> bytes:
         try:
             root = root.resolve(strict=True)
+            # Where Label Studio runs on Windows, its paths have backslashes.
+            name = name if (root / name).exists() else name.replace("\\", "/").lstrip("/")
             path = (root / name).resolve(strict=True)  # follows links, so that none leads out
             if not path.is_relative_to(root):
                 raise ImageError(f"the local file {name[:200]!r} is outside of IHP_LOCAL_FILES_ROOT")
@@ -220,8 +234,10 @@ class ImageLoader:
         return image
 
 
-def _absolute(url: str, base: str) -> str:
-    """Returns a task's address with scheme and host."""
+def _absolute(url: str, base: str, told: str = "") -> str:
+    """Returns a task's address with scheme and host; Label Studio's is ``base``, even if it calls itself otherwise."""
+    if told and base and (rest := _below(url, told)) is not None:
+        url = rest
     if not url.startswith("/") or url.startswith("//"):
         return f"https:{url}" if url.startswith("//") else url
     if not base:
@@ -231,10 +247,21 @@ def _absolute(url: str, base: str) -> str:
         )
     base = base.rstrip("/")
     # Label Studio below a path, as in https://a.example/ls: its uploads may or may not begin with that path.
-    prefix = urlsplit(base).path
-    if prefix and url.startswith(prefix + "/"):
-        base = base.removesuffix(prefix)
+    for prefix in (urlsplit(base).path, urlsplit(told).path.rstrip("/")):
+        if prefix and url.startswith(prefix + "/"):
+            url = url.removeprefix(prefix)
+            break
     return base + url
+
+
+def _below(url: str, told: str) -> str | None:
+    """What follows Label Studio's own name in an address; ``None`` if it does not begin with it."""
+    try:
+        target, own = Target.parse(f"https:{url}" if url.startswith("//") else url), Target.parse(told)
+    except FetchError:
+        return None
+    target, own = (replace(t, host="localhost") if t.host in _LOOPBACK else t for t in (target, own))
+    return target.path if _is_within(target, own) or _is_within(own, target) else None
 
 
 def _is_within(target: Target, own: Target) -> bool:
@@ -258,20 +285,32 @@ def _matches(target: Target, rule: str) -> bool:
 def _local_name(target: Target) -> str | None:
     """The file that an address of Label Studio's local storage names; ``None`` for other addresses."""
     parts = urlsplit(target.path)
-    return parse_qs(parts.query).get("d", [""])[0] if parts.path.rstrip("/").endswith(_LOCAL_FILES) else None
+    if not parts.path.rstrip("/").endswith(_LOCAL_FILES):
+        return None
+    # As Label Studio reads it: the last one, from the root on, with or without a leading slash.
+    return posixpath.normpath(parse_qs(parts.query).get("d", [""])[-1]).lstrip("/")
+
+
+def _in_cloud(target: Target) -> str | None:
+    """Where Label Studio keeps an upload whose files are in a cloud; ``None`` for what is no upload."""
+    head, found, name = str(target).partition(_UPLOADS)
+    return f"{head}/storage-data/uploaded/?filepath=upload/{name}" if found and "?" not in head + name else None
 
 
 def _refusal(reply: Reply, target: Target, is_own: bool) -> str:
+    stored = stored_in(target.path)
     why = {
         401: "the token is missing or wrong: set IHP_LABEL_STUDIO_TOKEN" if is_own else "it asks for a password",
         403: "the token's user may not see it" if is_own else "it is not public",
-        404: "it is not there",
+        404: "it is not there" if stored is None else "no storage that is connected to the project has it",
+        424: "the storage that is connected to it does not answer",
     }.get(reply.status, "")
     return f"{target.origin} answered {reply.status}" + (f", {why}" if why else "")
 
 
 def _short(url: str) -> str:
     """The address as a message shows it: without its query and user, in which secrets may be."""
+    url = stored_in(url) or url
     head, slashes, rest = re.split("[?#]", url, maxsplit=1)[0].partition("//")
     host, slash, path = rest.partition("/")
     return repr((head + slashes + host.rpartition("@")[2] + slash + path)[:200])

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+from ihp_backend.label_studio.image_address import has_variable
 from ihp_backend.parts import Schema
 
 logger = logging.getLogger(__name__)
@@ -40,24 +42,30 @@ class LabelConfigError(ValueError):
 
 @dataclass(frozen=True)
 class LabelConfig:
-    """What the backend needs of a label config.
+    """What the backend needs of a label config, as one keypoint control sees it.
+
+    A config may have several: of the same photo or of others, each with a brush of its own. See ``clicked_with``.
 
     Attributes:
         image: Name of the image, the ``to_name`` of regions.
-        data_key: Key of the image's address in a task's data: ``image`` for ``$image``.
+        value: Where a task's data has the image's address: ``$image``, ``$photos[0]``, see ``image_address``.
         keypoint: Name of the keypoint control.
-        brush: Name of the brush control.
-        labels: Labels of the brush control, in their order.
+        brush: Name of the brush control that most of its labels are painted with.
+        labels: Labels that are painted on the image, in their order.
         predicted_values: For each label the names in its attribute ``predicted_values``.
         suggest: After a click answer the ``clicked`` label, or ``all`` that are seen and not accepted yet.
         refine: A click refines the mask of the ``clicked`` label, or ``all`` masks that clicks made.
         people: A click means ``one`` person, or ``everyone`` in the photo.
         overlap: Whether a new mask may run over accepted ones: ``no`` or ``yes``.
         train_after: Train after so many new or changed annotations, 0: when asked only; ``None``: see the settings.
+        brushes: For each label the brush control that it is painted with; none: ``brush`` for all.
+        trained_brushes: All brush controls of the image that clicks are answered with; none: ``brush``.
+        others: The config as its other keypoint controls see it.
+        faults: Why some clicks cannot be answered, each with what to do; see ``check``.
     """
 
     image: str
-    data_key: str
+    value: str
     keypoint: str
     brush: str
     labels: tuple[str, ...]
@@ -67,6 +75,10 @@ class LabelConfig:
     people: str = OPTIONS["people"][0]
     overlap: str = OPTIONS["overlap"][0]
     train_after: int | None = None
+    brushes: tuple[str, ...] = ()
+    trained_brushes: tuple[str, ...] = ()
+    others: tuple[LabelConfig, ...] = ()
+    faults: tuple[str, ...] = ()
 
     @staticmethod
     def parse(xml: str) -> LabelConfig:
@@ -78,6 +90,49 @@ class LabelConfig:
         if not isinstance(xml, str):
             raise LabelConfigError(f"the label config is {type(xml).__name__}; expected XML as text.\n{_FIX}")
         return _parse(xml)
+
+    def check(self) -> LabelConfig:
+        """Returns the config if each click that it lets an annotator make can be answered: to ask when it is connected.
+
+        Raises:
+            LabelConfigError: If some click cannot; the message names it, with what to do.
+        """
+        if faults := list(dict.fromkeys(fault for view in (self, *self.others) for fault in view.faults)):
+            raise LabelConfigError(f"{'; '.join(faults)}.\n{_FIX}")
+        return self
+
+    def clicked_with(self, results: Iterable[Mapping[str, Any]]) -> LabelConfig:
+        """Returns the config as the keypoint control sees it that was clicked with; itself if none of its own was.
+
+        Args:
+            results: Regions as Label Studio sends them; the newest last.
+        """
+        names = [r.get("from_name") for r in results if r.get("type") == "keypointlabels"]
+        views = {view.keypoint: view for view in (self, *self.others)}
+        found = next((views[name] for name in reversed(names) if name in views), self)
+        return replace(found, others=tuple(view for view in views.values() if view is not found))
+
+    def takes_click(self, keypoint: str, label: str) -> bool:
+        """Whether a click with another keypoint control means a mask that is painted as this one would."""
+        views = (v for v in self.others if v.keypoint == keypoint and v.image == self.image and label in v.labels)
+        return any(label in self.labels and view.brush_of(label) == self.brush_of(label) for view in views)
+
+    def brush_of(self, label: str) -> str:
+        """Returns the name of the brush control that a label is painted with."""
+        return self.brushes[self.labels.index(label)] if self.brushes and label in self.labels else self.brush
+
+    def is_on_image(self, region: Mapping[str, Any]) -> bool:
+        """Whether a region lies on this image: on no other one of the task, and on no further page of a list."""
+        return (region.get("to_name") or self.image) == self.image and region.get("item_index") in (None, 0)
+
+    def is_painted(self, region: Mapping[str, Any]) -> bool:
+        """Whether a region is a mask of this image, of a brush control that clicks are answered with.
+
+        An accepted suggestion is saved twice, as ``brushlabels`` and as ``keypointlabels``: the first is the mask.
+        """
+        names = self.trained_brushes or (self.brush,)
+        is_ours = region.get("type") == "brushlabels" and (region.get("from_name") or self.brush) in names
+        return is_ours and self.is_on_image(region)
 
     def parts(self, schema: Schema) -> dict[str, tuple[str, ...]]:
         """Returns, for each label, the names of the schema's parts that it stands for.
@@ -107,34 +162,129 @@ def _parse(xml: str) -> LabelConfig:
         root: Element = fromstring(xml, forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError) as error:
         raise LabelConfigError(f"the label config is not XML that can be read ({error}).\n{_FIX}") from error
+    _refuse_pages(root)
     images = {tag.get("name"): tag for tag in root.iter("Image")}
     keypoints = _controls(root, "KeyPointLabels", images)
     brushes = _controls(root, "BrushLabels", images)
-    keypoints.sort(key=lambda tag: tag.get("smart", "true").lower() == "false")  # the smart one first
-    pair = next(((k, b) for k in keypoints for b in brushes if k.get("toName") == b.get("toName")), None)
-    if pair is None:
+    keypoints.sort(key=_is_plain)  # the smart ones first
+    on_one_image = [k for k in keypoints if any(b.get("toName") == k.get("toName") for b in brushes)]
+    if not on_one_image:
         raise LabelConfigError(f"{_what_is_missing(images, keypoints, brushes)}.\n{_FIX}")
-    keypoint, brush = pair
-    image = images[brush.get("toName")]
+    fitting = [k for k in on_one_image if any(_share_a_label(k, b) for b in brushes)]
+    if not fitting:
+        raise LabelConfigError(f"{_what_does_not_fit(on_one_image[0], brushes)}.\n{_FIX}")
+    first, *others = (_view(k, keypoints, brushes, images) for k in fitting)
+    faults = [
+        f for k in on_one_image if k not in fitting and not _is_plain(k) for f in (_what_does_not_fit(k, brushes),)
+    ]
+    if all(map(_is_plain, keypoints)):
+        faults.append(
+            f'<KeyPointLabels name="{first.keypoint}"> has smart="false", so that Label Studio sends no click; '
+            'expected smart="true"'
+        )
+    return replace(first, others=tuple(others), faults=(*first.faults, *faults))
+
+
+def _view(
+    keypoint: Element, keypoints: Sequence[Element], brushes: Sequence[Element], images: Mapping[str | None, Element]
+) -> LabelConfig:
+    """The config as one keypoint control sees it."""
+    image = images[keypoint.get("toName")]
     value = image.get("value", "")
-    if not value.startswith("$") or len(value) < 2:
+    if not has_variable(value):
         raise LabelConfigError(
             f'<Image name="{image.get("name")}"> has value="{value}"; expected the key of the task\'s data after a '
             f"dollar sign.\n{_FIX}"
         )
-    labels = [tag for tag in brush.iter("Label") if tag.get("value")]
-    if not labels:
-        raise LabelConfigError(f'<BrushLabels name="{brush.get("name")}"> has no <Label value="...">.\n{_FIX}')
+    clicked = [k for k in keypoints if k.get("toName") == image.get("name")]
+    painted = [b for b in brushes if any(_share_a_label(k, b) for k in clicked)]
+    own = _brush_of(keypoint, clicked, painted)
+    tags: dict[str, tuple[Element, str]] = {}
+    for brush in (own, *(b for b in painted if b is not own)):
+        for tag in brush.iter("Label"):
+            if tag.get("value"):
+                tags.setdefault(_name(tag), (tag, brush.get("name", "")))
+    order = [name for brush in painted for name in _names(brush)]
+    tags = {name: tags[name] for name in dict.fromkeys(order)}
+    options = {option: choices[0] for option, choices in OPTIONS.items()} | _options(keypoint)
+    missing = [] if _is_plain(keypoint) else [name for name in _names(keypoint) if name not in tags]
     return LabelConfig(
         image=image.get("name", ""),
-        data_key=value[1:],
+        value=value,
         keypoint=keypoint.get("name", ""),
-        brush=brush.get("name", ""),
-        labels=tuple(_name(tag) for tag in labels),
-        predicted_values=_predicted_values(labels, keypoint),
+        brush=own.get("name", ""),
+        labels=tuple(tags),
+        predicted_values=_predicted_values([tag for tag, _ in tags.values()], keypoint),
         train_after=_train_after(keypoint),
-        **_options(keypoint),
+        brushes=tuple(brush for _, brush in tags.values()),
+        trained_brushes=tuple(b.get("name", "") for b in painted),
+        faults=(_what_lacks(keypoint, missing, own),) if missing else (),
+        suggest=options["suggest"],
+        refine=options["refine"],
+        people=options["people"],
+        overlap=options["overlap"],
     )
+
+
+def _brush_of(keypoint: Element, clicked: Sequence[Element], painted: Sequence[Element]) -> Element:
+    """The brush with most of a control's labels, and fewest others. Of several, the first twin has the first one."""
+
+    def differences(brush: Element) -> tuple[int, int]:
+        own, its = set(_names(keypoint)), set(_names(brush))
+        return len(own - its), len(its - own)
+
+    best = min(map(differences, painted))
+    brushes = [b for b in painted if differences(b) == best]
+    twins = [k for k in clicked if set(_names(k)) == set(_names(keypoint))]
+    return brushes[min(twins.index(keypoint), len(brushes) - 1)]
+
+
+def _refuse_pages(root: Element) -> None:
+    """Raises for configs that show several photos one after the other: their regions would be mixed up."""
+    for tag in root.iter("Image"):
+        if tag.get("valueList"):
+            raise LabelConfigError(
+                f'<Image name="{tag.get("name")}"> has valueList, a task with several pages, which this backend '
+                f'does not work with; expected value="$image" and one task for each photo.\n{_FIX}'
+            )
+    for name in ("Repeater", "Pagination", "pagedView"):
+        if next(root.iter(name), None) is not None and any(True for r in root.iter(name) for _ in r.iter("Image")):
+            raise LabelConfigError(
+                f"the label config has an <Image> inside of <{name}>, which this backend does not work with; expected "
+                f"one <Image> and one task for each photo.\n{_FIX}"
+            )
+
+
+def _names(control: Element) -> list[str]:
+    """The labels of a control."""
+    return [_name(tag) for tag in control.iter("Label") if tag.get("value")]
+
+
+def _share_a_label(keypoint: Element, brush: Element) -> bool:
+    """Whether a click of a keypoint control can be answered with a region of a brush control."""
+    return keypoint.get("toName") == brush.get("toName") and not set(_names(keypoint)).isdisjoint(_names(brush))
+
+
+def _is_plain(keypoint: Element) -> bool:
+    """Whether a control's clicks are not sent to any backend."""
+    return keypoint.get("smart", "true").strip().lower() == "false"
+
+
+def _what_lacks(keypoint: Element, missing: Sequence[str], brush: Element) -> str:
+    return (
+        f'<KeyPointLabels name="{keypoint.get("name")}"> has the labels {", ".join(map(repr, missing)):.500}, which '
+        f'<BrushLabels name="{brush.get("name")}"> lacks (it has {", ".join(_names(brush)):.500}), so that no click of '
+        "them can be answered: give both the same labels, in the same letters and with the same aliases"
+    )
+
+
+def _what_does_not_fit(keypoint: Element, brushes: Sequence[Element]) -> str:
+    brush = next(b for b in brushes if b.get("toName") == keypoint.get("toName"))
+    if not _names(brush):
+        return f'<BrushLabels name="{brush.get("name")}"> has no <Label value="...">'
+    if not _names(keypoint):
+        return f'<KeyPointLabels name="{keypoint.get("name")}"> has no <Label value="...">'
+    return _what_lacks(keypoint, _names(keypoint), brush)
 
 
 def _name(label: Element) -> str:

@@ -75,7 +75,7 @@ def working_results(task: Mapping[str, Any], keypoints: Collection[str] = ()) ->
 
 def _shown(task: Mapping[str, Any], keypoints: Collection[str]) -> list[dict[str, Any]]:
     drafts = _dicts(task.get("drafts"))
-    own = [d for d in drafts if any(str(r.get("id")) in keypoints for r in _dicts(d.get("result")))]
+    own = [d for d in drafts if any(region_id(r) in keypoints for r in _dicts(d.get("result")))]
     drafts = own or drafts
     if drafts:
         newest = max(drafts, key=lambda d: (str(d.get("updated_at") or d.get("created_at") or ""), _id(d)))
@@ -99,8 +99,26 @@ def short_name(value: object) -> str:
 
 
 def has_short_id(result: Mapping[str, Any]) -> bool:
-    """Whether a region's id is one that Label Studio could have given."""
+    """Whether a region's id is one that Label Studio could have given, or none."""
     return len(str(result.get("id"))) <= _ID_LENGTH
+
+
+def region_id(result: Mapping[str, Any]) -> str:
+    """Returns a region's id; for one without, as the API allows them, a name made of what it is: always the same."""
+    given = result.get("id")
+    if given and isinstance(given, str | int) and given is not True:
+        return str(given)
+    return short_name([result.get(k) for k in ("type", "from_name", "to_name", "is_positive", "value")])[:10]
+
+
+def _own_id(result: Mapping[str, Any], taken: Collection[str]) -> str:
+    """A region's id, or another one if an earlier region has it."""
+    found = region_id(result)
+    copies = 1
+    while found in taken:
+        copies += 1
+        found = short_name((region_id(result), copies))[:10]
+    return found
 
 
 def read_clicks(results: Sequence[Mapping[str, Any]], config: LabelConfig, height: int, width: int) -> list[Click]:
@@ -120,14 +138,20 @@ def read_clicks(results: Sequence[Mapping[str, Any]], config: LabelConfig, heigh
     """
     clicks = []
     for result in results:
-        if result.get("type") != "keypointlabels" or result.get("from_name") != config.keypoint:
+        if result.get("type") != "keypointlabels" or not config.is_on_image(result):
             continue
         region, value = f"keypoint {result.get('id')!r:.50}", result.get("value")
         if not isinstance(value, Mapping):
+            if result.get("from_name") != config.keypoint:
+                continue
             raise RequestError(f"{region} has no `value`; expected x, y and keypointlabels")
         if "rle" in value:
             continue
         labels = value.get("keypointlabels")
+        if (name := result.get("from_name")) != config.keypoint:
+            first = labels[0] if isinstance(labels, list) and labels else None
+            if not (isinstance(name, str) and isinstance(first, str) and config.takes_click(name, first)):
+                continue
         if not isinstance(labels, list) or len(labels) != 1 or not isinstance(labels[0], str):
             raise RequestError(f"{region} has keypointlabels {labels!r:.100}; expected one label")
         if labels[0] not in config.labels:
@@ -155,8 +179,7 @@ def read_masks(
     """
     masks: list[AcceptedMask] = []
     for result in results:
-        # Accepted suggestions come twice, as brushlabels and as keypointlabels; only the first is the mask.
-        if result.get("type") != "brushlabels" or result.get("from_name") != config.brush:
+        if not config.is_painted(result):
             continue
         value = result.get("value")
         value = value if isinstance(value, Mapping) else {}
@@ -165,6 +188,8 @@ def read_masks(
         if label not in config.labels:
             logger.warning("brush region %.50s has the label %.100r, which the config lacks", result.get("id"), label)
             continue
+        if (result.get("from_name") or config.brush_of(label)) != config.brush_of(label):
+            continue  # of another brush that has this label, too
         size = (result.get("original_height"), result.get("original_width"))
         if size != (height, width):
             logger.warning(
@@ -185,7 +210,11 @@ def read_masks(
             logger.warning("brush region %s cannot be read: %s", result.get("id"), error)
             continue
         clicks = from_meta(result.get("meta"), label, mask)
-        masks.append(AcceptedMask(str(result.get("id")), label, mask, result.get("origin") == "prediction", clicks))
+        masks.append(
+            AcceptedMask(
+                _own_id(result, {m.id for m in masks}), label, mask, result.get("origin") == "prediction", clicks
+            )
+        )
     return masks
 
 
@@ -210,7 +239,7 @@ def brush_region(
     height, width = mask.shape
     region = {
         "id": region_id or uuid.uuid4().hex[:10],
-        "from_name": config.brush,
+        "from_name": config.brush_of(label),
         "to_name": config.image,
         "type": "brushlabels",
         "original_width": width,

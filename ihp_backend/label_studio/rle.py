@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 THRESHOLD = 128
-"""Alpha from which a pixel belongs to a mask: more than half covered by an antialiased stroke."""
+"""Alpha from which a pixel belongs to a mask: more than half covered by an antialiased stroke. See ``decode_mask``."""
 
 _SIZES = (3, 4, 8, 16)
 _HEADER_BITS = 32 + 5 + 4 * 4
@@ -111,10 +112,34 @@ def decode(rle: Sequence[int] | bytes, height: int, width: int) -> NDArray[np.ui
     return out.reshape(height, width)
 
 
-def decode_mask(rle: Sequence[int] | bytes, height: int, width: int, threshold: int = THRESHOLD) -> NDArray[np.bool_]:
-    """Decodes a stream as a mask (H, W): the pixels with at least that alpha. Raises as ``decode`` does."""
-    mask: NDArray[np.bool_] = decode(rle, height, width) >= threshold
+def decode_mask(rle: Sequence[int] | bytes, height: int, width: int) -> NDArray[np.bool_]:
+    """Decodes a stream as a mask (H, W): what the annotator sees, without the rims of antialiased strokes.
+
+    The interface paints all that is not 0. A pixel belongs to the mask from half of the mask's greatest alpha on, and
+    of ``THRESHOLD`` at most: a mask that was imported with an alpha of 100 all over is no rim. Nor is a faint place of
+    one alpha, beside stronger ones: rims are ramps.
+
+    Raises:
+        RleError: As ``decode`` does.
+    """
+    alpha = decode(rle, height, width)
+    left, top, wide, high = cv2.boundingRect(alpha)
+    mask = np.zeros((height, width), bool)
+    inside = alpha[top : top + high, left : left + wide]
+    if inside.size:
+        is_strong = inside >= min(THRESHOLD, (int(inside.max()) + 1) // 2)
+        mask[top : top + high, left : left + wide] = is_strong
+        if (is_strong != (inside > 0)).any():
+            mask[top : top + high, left : left + wide] |= _is_flat(inside)
     return mask
+
+
+def _is_flat(alpha: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Where alpha (H, W) is not 0 and part of a place of 3x3 pixels at least that has one value."""
+    square = np.ones((3, 3), np.uint8)
+    even = cv2.erode(alpha, square) == cv2.dilate(alpha, square)
+    flat: NDArray[np.bool_] = (cv2.dilate(alpha * even, square) == alpha) & (alpha > 0)
+    return flat
 
 
 def _as_bytes(rle: object) -> bytes:

@@ -157,7 +157,9 @@ class ProjectTraining:
         """
         for is_last in (False, True):
             try:
-                return self._runtime.images.fetch(url, hostname=connection.hostname, token=connection.token)
+                return self._runtime.images.fetch(
+                    url, hostname=connection.hostname, token=connection.token, told=connection.told
+                )
             except ImageError as error:
                 client.whoami()
                 if is_last or not error.is_temporary:

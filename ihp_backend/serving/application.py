@@ -22,7 +22,7 @@ from werkzeug.exceptions import BadRequest, HTTPException, ServiceUnavailable, U
 
 from ihp_backend import __version__
 from ihp_backend.label_studio.connections import Connection
-from ihp_backend.label_studio.label_config import LabelConfigError
+from ihp_backend.label_studio.label_config import LabelConfig, LabelConfigError
 from ihp_backend.label_studio.regions import RequestError
 from ihp_backend.learning.registry import RegistryError
 from ihp_backend.learning.triggers import EVENTS
@@ -116,6 +116,7 @@ def _add_label_studio_routes(app: Flask, runtime: Runtime) -> None:
         if hostname := body.get("hostname"):
             token = str(body.get("access_token") or "")
             runtime.connections.remember(project, Connection(str(hostname), token))
+        LabelConfig.parse(schema).check()
         InteractiveHumanParsing(project_id=project, label_config=schema, runtime=runtime)
         return _json({"model_version": runtime.version(project)})
 

@@ -221,7 +221,8 @@ class Runtime:
 
     def _known(self, told: Connection | None) -> Connection | None:
         if url := self.settings.label_studio_url:
-            return Connection(url, self.settings.label_studio_token or (told.token if told else ""))
+            token = self.settings.label_studio_token or (told.token if told else "")
+            return Connection(url, token, told.hostname if told else "")
         return told
 
     def try_connection(self, number: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ihp_backend.annotation.workbench import Scene
 from ihp_backend.clicks import Click
 from ihp_backend.label_studio.client import LabelStudioError
 from ihp_backend.label_studio.connections import Connection
+from ihp_backend.label_studio.image_address import address_of
 from ihp_backend.label_studio.images import ImageError
 from ihp_backend.label_studio.label_config import LabelConfig, LabelConfigError
 from ihp_backend.label_studio.regions import (
@@ -26,6 +27,7 @@ from ihp_backend.label_studio.regions import (
     has_short_id,
     read_clicks,
     read_masks,
+    region_id,
     saved_state,
     short_name,
     working_results,
@@ -99,8 +101,8 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
 
         Args:
             tasks: Label Studio's tasks, each with ``data``, and ``drafts`` or ``annotations`` if it has any.
-            context: ``{"result": [...]}`` with the open keypoints of the clicked label; ``None`` when a task
-                is opened or pre-annotated.
+            context: ``{"result": [...]}`` with the open keypoints of the clicked label; ``None``, or ``{}`` under
+                the server of 2.x, when a task is opened or pre-annotated.
             opened: Whether somebody may click next: then a task that comes alone is made ready for it, after the
                 answer.
             kwargs: Whatever else the request held.
@@ -115,8 +117,8 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
             LabelConfigError: If no label config came with the project.
             ModelUnavailableError: If the model's weights cannot be loaded.
         """
-        config = self._require_config()
-        clicked = None if context is None else _results_of(context)
+        clicked = None if context is None or context == {} else _results_of(context)
+        config = self._require_config().clicked_with(clicked or ())
         warms = opened and len(tasks) == 1
         return [self._predict_once(_checked(task), config, clicked, warms=warms) for task in tasks]
 
@@ -192,7 +194,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
             logger.info("no keypoint of %s in the context", config.keypoint, extra=fields(task=task.get("id")))
             return empty
         key_of_task, saved = self._task_key(task), saved_state(task)
-        keypoints = {str(result.get("id")) for result in clicked}
+        keypoints = {region_id(result) for result in clicked}
         parts = config.parts(predictor.schema)
         regions, scores = [], []
         answered: list[AcceptedMask] = []
@@ -256,7 +258,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
     ) -> Scene:
         """Reads what lies before the annotator who has just clicked."""
         clicks = read_clicks(list(clicked), config, *shape)
-        drawn = working_results(task, {str(result.get("id")) for result in clicked})
+        drawn = working_results(task, {region_id(result) for result in clicked})
         others = _other_clicks(drawn, config, *shape, {click.part for click in clicks})
         if len(clicks) + len(others) > _MOST_CLICKS:
             raise RequestError(
@@ -264,7 +266,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
                 "or delete them"
             )
         opened, drafted = (
-            {str(result.get("id")) for result in results if result.get("type") == "keypointlabels"}
+            {region_id(result) for result in results if result.get("type") == "keypointlabels"}
             for results in (clicked, drawn)
         )
         masks = read_masks(drawn, config, *shape)
@@ -275,19 +277,16 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         return Scene.of(clicks, others, masks, recent)
 
     def _task_key(self, task: Mapping[str, Any]) -> str:
-        return short_name((self._project, task.get("id")))
+        return short_name((self._project, task["data"] if task.get("id") is None else task["id"]))
 
     def _image(self, task: Mapping[str, Any], config: LabelConfig) -> tuple[NDArray[np.uint8], str]:
-        url = task["data"].get(config.data_key)
-        if not isinstance(url, str) or not url:
-            raise ImageError(
-                f"the task's data has no image address under {config.data_key!r} (it has "
-                f"{', '.join(sorted(map(str, task['data']))) or 'nothing'}), though <Image> names it"
-            )
+        url = address_of(task, config.value, self._project)
         connection = self._runtime.connection(self._project) or self._told
         hostname = connection.hostname if connection else None
         token = connection.token if connection else None
-        return self._runtime.images.load(url, hostname=hostname, token=token), short_name((hostname, url))
+        told = (connection.told if connection else "") or (self._told.hostname if self._told else "")
+        image = self._runtime.images.load(url, hostname=hostname, token=token, told=told)
+        return image, short_name((hostname, url))
 
 
 def _checked(task: object) -> Mapping[str, Any]:

@@ -79,7 +79,7 @@ def test_a_config_of_ones_own() -> None:
             '<Label value="Face" predicted_values="hat"/><Label value="Hair" predicted_values="nonsense"/>'
         )
     )
-    assert (config.image, config.data_key, config.keypoint, config.brush) == ("photo", "picture_url", "points", "paint")
+    assert (config.image, config.value, config.keypoint, config.brush) == ("photo", "$picture_url", "points", "paint")
     assert config.parts(LIP) == {
         "LEFT_ARM": ("left-arm",),
         "upper clothes": ("upper-clothes",),
@@ -127,7 +127,7 @@ def test_the_pair_on_one_image_is_found_among_two_images() -> None:
       <KeyPointLabels name="kb" toName="b"><Label value="Face"/></KeyPointLabels>
       <BrushLabels name="mb" toName="b"><Label value="Face"/></BrushLabels></View>"""
     config = LabelConfig.parse(xml)
-    assert (config.keypoint, config.brush, config.data_key) == ("kb", "mb", "b")
+    assert (config.keypoint, config.brush, config.value) == ("kb", "mb", "$b")
 
 
 def test_options_of_ours() -> None:

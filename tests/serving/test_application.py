@@ -142,7 +142,7 @@ BAD_REQUESTS: dict[str, Any] = {
     "project is a list": json.dumps(golden("predict_click") | {"project": [1]}),
     "project climbs folders": json.dumps(golden("predict_click") | {"project": "../../etc/passwd"}),
     "params is a list": json.dumps(golden("predict_click") | {"params": [1]}),
-    "context without result": json.dumps(golden("predict_click") | {"params": {"context": {}}}),
+    "context without result": json.dumps(golden("predict_click") | {"params": {"context": {"results": []}}}),
     "context of numbers": json.dumps(golden("predict_click") | {"params": {"context": {"result": [1]}}}),
     "unknown label": json.dumps(click(keypointlabels=["Tentacle"])),
     "two words for a label": json.dumps(click(keypointlabels="Building")),
