@@ -1,14 +1,16 @@
 """CIHP, "Crowd Instance-level Human Parsing" (Gong et al., ECCV 2018): several people a photo, 20 classes.
 
 Layout: Training/ and Validation/, each with Images/, Category_ids/ and a list train_id.txt or val_id.txt; also with
-instance-level_human_parsing/ around them, as the archive unpacks. Only the part ids are read, not the instances.
+instance-level_human_parsing/ around them, once or twice, as the archive unpacks. Only the part ids are read,
+not the instances.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ihp_backend.data.sample import DataError, FileDataSet, first_of, read_names
+from ihp_backend.data.files import ImageFolder, first_of, read_names
+from ihp_backend.data.sample import DataError, FileDataSet
 from ihp_backend.parts import CIHP
 
 _FOLDERS = {"train": "Training", "val": "Validation"}
@@ -22,7 +24,9 @@ def open_cihp(root: Path, split: str = "train") -> FileDataSet:
     """
     if split not in _FOLDERS:
         raise DataError(f"CIHP has no labelled split {split!r}; expected one of {', '.join(_FOLDERS)}")
-    folder = first_of(root, _FOLDERS[split], f"instance-level_human_parsing/{_FOLDERS[split]}")
-    images, labels = first_of(folder, "Images"), first_of(folder, "Category_ids")
-    names = read_names(first_of(folder.parent, f"{_FOLDERS[split]}/{split}_id.txt", f"{split}_id.txt"))
-    return FileDataSet(root, CIHP, names, lambda name: (images / f"{name}.jpg", labels / f"{name}.png"))
+    images = ImageFolder(first_of(root, f"{_FOLDERS[split]}/Images"))
+    folder = images.folder.parent
+    labels = ImageFolder(first_of(folder, "Category_ids"))
+    path = first_of(folder.parent, f"{folder.name}/{split}_id.txt", f"{split}_id.txt")
+    names = read_names(path, images.__contains__)
+    return FileDataSet(root, CIHP, names, lambda name: (images.path(name), labels.path(name, ".png")))

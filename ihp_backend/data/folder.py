@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ihp_backend.data.sample import ENDINGS, DataError, FileDataSet, read_names
-from ihp_backend.parts import OPEN, SCHEMAS, Part, Schema
+from ihp_backend.data.files import ImageFolder, first_of, read_names, read_text
+from ihp_backend.data.sample import DataError, FileDataSet
+from ihp_backend.parts import IGNORE, OPEN, SCHEMAS, Part, Schema, normalise
 
 
 class FolderDataSet(FileDataSet):
@@ -26,16 +29,19 @@ class FolderDataSet(FileDataSet):
             DataError: If something is missing, empty or malformed.
         """
         root = Path(root)
-        if not (root / "images").is_dir() or not (root / "labels").is_dir():
-            raise DataError(f"{root} is not a folder data set: it needs the folders images/ and labels/")
-        images = {p.stem: p for p in sorted((root / "images").iterdir()) if p.suffix.lower() in ENDINGS}
-        names = list(images) if split is None else read_names(_split_file(root, split))
+        try:
+            images = ImageFolder(first_of(root, "images"))  # archives unpack into a folder of their own
+            root = images.folder.parent
+            labels = ImageFolder(first_of(root, "labels"))
+        except DataError as error:
+            raise DataError(f"{root} is not a folder data set: it needs the folders images/ and labels/") from error
+        names = images.names if split is None else read_names(_split_file(root, split), images.__contains__)
         if missing := [n for n in names if n not in images]:
             raise DataError(
                 f"{root}: {len(missing)} photos of split {split} are not in images/, the first is {missing[0]!r}"
             )
         schema = _read_schema(root / "classes.json")
-        super().__init__(root, schema, names, lambda name: (images[name], root / "labels" / f"{name}.png"))
+        super().__init__(root, schema, names, lambda name: (images.path(name), labels.path(name, ".png")))
 
 
 def _split_file(root: Path, split: str | Path) -> Path:
@@ -54,20 +60,67 @@ def _read_schema(path: Path) -> Schema:
     if not path.is_file():
         raise DataError(f"{path} is missing; expected the ids, names, colours and flip pairs of the classes")
     try:
-        fields = json.loads(path.read_text())
+        fields = json.loads(read_text(path))
         classes = sorted(fields["classes"], key=lambda c: int(c["id"]))
-        names = tuple(str(c["name"]) for c in classes)
-        if [int(c["id"]) for c in classes] != list(range(len(classes))) or not classes:
-            raise DataError(f"{path}: the class ids are {[c['id'] for c in classes]}; expected 0, 1, 2 ... in full")
-        twins = {}
-        for left, right in fields.get("flip_pairs", []):
-            twins[int(left)], twins[int(right)] = names[int(right)], names[int(left)]
-        colours = ["#{:02x}{:02x}{:02x}".format(*c.get("colour", (128, 128, 128))) for c in classes]
-    except (KeyError, TypeError, IndexError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} is malformed ({error!r}); expected classes: [id, name, colour], flip_pairs") from error
+        ids = [c["id"] if isinstance(c["id"], float) else int(c["id"]) for c in classes]
+        if ids != list(range(len(classes))) or not classes:
+            raise _wrong(path, f"the class ids are {[c['id'] for c in classes]}; expected 0, 1, 2 ... in full")
+        names = _names(path, [c["name"] for c in classes])
+        colours = [_colour(path, c.get("colour", (128, 128, 128))) for c in classes]
+        twins = _twins(path, names, fields.get("flip_pairs") or [])
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise _wrong(path, f"it is malformed ({error!r}); expected classes: [id, name, colour], flip_pairs") from error
     for schema in SCHEMAS.values():
         if schema.names == names:
             return schema
     names = (OPEN.names[0], *names[1:])
     parts = tuple(Part(n, c, (), twins.get(i)) for i, (n, c) in enumerate(zip(names, colours, strict=True)))
     return Schema(OPEN.name, f"classes of {path.parent.name}", parts)
+
+
+def _names(path: Path, given: Sequence[object]) -> tuple[str, ...]:
+    if len(given) > IGNORE:
+        raise _wrong(
+            path, f"there are {len(given)} classes; expected at most {IGNORE}: {IGNORE} is for pixels to ignore"
+        )
+    for place, name in enumerate(given):
+        if not isinstance(name, str) or not normalise(name):
+            raise _wrong(path, f"the name of class {place} is {name!r}; expected text")
+    names = tuple(str(name).strip() for name in given)
+    seen: dict[str, int] = {}
+    for place, name in enumerate(names):
+        if (other := seen.setdefault(normalise(name), place)) != place:
+            raise _wrong(path, f"the classes {other} and {place} have one name, {names[other]!r} and {name!r}")
+    if seen.get(normalise(OPEN.names[0]), 0):
+        raise _wrong(path, f"class {seen[normalise(OPEN.names[0])]} is the background; expected that to be class 0")
+    return names
+
+
+def _colour(path: Path, given: object) -> str:
+    """A colour as ``#rrggbb``, from that or from three numbers."""
+    if isinstance(given, str) and re.fullmatch("#?[0-9a-fA-F]{6}", given.strip()):
+        return f"#{given.strip().removeprefix('#').lower()}"
+    numbers = list(given) if isinstance(given, list | tuple) else []
+    if len(numbers) == 3 and all(type(c) is int and 0 <= c <= 255 for c in numbers):
+        return "#{:02x}{:02x}{:02x}".format(*numbers)
+    raise _wrong(path, f"a colour is {given!r}; expected three numbers from 0 to 255, or text such as '#c82828'")
+
+
+def _twins(path: Path, names: Sequence[str], pairs: Iterable[object]) -> dict[int, str]:
+    """For each class that a mirror swaps, the other one's name; pairs are of ids or of names."""
+    ids: dict[object, int] = {normalise(name): i for i, name in enumerate(names)}
+    ids |= {str(i): i for i in range(len(names))} | {i: i for i in range(len(names))}
+    twins: dict[int, str] = {}
+    for pair in pairs:
+        keys = [normalise(p) if isinstance(p, str) else p for p in pair] if isinstance(pair, list) else []
+        found = [ids[key] for key in keys if type(key) in (int, str) and key in ids]
+        if len(keys) != 2 or len(set(found)) != 2 or set(found) & set(twins):
+            raise _wrong(path, f"a flip pair is {pair!r}; expected two classes, by id or name, each in one pair only")
+        twins[found[0]], twins[found[1]] = names[found[1]], names[found[0]]
+    return twins
+
+
+def _wrong(path: Path, what: str) -> DataError:
+    return DataError(f"{path}: {what}")

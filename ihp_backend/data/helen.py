@@ -1,7 +1,7 @@
 """Helen with the masks of Smith et al. ("Exemplar-based face parsing", CVPR 2013): faces, 11 classes.
 
 Layout: images/NAME.jpg, labels/NAME/NAME_lbl00.png to _lbl10.png (soft masks, 0-255), and the lists exemplars.txt
-(train), tuning.txt (val) and testing.txt (test) with lines such as ``1 , 100032540_1``.
+(train), tuning.txt (val) and testing.txt (test) with lines such as ``1 , 100032540_1``; also in a folder of their own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ihp_backend.data.sample import DataError, Sample, first_of
+from ihp_backend.data.files import ImageFolder, first_of, read_text
+from ihp_backend.data.sample import DataError, Sample
 from ihp_backend.parts import HELEN
 
 _LISTS = {"train": "exemplars.txt", "val": "tuning.txt", "test": "testing.txt"}
@@ -31,9 +32,9 @@ class HelenDataSet:
         """
         if split not in _LISTS:
             raise DataError(f"Helen has no split {split!r}; expected one of {', '.join(_LISTS)}")
-        self.images, self.labels = first_of(root, "images"), first_of(root, "labels")
         path = first_of(root, _LISTS[split])
-        lines = [line for line in path.read_text().splitlines() if line.strip()]
+        self.images, self.labels = ImageFolder(first_of(path.parent, "images")), first_of(path.parent, "labels")
+        lines = [line for line in read_text(path).splitlines() if line.strip()]
         if bad := [line for line in lines if "," not in line]:
             raise DataError(f"{path} has the line {bad[0]!r}; expected lines such as '1 , 100032540_1'")
         self.names: Sequence[str] = [line.split(",", 1)[1].strip() for line in lines]
@@ -47,7 +48,7 @@ class HelenDataSet:
         """Reads a sample; raises DataError if a file is missing or unreadable, or the sizes differ."""
         name = self.names[index]
         paths = [self.labels / name / f"{name}_lbl{i:02d}.png" for i in range(len(HELEN))]
-        image = _read(name, self.images / f"{name}.jpg", cv2.IMREAD_COLOR_RGB)
+        image = _read(name, self.images.path(name), cv2.IMREAD_COLOR_RGB)
         masks = [_read(name, path, cv2.IMREAD_GRAYSCALE) for path in paths]
         for path, mask in zip(paths, masks, strict=True):
             if mask.shape != image.shape[:2]:

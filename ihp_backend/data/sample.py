@@ -10,9 +10,9 @@ from typing import Protocol
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from ihp_backend.parts import IGNORE, Schema
+from ihp_backend.data.label_image import read_label_image
+from ihp_backend.parts import Schema
 
 
 class DataError(ValueError):
@@ -70,16 +70,16 @@ def read_sample(name: str, image_path: Path, label_path: Path, schema: Schema) -
     code = image_path.read_bytes()
     if code[:2] == b"\xff\xd8" and b"\xff\xd9" not in code[-1024:]:  # OpenCV fills up what is missing
         raise DataError(f"sample {name!r}: {image_path} is a JPEG without an end: it was cut off")
-    image = cv2.imdecode(np.frombuffer(code, np.uint8), cv2.IMREAD_COLOR_RGB) if code else None
+    try:
+        image = cv2.imdecode(np.frombuffer(code, np.uint8), cv2.IMREAD_COLOR_RGB) if code else None
+    except cv2.error:  # too large
+        image = None
     if image is None:
         raise DataError(f"sample {name!r}: {image_path} is not a readable image")
     try:
-        with Image.open(label_path) as file:
-            labels = np.array(file)
-    except OSError as error:
-        raise DataError(f"sample {name!r}: {label_path} is not a readable image ({error})") from error
-    if labels.ndim != 2:
-        raise DataError(f"sample {name!r}: {label_path} has shape {labels.shape}; expected one channel of part ids")
+        labels = read_label_image(label_path, schema)
+    except ValueError as error:
+        raise DataError(f"sample {name!r}: {label_path} {error}") from error
     if labels.shape != image.shape[:2]:
         turned = labels.shape == image.shape[1::-1]
         raise DataError(
@@ -87,15 +87,7 @@ def read_sample(name: str, image_path: Path, label_path: Path, schema: Schema) -
             f"its labels are {labels.shape[1]}x{labels.shape[0]}; they must agree"
             + (", and photos are turned as their EXIF orientation says" if turned else "")
         )
-    ids = np.unique(labels)
-    if unknown := [int(i) for i in ids if i >= len(schema) and i != IGNORE]:
-        raise DataError(
-            f"sample {name!r}: {label_path} has the ids {unknown}; "
-            f"schema {schema.name} has 0 to {len(schema) - 1}, and {IGNORE} for pixels to ignore"
-        )
-    if list(ids) == [IGNORE]:
-        raise DataError(f"sample {name!r}: {label_path} has no pixel that is not ignored; leave it out of the split")
-    return Sample(name, image.astype(np.uint8, copy=False), labels.astype(np.uint8))
+    return Sample(name, image.astype(np.uint8, copy=False), labels)
 
 
 class FileDataSet:
@@ -121,30 +113,3 @@ class FileDataSet:
         """Reads a sample; raises DataError if its files are missing, unreadable or do not agree."""
         name = self.names[index]
         return read_sample(name, *self._paths(name), self.schema)
-
-
-def first_of(root: Path, *candidates: str) -> Path:
-    """Returns the first of these paths that exists below a data set's folder.
-
-    Raises:
-        DataError: If none does; the message lists them.
-    """
-    for candidate in candidates:
-        if (root / candidate).exists():
-            return root / candidate
-    raise DataError(f"{root} lacks {' or '.join(candidates)}; see docs/datasets.md for the expected layout")
-
-
-def read_names(path: Path) -> list[str]:
-    """Reads a list of names, one in a line; folder, an image's ending and further columns are ignored.
-
-    Raises:
-        DataError: If the file is missing or lists nothing.
-    """
-    if not path.is_file():
-        raise DataError(f"the list of names {path} is missing")
-    files = [Path(line.split()[0]) for line in path.read_text().splitlines() if line.strip()]
-    names = [file.stem if file.suffix.lower() in ENDINGS else file.name for file in files]
-    if not names:
-        raise DataError(f"the list of names {path} is empty")
-    return names

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from ihp_backend.data.catalogue import LAYOUTS, first_photos, open_data_set
-from ihp_backend.data.sample import DataError, DataSet, read_names, read_sample
+from ihp_backend.data.files import read_names
+from ihp_backend.data.sample import DataError, DataSet, read_sample
 from ihp_backend.data.synthetic import draw_person
 from ihp_backend.parts import LIP
 

@@ -93,13 +93,14 @@ def test_without_settings_a_project_is_where_its_setup_said(tmp_path: Path) -> N
 def test_settings_win(tmp_path: Path) -> None:
     runtime = make(tmp_path, IHP_LABEL_STUDIO_URL="http://mine:8080", IHP_LABEL_STUDIO_TOKEN="mine")
     for project in ("1.2", "3.4", None):
-        assert runtime.connection(project) == Connection("http://mine:8080", "mine", told="http://told:8080")
+        told = "http://told:8080" if project == "1.2" else ""  # by that name it may call itself in addresses
+        assert runtime.connection(project) == Connection("http://mine:8080", "mine", told)
 
 
 def test_an_address_in_the_settings_takes_the_token_that_setup_told(tmp_path: Path) -> None:
     runtime = make(tmp_path, IHP_LABEL_STUDIO_URL="http://mine:8080")
     assert runtime.connection("1.2") == Connection("http://mine:8080", "told-token", told="http://told:8080")
-    assert runtime.connection("3.4") == Connection("http://mine:8080", "", told="http://told:8080")
+    assert runtime.connection("3.4") == Connection("http://mine:8080", "")
 
 
 def test_the_settings_token_never_goes_to_an_address_that_a_request_named(tmp_path: Path) -> None:
