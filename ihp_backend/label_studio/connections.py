@@ -92,12 +92,17 @@ class Connections:
 
     def find_number(self, number: int) -> Connection | None:
         """Returns what was remembered last of the project of that number, whatever the rest of its name."""
+        name = self.name_of(number)
+        return None if name is None else self.find(name)
+
+    def name_of(self, number: int) -> str | None:
+        """Returns the id of the project of that number, such as ``"1.1795392500"``, that was remembered last."""
         try:
             found = sorted(self._folder.glob(f"{number}.*.json"), key=lambda path: path.stat().st_mtime)
         except OSError:
             found = []
         names = [*self._unsaved, *(path.name.removesuffix(".json") for path in reversed(found))]
-        return next((self.find(name) for name in names if name.partition(".")[0] == str(number)), None)
+        return next((name for name in names if name.partition(".")[0] == str(number)), None)
 
     def projects(self) -> list[str]:
         """Returns the ids of all projects that something is remembered of."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -214,6 +215,29 @@ class Runtime:
     def connection_of_number(self, number: int) -> Connection | None:
         """Returns where the project of a number comes from: the settings, else the last /setup of that number."""
         return self._known(self.connections.find_number(number))
+
+    def project_of(self, given: object) -> str | None:
+        """Returns the id under which a project's versions and address are kept, such as ``"1.1795392500"``.
+
+        Label Studio sends it in full; the ML SDK's own server of 2.x passes the number alone.
+
+        Args:
+            given: The id, or the number; ``None``, an empty text, or ``"None"``, as that server writes it, if there is
+                none.
+
+        Returns:
+            The id that was connected last of those with that number, else that of the youngest with versions; what was
+            given if there is none.
+        """
+        text = str(given).strip() if isinstance(given, str | int) else ""
+        if not text or text == "None":
+            return None
+        if not re.fullmatch("[0-9]{1,18}", text):
+            return text
+        if (told := self.connections.name_of(int(text))) is not None:
+            return told
+        found = [name for name in self.registry.projects() if name.partition(".")[0] == text]
+        return max(found, key=lambda name: (len(name), name), default=text)
 
     def trusted(self, connection: Connection) -> bool:
         """Whether an address may be asked whatever it is: it is in the settings, or who told it can be believed."""

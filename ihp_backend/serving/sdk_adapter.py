@@ -59,8 +59,8 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
     config; what is costly is in the runtime, which all objects of a process share.
 
     Args:
-        project_id: Label Studio's id of the project, such as ``"1.1795392500"``; finds the address and token
-            that its /setup told.
+        project_id: Label Studio's id of the project, such as ``"1.1795392500"``, or its number; finds its versions,
+            and the address and token that its /setup told.
         label_config: The project's label config, XML.
         runtime: The shared model and images; by default the process' own.
         kwargs: Whatever else a version of the SDK passes: 1.0.9 under its own server, ``hostname`` and
@@ -79,11 +79,11 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         **kwargs: Any,
     ) -> None:
         self._config = LabelConfig.parse(label_config) if label_config else None
-        self._project = project_id
         self._told = (
             Connection(kwargs["hostname"], kwargs.get("access_token") or "") if kwargs.get("hostname") else None
         )
         self._runtime = runtime or shared_runtime()
+        self._project = self._runtime.project_of(project_id)
         try:
             super().__init__(project_id=project_id, label_config=label_config)
         except ValueError as error:
@@ -119,8 +119,14 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         """
         clicked = None if context is None or context == {} else _results_of(context)
         config = self._require_config().clicked_with(clicked or ())
+        if self._project is None and tasks and isinstance(tasks[0], Mapping):  # 1.0.9's own server does not tell it
+            self._project = self._runtime.project_of(tasks[0].get("project"))
         warms = opened and len(tasks) == 1
         return [self._predict_once(_checked(task), config, clicked, warms=warms) for task in tasks]
+
+    def get(self, key: str) -> Any:
+        """Returns what the SDK 2.x keeps of a project; for ``model_version``, the version that answers."""
+        return self._runtime.version(self._project) if key == "model_version" else super().get(key)
 
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Takes an event in, in the calling style of 1.0.9 or 2.x, and answers at once: a trainer does the work.
