@@ -49,8 +49,11 @@ def connect(
         url, token = url or settings.label_studio_url, token or settings.label_studio_token
         if not url or not token:
             raise click.UsageError("give --url and --token, or IHP_LABEL_STUDIO_URL and IHP_LABEL_STUDIO_TOKEN")
+        url, backend = url.strip(), backend.strip()
         if not is_web_address(url):
             raise click.UsageError(f"--url is {url!r}; expected such as http://127.0.0.1:8080")
+        if not is_web_address(backend):
+            raise click.UsageError(f"--backend is {backend!r}; expected such as http://127.0.0.1:9090")
         client = Client(url, token)
         who = client.whoami()
         owner = who.get("email") or who.get("id")

@@ -18,7 +18,7 @@ from ihp_backend.learning.triggers import project_key
 from ihp_backend.network.weights_folder import SHIPPED
 from ihp_backend.serving.runtime import Runtime
 from ihp_backend.serving.sdk_adapter import InteractiveHumanParsing
-from ihp_backend.settings import Settings
+from ihp_backend.settings import Settings, is_web_address
 
 _TOGETHER = 8
 """Tasks that are worked on at once, at most."""
@@ -42,6 +42,8 @@ def preannotate(number: int, url: str | None, token: str | None, batch: int) -> 
     """
     try:
         settings = Settings.from_environment()
+        if url and not is_web_address(url):
+            raise click.UsageError(f"--url is {url!r}; expected such as http://127.0.0.1:8080")
         if url or token:
             settings = replace(
                 settings,

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from ihp_backend.clicks import Click
+from ihp_backend.demo.project import label_config_of
 from ihp_backend.geometry import box_of
 from ihp_backend.inference.overlay import draw_overlay, label_colour
 from ihp_backend.inference.predictor import Predictor
@@ -17,7 +18,7 @@ from ihp_backend.label_studio.images import ImageError, decode_image
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.regions import brush_region
 from ihp_backend.network.weights import WeightsError
-from ihp_backend.parts import normalise
+from ihp_backend.parts import Schema, normalise
 
 _MAX_PIXELS = 200_000_000
 
@@ -39,7 +40,8 @@ def predict(image: Path, clicks: tuple[str, ...], weights: str, device: str, eve
     """Cuts the clicked parts out of a photo; without clicks, every part that is seen.
 
     Writes PART.png (0 and 255) for each part, overlay.png to look at, and regions.json: a task as Label Studio
-    imports it, with each part's score, area and box under "meta".
+    imports it into a project with the label config of these weights' schema, with each part's score, area and box
+    under "meta".
 
     \b
     ihp predict photo.jpg --out masks
@@ -60,14 +62,14 @@ def predict(image: Path, clicks: tuple[str, ...], weights: str, device: str, eve
     wanted = None if every or not points else list(dict.fromkeys(c.part for c in points))
     prediction = predictor.predict(rgb, points, labels=labels, wanted=wanted)
 
-    config = LabelConfig("image", "$image", "click", "mask", tuple(labels), ((),) * len(labels))
+    config, names = _shipped(predictor.schema)
     regions, results = [], []
     for label, mask in prediction.masks.items():
         box = box_of(mask)
         if box is None:  # its clicks were all negative
             continue
         cv2.imwrite(str(out / f"{label}.png"), mask.astype(np.uint8) * 255)
-        region = brush_region(mask, label, prediction.scores[label], config)
+        region = brush_region(mask, names.get(label, label), prediction.scores[label], config)
         regions.append(
             {
                 "label": label,
@@ -85,6 +87,16 @@ def predict(image: Path, clicks: tuple[str, ...], weights: str, device: str, eve
     overlay = draw_overlay(rgb, prediction.masks, colours, points)
     cv2.imwrite(str(out / "overlay.png"), overlay[..., ::-1])
     click.echo(f"wrote {len(regions)} masks, regions.json and overlay.png to {out}")
+
+
+def _shipped(schema: Schema) -> tuple[LabelConfig, dict[str, str]]:
+    """The label config that is shipped for a schema, and for each part its label there."""
+    try:
+        config = LabelConfig.parse(label_config_of(schema.name))
+    except (ValueError, OSError):  # an open schema has none
+        tags = tuple(schema.names[1:])
+        config = LabelConfig("image", "$image", "click", "mask", tags, ((),) * len(tags))
+    return config, {part: label for label, parts in config.parts(schema).items() for part in parts}
 
 
 def _read_click(text: str, predictor: Predictor, height: int, width: int) -> Click:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 from xml.sax.saxutils import quoteattr
 
 from defusedxml.ElementTree import fromstring
@@ -109,8 +109,9 @@ def connect_backend(client: Client, project: int, backend: BackendAccess, *, pre
 
 def explain_refusal(error: LabelStudioError, url: str) -> LabelStudioError:
     """Turns Label Studio's refusal of a backend into one that says what to do."""
-    text = str(error).lower()
-    if "reserved" in text or "local" in text or "private" in text:
+    # Without the address itself: it may be "localhost", whatever the refusal is for.
+    text = str(error).lower().replace(url.lower(), "").replace(urlsplit(url).netloc.lower(), "")
+    if re.search(r"\b(reserved|private|local)\b", text):
         return LabelStudioError(
             f"Label Studio refuses the backend's address {url}, because it is private",
             status=error.status,

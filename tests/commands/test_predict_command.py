@@ -10,10 +10,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from label_studio_sdk.converter import brush
+from label_studio_sdk.label_interface import LabelInterface
 from PIL import Image
 
 from ihp_backend.cli import main
+from ihp_backend.commands.predict import _shipped
 from ihp_backend.data.synthetic import draw_person
+from ihp_backend.label_studio.regions import brush_region
+from ihp_backend.parts import SCHEMAS, Part, Schema
+
+LABEL_CONFIGS = Path(__file__).parents[2] / "label_config"
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +44,7 @@ def test_clicked_parts_are_cut_out(photo: Path, tmp_path: Path) -> None:
     regions = task["meta"]["regions"]
     assert {r["label"] for r in regions} == {"face", "upper-clothes"}
     for region, result in zip(regions, prediction["result"], strict=True):
-        assert result["value"]["brushlabels"] == [region["label"]]
+        assert result["value"]["brushlabels"] == [region["label"].capitalize()]
         mask = cv2.imread(str(tmp_path / f"{region['label']}.png"), cv2.IMREAD_GRAYSCALE)
         assert set(np.unique(mask)) == {0, 255}
         assert (mask > 0).sum() == region["area_px"]
@@ -56,6 +62,24 @@ def test_without_clicks_all_that_is_seen(photo: Path, tmp_path: Path) -> None:
     assert code == 0, output
     (task,) = json.loads((tmp_path / "regions.json").read_text())
     assert len(task["meta"]["regions"]) >= 2
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_label_studio_knows_the_regions_of_every_schema_under_its_shipped_config(name: str) -> None:
+    """As the SDK checks predictions before an import."""
+    schema = SCHEMAS[name]
+    config, names = _shipped(schema)
+    assert set(names) == set(schema.names[1:])
+    mask = np.eye(4, dtype=bool)
+    regions = [brush_region(mask, label, 0.5, config) for label in names.values()]
+    interface = LabelInterface((LABEL_CONFIGS / f"{name.replace('-', '_')}.xml").read_text())
+    prediction = {"result": regions, "score": 0.5, "model_version": "v"}
+    assert interface.validate_prediction(prediction, return_errors=True) == []
+
+
+def test_a_schema_without_a_shipped_config_keeps_its_names() -> None:
+    schema = Schema("open", "one's own", (Part("background", "#000000"), Part("left-glove", "#ff0000")))
+    assert _shipped(schema)[1].get("left-glove", "left-glove") == "left-glove"
 
 
 def test_a_part_that_the_schema_does_not_know(photo: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from fake_label_studio import LEGACY, FakeLabelStudio
 from PIL import Image
 
 from ihp_backend.cli import main
@@ -165,6 +166,9 @@ def test_the_refusal_of_a_private_address_names_the_setting() -> None:
     explained = explain_refusal(error, "http://127.0.0.1:9090")
     assert "ML_BLOCK_LOCAL_IP=false" in explained.remedy
     assert "127.0.0.1:9090" in explained.reason
+    # The address is no reason.
+    other = explain_refusal(LabelStudioError("http://localhost:9 got 400: no answer", status=400), "http://localhost:9")
+    assert "ihp serve" in other.remedy
     other = explain_refusal(LabelStudioError("http://x answered 400: no answer", status=400), "http://b:9090")
     assert "ihp serve" in other.remedy
 
@@ -287,6 +291,25 @@ def test_connect_says_what_is_wrong() -> None:
     assert closed.exit_code == 1
     assert "cannot be reached" in closed.output
     assert "a" * 40 not in closed.output
+
+
+@pytest.mark.parametrize("option", ["--url", "--backend"])
+@pytest.mark.parametrize("address", ["127.0.0.1:9090", "localhost:9090", "http://", "ftp://a.example", "backend"])
+def test_connect_tells_an_address_that_is_none_before_anything_is_asked(option: str, address: str) -> None:
+    with FakeLabelStudio() as studio:
+        given = {"--url": studio.url, "--backend": "http://b.example:9090", option: address}
+        words = [word for pair in given.items() for word in pair]
+        done = CliRunner().invoke(main, ["connect", *words, "--token", LEGACY, "--project", "1"])
+        assert done.exit_code == 2
+        assert f"{option} is '{address}'; expected such as http://" in done.output
+        assert "ML_BLOCK_LOCAL_IP" not in done.output
+        assert studio.requests == []
+
+
+def test_preannotate_tells_its_own_option() -> None:
+    done = CliRunner().invoke(main, ["preannotate", "--project", "1", "--url", "127.0.0.1:8080"])
+    assert done.exit_code == 2
+    assert "--url is '127.0.0.1:8080'" in done.output
 
 
 def test_the_client_shows_validation_errors(monkeypatch: pytest.MonkeyPatch) -> None:
