@@ -12,7 +12,7 @@ from ihp_backend.network.parser import HumanParser
 from ihp_backend.parts import normalise
 
 
-def grown(parser: HumanParser, own: Sequence[str]) -> HumanParser:
+def expand_classes(parser: HumanParser, own: Sequence[str]) -> HumanParser:
     """Returns a copy with a channel for each of these labels; the network is the same for all others.
 
     A new channel starts as a copy of a spare one: it obeys clicks at once, as the label did through the spare
@@ -34,11 +34,11 @@ def grown(parser: HumanParser, own: Sequence[str]) -> HumanParser:
     spares = range(known, config.channels) or range(known)
     sources = [*range(known), *(spares[i % len(spares)] for i in range(len(new))), *range(known, config.channels)]
     before, shapes = parser.state_dict(), larger.state_dict()
-    larger.load_state_dict({name: _regrown(before[name], shapes[name].shape, sources) for name in shapes})
+    larger.load_state_dict({name: _expanded(before[name], shapes[name].shape, sources) for name in shapes})
     return larger.train(parser.training)
 
 
-def _regrown(values: Tensor, shape: torch.Size, sources: list[int]) -> Tensor:
+def _expanded(values: Tensor, shape: torch.Size, sources: list[int]) -> Tensor:
     """Takes channels from their sources, along the axis that grows; on it, the channels come last."""
     for axis, (old, new) in enumerate(zip(values.shape, shape, strict=True)):
         if old != new:

@@ -17,8 +17,14 @@ from ihp_backend.network.weights_folder import SHIPPED, WeightsError, find_weigh
 __all__ = ["SHIPPED", "WeightsError", "find_weights", "load_parser", "save_parser"]
 
 
+STORED = (torch.float32, torch.float16, torch.bfloat16)
+"""Kinds of numbers that weights may have on disk."""
+
+
 def load_parser(folder: Path) -> tuple[HumanParser, dict[str, Any]]:
     """Builds the network that a folder describes and loads its weights.
+
+    On disk they may be float32, float16 or bfloat16; in memory they are float32.
 
     Returns:
         The parser, in evaluation mode, and the content of info.json.
@@ -32,6 +38,7 @@ def load_parser(folder: Path) -> tuple[HumanParser, dict[str, Any]]:
         weights = load_file(folder / "model.safetensors")
         weights.setdefault("prior", parser.prior)  # weights of an older release have none
         _check(weights, parser)
+        weights = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
         parser.load_state_dict(weights)
     except FileNotFoundError as error:
         raise WeightsError(f"weights {folder}: {error.filename} is missing") from error
@@ -46,27 +53,36 @@ def _check(weights: dict[str, Tensor], parser: HumanParser) -> None:
         found = weights.get(name)
         if found is None:
             continue  # torch names all that are missing
-        if found.is_floating_point() != expected.is_floating_point():
-            raise ValueError(f"{name} has {found.dtype}; expected {expected.dtype}")
+        kinds = STORED if expected.is_floating_point() else (expected.dtype,)
+        if found.dtype not in kinds:
+            raise ValueError(f"{name} has {found.dtype}; expected {' or '.join(map(str, kinds))}")
         if not torch.isfinite(found).all():
             raise ValueError(f"{name} has values that are not finite")
 
 
-def save_parser(parser: HumanParser, folder: Path, info: dict[str, Any]) -> None:
+def save_parser(parser: HumanParser, folder: Path, info: dict[str, Any], *, dtype: torch.dtype = torch.float32) -> None:
     """Writes model.safetensors and info.json, each to a temporary name first, so that no half file is ever seen.
 
     Args:
         parser: The network.
         folder: Where; made if missing.
         info: What to keep beside the architecture, such as training data, licence and metrics.
+        dtype: What numbers are stored as: ``torch.float16`` takes half the space.
 
     Raises:
+        ValueError: If a value is too large for ``dtype``.
         OSError: If they cannot be written, as on a full disk; what was there is kept.
     """
+    stored = {
+        name: (value.to(dtype) if value.is_floating_point() else value).contiguous().cpu()
+        for name, value in parser.state_dict().items()
+    }
+    if dtype != torch.float32 and (too_large := [n for n, v in stored.items() if not torch.isfinite(v).all()]):
+        raise ValueError(f"{', '.join(too_large)}: values are not finite as {dtype}; store torch.float32 instead")
     folder.mkdir(parents=True, exist_ok=True)
     model = folder / "model.safetensors.part"
     try:
-        save_file({name: value.contiguous().cpu() for name, value in parser.state_dict().items()}, model)
+        save_file(stored, model)
     except safetensors.SafetensorError as error:  # what the library makes of a full disk
         model.unlink(missing_ok=True)
         raise OSError(f"{model} cannot be written: {error}") from error

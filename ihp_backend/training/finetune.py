@@ -26,7 +26,7 @@ from ihp_backend.data.sample import DataError, DataSet, Sample
 from ihp_backend.evaluation.metrics import mean_iou
 from ihp_backend.evaluation.protocol import ProtocolConfig, evaluate
 from ihp_backend.inference.predictor import Predictor
-from ihp_backend.network.expand_classes import grown
+from ihp_backend.network.expand_classes import expand_classes
 from ihp_backend.network.parser import HumanParser
 from ihp_backend.network.weights import load_parser, save_parser
 from ihp_backend.parts import IGNORE, Schema
@@ -131,8 +131,8 @@ def finetune(
     parser, info = load_parser(start)
     names = teacher.schema.names
     own = [label for label, parts in train.labels.items() if not set(parts) & set(names)]
-    parser = grown(parser, own)
-    anchor = grown(load_parser(base)[0], parser.config.own)
+    parser = expand_classes(parser, own)
+    anchor = expand_classes(load_parser(base)[0], parser.config.own)
     if anchor.config != parser.config or not _is_of(str(info.get("version", start.name)), teacher.version):
         anchor = parser  # the base has been replaced since
     schema = parser.config.parts

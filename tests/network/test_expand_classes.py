@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ihp_backend.network.expand_classes import grown
+from ihp_backend.network.expand_classes import expand_classes
 from ihp_backend.network.parser import HumanParser, ParserConfig
 
 SMALL = ParserConfig(width=32, area=64 * 64, spares=2)
@@ -17,7 +17,7 @@ SMALL = ParserConfig(width=32, area=64 * 64, spares=2)
 def test_growth_changes_nothing_else(early_fusion: bool) -> None:
     torch.manual_seed(0)
     parser = HumanParser(replace(SMALL, early_fusion=early_fusion)).eval()
-    larger = grown(parser, ["Backpack", "Tattoo", "Left-hand"])
+    larger = expand_classes(parser, ["Backpack", "Tattoo", "Left-hand"])
     assert larger.config.parts.names[20:] == ("Backpack", "Tattoo", "Left-hand")
     assert larger.config.channels == 25
     assert not larger.training
@@ -35,7 +35,7 @@ def test_growth_changes_nothing_else(early_fusion: bool) -> None:
 def test_a_new_channel_speaks_as_its_spare_did() -> None:
     torch.manual_seed(0)
     parser = HumanParser(SMALL).eval()
-    larger = grown(parser, ["Backpack"])
+    larger = expand_classes(parser, ["Backpack"])
     image = torch.rand(1, 3, 64, 48)
     spare, own = torch.zeros(1, 22, 64, 48), torch.zeros(1, 23, 64, 48)
     spare[0, 20, 20:24, 10:14] = own[0, 20, 20:24, 10:14] = 1
@@ -47,20 +47,20 @@ def test_a_new_channel_speaks_as_its_spare_did() -> None:
 
 def test_what_has_a_channel_keeps_it() -> None:
     torch.manual_seed(0)
-    parser = grown(HumanParser(SMALL), ["Backpack", "Tattoo"])
+    parser = expand_classes(HumanParser(SMALL), ["Backpack", "Tattoo"])
     with torch.no_grad():
         parser.decoder.fine.weight[21] = 7
-    again = grown(parser, ["Tattoo", "Umbrella"])
+    again = expand_classes(parser, ["Tattoo", "Umbrella"])
     assert again.config.own == ("Backpack", "Tattoo", "Umbrella")
     assert (again.decoder.fine.weight[21] == 7).all()
-    assert grown(again, []).config == again.config
+    assert expand_classes(again, []).config == again.config
 
 
 def test_a_label_of_the_schema_is_not_grown() -> None:
     with pytest.raises(ValueError, match="knows Trousers"):
-        grown(HumanParser(SMALL), ["Trousers"])
+        expand_classes(HumanParser(SMALL), ["Trousers"])
 
 
 def test_a_label_that_is_written_differently_keeps_its_channel() -> None:
-    parser = grown(HumanParser(SMALL), ["Left-hand", "Tattoo"])
-    assert grown(parser, ["Left hand", "tattoo", "Scar", "SCAR"]).config.own == ("Left-hand", "Tattoo", "Scar")
+    parser = expand_classes(HumanParser(SMALL), ["Left-hand", "Tattoo"])
+    assert expand_classes(parser, ["Left hand", "tattoo", "Scar", "SCAR"]).config.own == ("Left-hand", "Tattoo", "Scar")

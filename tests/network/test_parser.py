@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from ihp_backend.network.backbone import MobileNetV2
 from ihp_backend.network.decoder import prototype_similarity
@@ -142,6 +143,39 @@ def test_weights_there_and_back(parser: HumanParser, tmp_path: Path) -> None:
     with torch.inference_mode():
         assert torch.equal(again(*inputs()).logits, parser(*inputs()).logits)
     assert sorted(p.name for p in (tmp_path / "w").iterdir()) == ["info.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_on_disk_is_half_the_size_and_float32_in_memory(
+    parser: HumanParser, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    save_parser(parser, tmp_path / "full", {})
+    save_parser(parser, tmp_path / "half", {}, dtype=dtype)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("full", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    again, _ = load_parser(tmp_path / "half")
+    for name, value in parser.state_dict().items():
+        found = again.state_dict()[name]
+        assert found.dtype == value.dtype
+        expected = value.to(dtype).float() if value.is_floating_point() else value
+        assert torch.equal(found.to(expected.dtype), expected), name
+
+
+def test_values_that_half_precision_cannot_hold_are_refused(parser: HumanParser, tmp_path: Path) -> None:
+    huge = HumanParser(parser.config)
+    huge.prior.fill_(1e6)
+    save_parser(huge, tmp_path / "full", {})
+    with pytest.raises(ValueError, match=r"prior.*float16.*store torch\.float32"):
+        save_parser(huge, tmp_path / "half", {}, dtype=torch.float16)
+    assert not (tmp_path / "half").exists()
+
+
+def test_numbers_of_another_kind_are_refused(parser: HumanParser, tmp_path: Path) -> None:
+    save_parser(parser, tmp_path, {})
+    file = tmp_path / "model.safetensors"
+    save_file({name: v.double() if name == "prior" else v for name, v in load_file(file).items()}, file)
+    with pytest.raises(WeightsError, match=r"prior has torch\.float64; expected torch\.float32 or torch\.float16"):
+        load_parser(tmp_path)
 
 
 @pytest.mark.parametrize("fault", ["missing", "truncated", "garbage", "other network", "no architecture", "not json"])
