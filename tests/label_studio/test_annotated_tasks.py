@@ -97,6 +97,46 @@ def test_labels_that_the_project_has_lost_are_left_out() -> None:
     assert labels_of(task(both)).max() == FACE
 
 
+def test_a_faint_mask_is_learnt() -> None:
+    """As the SDK's helpers write imported masks."""
+    faint = region("Face", box(slice(0, 20), slice(0, 30)))
+    alpha = np.where(box(slice(0, 20), slice(0, 30)), 100, 0).astype(np.uint8)
+    faint["value"]["rle"] = encode_rle(np.repeat(alpha, 4))
+    assert (labels_of(task(annotation(faint))) == FACE).sum() == 20 * 30
+
+
+def test_masks_of_another_image_of_the_task_are_not_learnt_as_this_ones() -> None:
+    face = region("Face", box(slice(0, 20), slice(0, 30)))
+    legs = region("Trousers", box(slice(20, 40), slice(0, 30)))
+    of_another_size = region("Trousers", box(slice(0, 9), slice(0, 9), 90, 90))
+    for other in (
+        {**legs, "to_name": "back view"},
+        {**of_another_size, "to_name": "back view"},
+        {**of_another_size, "item_index": 1},
+        {**legs, "from_name": "another brush"},
+    ):
+        assert set(np.unique(labels_of(task(annotation(face, other))))) == {0, FACE}
+    found = read(task(annotation({**face, "to_name": "back view"})))
+    assert "no mask" in found.left_out[0]
+
+
+def test_the_photo_is_where_the_expression_says_and_a_storage_is_asked_by_task() -> None:
+    config = LabelConfig.parse(CONFIG.replace("$image", "$views[1].url"))
+    face = annotation(region("Face", box(slice(0, 20), slice(0, 30))))
+    asked: list[str] = []
+
+    def fetch(url: str) -> bytes:
+        asked.append(url)
+        return PHOTO
+
+    tasks = [
+        {**task(face, number=n), "data": {"views": [{"url": "x"}, {"url": url}]}}
+        for n, url in enumerate(("/data/upload/1/a.png", "s3://bucket/a.png"))
+    ]
+    assert len(read_tasks(tasks, config, fetch, 10**6).photos) == 2
+    assert asked == ["/data/upload/1/a.png", "/tasks/1/presign/?fileuri=czM6Ly9idWNrZXQvYS5wbmc="]
+
+
 def test_tasks_that_cannot_be_learnt_from_are_left_out_with_a_reason() -> None:
     face = region("Face", box(slice(0, 20), slice(0, 30)))
     found = read(

@@ -21,6 +21,7 @@ from PIL import Image
 
 from ihp_backend.label_studio import fetching
 from ihp_backend.label_studio.fetching import FetchError, Target, is_public
+from ihp_backend.label_studio.image_address import askable
 from ihp_backend.label_studio.images import ImageError, ImageLoader
 from ihp_backend.settings import Settings
 
@@ -195,6 +196,96 @@ def test_redirects_are_checked_anew(studio: FakeLabelStudio, elsewhere: FakeLabe
     assert elsewhere.requests[0][2] is None
 
 
+def presign(uri: str, task: int = 7) -> str:
+    return f"/tasks/{task}/presign/?fileuri={base64.urlsafe_b64encode(uri.encode()).decode()}"
+
+
+def test_a_storage_is_asked_through_label_studio_and_its_redirect_is_guarded(
+    studio: FakeLabelStudio, elsewhere: FakeLabelStudio
+) -> None:
+    signed = "/bucket/a.png?X-Signature=a%2Fb%2Bc%3D&e=1"
+    elsewhere.routes[signed] = reply(200, png())
+    target = elsewhere.url.replace("127.0.0.1", "localhost") + signed
+    studio.routes[presign("s3://bucket/a.png")] = reply(303, Location=target)
+    address = askable("s3://bucket/a.png", 7)
+    with pytest.raises(ImageError, match=r"'s3://bucket/a.png' cannot be had.*localhost.*IHP_ALLOWED_HOSTS"):
+        load(loader(studio), address)
+    assert elsewhere.requests == []
+    images = loader(studio, allowed_hosts=("localhost",), allow_private_addresses=True)
+    assert np.array_equal(load(images, address), RED)
+    assert elsewhere.requests == [("GET", signed, None)], "as it was signed, and without the token"
+    assert studio.requests[-1][2] == f"Token {LEGACY}"
+
+
+def test_a_storage_that_label_studio_passes_through(studio: FakeLabelStudio) -> None:
+    studio.files[presign("gs://bucket/a.png")] = png()
+    assert np.array_equal(load(loader(studio), askable("gs://bucket/a.png", 7)), RED)
+    studio.files[f"/ls{presign('gs://bucket/a.png')}"] = png()
+    below = loader(studio, label_studio_url=f"{studio.url}/ls")
+    assert np.array_equal(load(below, askable("gs://bucket/a.png", 7)), RED)
+
+
+@pytest.mark.parametrize(
+    ("status", "why"), [(404, "no storage.*has it"), (424, ".*storage.*does not answer"), (403, "the token.s user")]
+)
+def test_a_storage_that_is_not_connected_is_told(studio: FakeLabelStudio, status: int, why: str) -> None:
+    studio.routes[presign("azure-blob://box/a.png")] = reply(status)
+    with pytest.raises(ImageError, match=rf"'azure-blob://box/a.png' cannot be had.*{status}, {why}"):
+        load(loader(studio), askable("azure-blob://box/a.png", 7))
+
+
+def test_uploads_that_label_studio_keeps_in_a_cloud(studio: FakeLabelStudio, elsewhere: FakeLabelStudio) -> None:
+    """Then they are not below /data/upload, but where the SDK asks, too."""
+    target = elsewhere.url.replace("127.0.0.1", "localhost") + "/b.png"
+    studio.routes["/storage-data/uploaded/?filepath=upload/1/cloud.png"] = reply(302, Location=target)
+    images = loader(studio, allowed_hosts=("localhost",), allow_private_addresses=True)
+    assert np.array_equal(load(images, "/data/upload/1/cloud.png"), RED)
+    with pytest.raises(ImageError, match="404"):
+        load(images, "/data/upload/1/none.png")
+
+
+@pytest.mark.parametrize(
+    ("told", "url"),
+    [
+        ("http://outer.example", "http://outer.example/data/upload/1/a.png"),
+        ("http://outer.example/", "http://outer.example:80/data/upload/1/a.png"),
+        ("http://outer.example", "https://outer.example/data/upload/1/a.png"),
+        ("https://outer.example", "http://outer.example/data/upload/1/a.png"),
+        ("http://outer.example:8080/ls", "http://OUTER.example:8080/ls/data/upload/1/a.png"),
+        ("http://outer.example:8080/ls/", "http://outer.example:8080/data/upload/1/a.png"),
+        ("http://outer.example/ls", "/ls/data/upload/1/a.png"),
+        ("http://localhost:8080", "http://127.0.0.1:8080/data/upload/1/a.png"),
+        ("http://localhost:8080", " //localhost:8080/data/upload/1/a.png"),
+    ],
+)
+@pytest.mark.parametrize("path", ["", "/inner"])
+def test_label_studio_may_call_itself_otherwise(studio: FakeLabelStudio, told: str, url: str, path: str) -> None:
+    """Between containers, say. It is asked where the settings say, whatever it is called."""
+    if told.startswith("http://localhost") and url.strip().startswith("//"):
+        told = "https://localhost:8080"
+    studio.files[f"{path}/data/upload/1/a.png"] = png()
+    images = loader(studio, label_studio_url=studio.url + path)
+    image = images.load(url, hostname=None, token=None, told=told)
+    assert np.array_equal(image, RED)
+    assert studio.requests == [("GET", f"{path}/data/upload/1/a.png", f"Token {LEGACY}")]
+    assert images.fetch(url, hostname=None, token=None, told=told) == png()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://outer.example:8081/a.png", "http://outer.example.evil/a.png", "http://a.example/a.png"]
+)
+def test_what_label_studio_does_not_call_itself_is_another_host(studio: FakeLabelStudio, url: str) -> None:
+    with pytest.raises(ImageError, match="IHP_ALLOWED_HOSTS"):
+        loader(studio).load(url, hostname=None, token=None, told="http://outer.example:8080")
+    assert studio.requests == []
+
+
+def test_a_redirect_to_the_name_that_label_studio_has_for_itself(studio: FakeLabelStudio) -> None:
+    studio.routes["/data/here.png"] = reply(302, Location="http://outer.example/data/upload/1/a.png")
+    image = loader(studio).load("/data/here.png", hostname=None, token=None, told="http://outer.example")
+    assert np.array_equal(image, RED)
+
+
 def test_redirects_at_home_and_in_circles(studio: FakeLabelStudio) -> None:
     studio.routes["/data/here.png"] = reply(302, Location="/data/upload/1/a.png")
     studio.routes["/data/circle.png"] = reply(302, Location="/data/circle.png")
@@ -211,7 +302,6 @@ def test_redirects_at_home_and_in_circles(studio: FakeLabelStudio) -> None:
     [
         "file:///etc/passwd",
         "ftp://a.example/x",
-        "s3://bucket/x",
         "http://",
         "http://a b/",
         "gopher://x",
@@ -381,6 +471,15 @@ def test_local_files_are_read_below_their_root_only(studio: FakeLabelStudio, tmp
     images = loader(studio, local_files_root=root)
     assert np.array_equal(load(images, "/data/local-files/?d=" + quote("deep/a b.png")), RED)
     for name in ("../secret.png", "link.png", "/etc/passwd", "deep", "pipe.png", "none.png", "", "a\0b"):
+        with pytest.raises(ImageError):
+            load(images, "/data/local-files/?d=" + quote(name))
+    assert studio.requests == []
+    # As Label Studio takes them: from the root on, the last one, and with the backslashes of a Windows machine.
+    for query in ("d=/deep/a%20b.png", "d=//deep//a%20b.png", "d=deep/../deep/./a%20b.png", "d=none&d=deep/a%20b.png"):
+        assert np.array_equal(load(images, f"/data/local-files/?{query}"), RED)
+    assert np.array_equal(load(images, "/data/local-files/?d=" + quote("deep\\a b.png")), RED)
+    assert np.array_equal(load(images, "/data/local-files?d=deep/a+b.png"), RED)
+    for name in ("..\\secret.png", "/../../secret.png", "\\..\\secret.png"):
         with pytest.raises(ImageError):
             load(images, "/data/local-files/?d=" + quote(name))
     assert studio.requests == []

@@ -130,6 +130,92 @@ def test_the_pair_on_one_image_is_found_among_two_images() -> None:
     assert (config.keypoint, config.brush, config.value) == ("kb", "mb", "$b")
 
 
+def controls(*pairs: tuple[str, str, str], image: str = "i") -> str:
+    """Keypoint and brush controls: (kind and name, further attributes, labels)."""
+    tags = ""
+    for control, attributes, labels in pairs:
+        kind, name = control.split()
+        inner = "".join(f'<Label value="{label}"/>' for label in labels.split())
+        tags += f'<{kind} name="{name}" toName="{image}" {attributes}>{inner}</{kind}>'
+    return tags
+
+
+def view(*tags: str) -> str:
+    return f'<View><Image name="i" value="$u"/>{"".join(tags)}</View>'
+
+
+def clicked(config: LabelConfig, keypoint: str) -> LabelConfig:
+    return config.clicked_with([{"type": "keypointlabels", "from_name": keypoint}])
+
+
+def test_each_keypoint_control_paints_with_the_brush_that_has_its_labels() -> None:
+    config = LabelConfig.parse(
+        view(
+            controls(
+                ("BrushLabels hairs", "", "Hair Beard"),
+                ("BrushLabels faces", "", "Face Nose"),
+                ("KeyPointLabels f", "", "Face Nose"),
+                ("KeyPointLabels h", "", "Hair Beard"),
+            )
+        )
+    ).check()
+    assert config.labels == ("Hair", "Beard", "Face", "Nose")
+    for keypoint, brush in (("f", "faces"), ("h", "hairs")):
+        view_of = clicked(config, keypoint)
+        assert (view_of.keypoint, view_of.brush) == (keypoint, brush)
+        assert [view_of.brush_of(label) for label in ("Hair", "Face")] == ["hairs", "faces"]
+        assert view_of.labels == config.labels, "training counts labels by their place"
+        assert clicked(clicked(view_of, "h"), "f").keypoint == "f"
+    assert clicked(config, "other") == config
+    assert config.takes_click("h", "Hair")
+
+
+def test_one_keypoint_control_may_paint_with_two_brushes() -> None:
+    config = LabelConfig.parse(
+        view(
+            controls(
+                ("KeyPointLabels k", "", "Face Hair"), ("BrushLabels a", "", "Face"), ("BrushLabels b", "", "Hair")
+            )
+        )
+    ).check()
+    assert (config.brush_of("Face"), config.brush_of("Hair")) == ("a", "b")
+
+
+def test_twins_are_paired_in_their_order() -> None:
+    """As for two people in one photo: the same labels twice."""
+    config = LabelConfig.parse(
+        view(
+            controls(
+                ("KeyPointLabels k1", "", "Face Hair"),
+                ("KeyPointLabels k2", "", "Face Hair"),
+                ("BrushLabels b1", "", "Face Hair"),
+                ("BrushLabels b2", "", "Face Hair"),
+            )
+        )
+    ).check()
+    assert clicked(config, "k1").brush_of("Hair") == "b1"
+    assert clicked(config, "k2").brush_of("Hair") == "b2"
+    assert not config.takes_click("k2", "Hair"), "it means another mask"
+    masks = [{"type": "brushlabels", "from_name": name, "to_name": "i"} for name in ("b1", "b2", "b3")]
+    assert [config.is_painted(mask) for mask in masks] == [True, True, False]
+
+
+def test_the_pair_of_the_clicked_image_is_found() -> None:
+    xml = f"""<View><Image name="front" value="$a"/><Image name="back" value="$b[0]"/>{
+        controls(("KeyPointLabels kf", "", "Face"), ("BrushLabels bf", "", "Face"), image="front")
+    }{controls(("KeyPointLabels kb", "", "Hair Face"), ("BrushLabels bb", "", "Face Hair"), image="back")}</View>"""
+    config = LabelConfig.parse(xml).check()
+    assert (config.image, config.value, config.brush, config.labels) == ("front", "$a", "bf", ("Face",))
+    back = clicked(config, "kb")
+    assert (back.image, back.value, back.brush, back.labels) == ("back", "$b[0]", "bb", ("Face", "Hair"))
+    assert not config.takes_click("kb", "Face")
+    region = {"type": "brushlabels", "from_name": "bf", "to_name": "front"}
+    assert config.is_painted(region)
+    assert not back.is_painted(region)
+    assert not config.is_painted(region | {"to_name": "back"})
+    assert not config.is_painted(region | {"item_index": 2})
+
+
 def test_options_of_ours() -> None:
     plain = LabelConfig.parse(own('<Label value="Face"/>'))
     assert (plain.suggest, plain.refine, plain.people, plain.overlap) == ("clicked", "clicked", "one", "no")
@@ -199,6 +285,60 @@ def test_what_is_wrong_is_said_and_the_fix_shown(xml: str, expected: str) -> Non
     if "characters" not in expected:
         fix = str(caught.value).partition("A config that works:\n")[2]
         assert LabelConfig.parse(fix).labels == ("Face",)
+
+
+PAIR = controls(("KeyPointLabels k", "", "Face Hair"), ("BrushLabels b", "", "Face Hair"))
+
+
+@pytest.mark.parametrize(
+    ("xml", "expected"),
+    [
+        (view(PAIR.replace("Face", "face", 1)), r"name=\"k\".*'face'.*name=\"b\".*lacks.*Face, Hair"),
+        (
+            view(PAIR.replace('value="Face"', 'value="Face" alias="f"', 1)),
+            r"'f'.*lacks.*same aliases",
+        ),
+        (
+            view(PAIR, controls(("KeyPointLabels m", "", "Nose Ear"))),
+            r"name=\"m\".*'Nose', 'Ear'",
+        ),
+        (view(PAIR, controls(("KeyPointLabels m", "", ""))), r'"m"> has no <Label'),
+        (view(PAIR.replace('toName="i" ', 'toName="i" smart="false" ', 1)), r'smart="false".*sends no click'),
+    ],
+)
+def test_a_config_some_of_whose_clicks_fit_nothing_is_refused_when_it_is_connected(xml: str, expected: str) -> None:
+    config = LabelConfig.parse(xml)  # clicks that fit are answered all the same
+    with pytest.raises(LabelConfigError, match=expected) as caught:
+        config.check()
+    fix = str(caught.value).partition("A config that works:\n")[2]
+    assert LabelConfig.parse(fix).check().labels == ("Face",)
+
+
+@pytest.mark.parametrize(
+    ("xml", "expected"),
+    [
+        (view(PAIR.replace("Face", "face", 1).replace("Hair", "hair", 1)), "'face', 'hair'.*lacks"),
+        (
+            view(PAIR).replace('value="$u"', 'valueList="$u"'),
+            "valueList.*several pages.*one task for each photo",
+        ),
+        (
+            f'<View><Repeater on="$us" indexFlag="{{{{idx}}}}">{view(PAIR)}</Repeater></View>'.replace(
+                '"$u"', '"$us[{{idx}}]"'
+            ),
+            "inside of <Repeater>.*one task for each photo",
+        ),
+    ],
+)
+def test_a_config_with_nothing_to_click_or_with_pages_is_refused(xml: str, expected: str) -> None:
+    with pytest.raises(LabelConfigError, match=expected):
+        LabelConfig.parse(xml)
+
+
+def test_a_plain_keypoint_control_may_have_labels_of_its_own() -> None:
+    """Landmarks, say: its clicks never come here."""
+    xml = view(PAIR, controls(("KeyPointLabels landmarks", 'smart="false"', "Nose Ear")))
+    assert LabelConfig.parse(xml).check().keypoint == "k"
 
 
 @given(st.text(max_size=300))

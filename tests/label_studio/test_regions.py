@@ -13,9 +13,16 @@ from label_studio_sdk.converter import brush
 
 from ihp_backend.clicks import Click
 from ihp_backend.label_studio.label_config import LabelConfig
-from ihp_backend.label_studio.regions import RequestError, brush_region, read_clicks, read_masks, working_results
+from ihp_backend.label_studio.regions import (
+    RequestError,
+    brush_region,
+    read_clicks,
+    read_masks,
+    region_id,
+    working_results,
+)
 
-CONFIG = LabelConfig("image", "image", "click", "mask", ("Face", "Hair"), ((), ()))
+CONFIG = LabelConfig("image", "$image", "click", "mask", ("Face", "Hair"), ((), ()))
 
 
 def keypoint(**changes: Any) -> dict[str, Any]:
@@ -87,6 +94,67 @@ def test_a_mask_there_and_back(height: int, width: int, seed: int) -> None:
     assert np.array_equal(read.mask, mask)
     alpha = np.asarray(brush.decode_rle(region["value"]["rle"])).reshape(height, width, 4)[..., 3]
     assert np.array_equal(alpha > 0, mask)
+
+
+def test_regions_without_an_id_get_one_each_that_stays() -> None:
+    """Tasks that were annotated through the API need none: "None" would be one id for all of them."""
+    masks = [np.zeros((4, 5), bool) for _ in range(2)]
+    masks[0][:2], masks[1][2:] = True, True
+    drawn = [brush_region(mask, "Hair", 0.5, CONFIG) for mask in masks]
+    for missing in (None, "", " ", False):
+        nameless = [region | {"id": missing} for region in drawn]
+        del nameless[0]["id"]
+        read = read_masks([*nameless, drawn[0]], CONFIG, 4, 5)
+        ids = [mask.id for mask in read]
+        assert len(set(ids)) == 3
+        assert "None" not in ids
+        assert [mask.id for mask in read_masks(nameless, CONFIG, 4, 5)] == ids[:2], "a second answer replaces the first"
+    assert [mask.id for mask in read_masks([drawn[0] | {"id": 7}], CONFIG, 4, 5)] == ["7"]
+
+
+def test_two_regions_of_one_id_are_two_regions() -> None:
+    drawn = brush_region(np.ones((4, 5), bool), "Hair", 0.5, CONFIG)
+    read = read_masks([drawn, drawn, drawn | {"value": {**drawn["value"], "brushlabels": ["Face"]}}], CONFIG, 4, 5)
+    assert len({mask.id for mask in read}) == 3
+    assert read[0].id == drawn["id"]
+
+
+def test_keypoints_without_an_id_are_told_apart() -> None:
+    one, other = keypoint(id=None), keypoint(id=None, value={"x": 26.0})
+    assert region_id(one) == region_id(dict(one)) != region_id(other)
+    assert region_id(keypoint(id="k")) == "k"
+
+
+def test_regions_of_another_image_of_the_task_are_not_of_this_one() -> None:
+    drawn = brush_region(np.ones((4, 5), bool), "Hair", 0.5, CONFIG)
+    for region, count in (
+        (drawn, 1),
+        (drawn | {"item_index": 0}, 1),
+        (drawn | {"to_name": "other"}, 0),
+        (drawn | {"item_index": 1}, 0),
+        (drawn | {"from_name": "other"}, 0),
+    ):
+        assert len(read_masks([region], CONFIG, 4, 5)) == count
+    clicks = [keypoint(), keypoint(to_name="other"), keypoint(item_index=3)]
+    assert len(read_clicks(clicks, CONFIG, 4, 5)) == 1
+
+
+def test_a_mask_is_painted_with_the_brush_of_its_label() -> None:
+    config = LabelConfig(
+        "image",
+        "$image",
+        "click",
+        "mask",
+        ("Face", "Hair"),
+        ((), ()),
+        brushes=("mask", "hair"),
+        trained_brushes=("mask", "hair"),
+    )
+    drawn = [brush_region(np.ones((4, 5), bool), label, 0.5, config) for label in ("Face", "Hair")]
+    assert [region["from_name"] for region in drawn] == ["mask", "hair"]
+    assert [mask.label for mask in read_masks(drawn, config, 4, 5)] == ["Face", "Hair"]
+    # Another brush's mask of the same label is another thing.
+    assert read_masks([drawn[1] | {"from_name": "mask"}], config, 4, 5) == []
 
 
 def test_each_region_has_an_id_of_its_own_unless_one_is_given() -> None:

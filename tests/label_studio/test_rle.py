@@ -36,6 +36,36 @@ def strokes(seed: int, height: int = 120, width: int = 160) -> NDArray[np.uint8]
     return alpha
 
 
+def test_a_faint_mask_is_the_mask_that_the_annotator_sees() -> None:
+    """The SDK's helper writes contours with an alpha of 100; the interface shows all that is not 0."""
+    alpha = np.zeros((40, 50), np.uint8)
+    alpha[5:30, 8:44] = 1
+    for value in (1, 2, 100, 127, 128, 255):
+        assert np.array_equal(decode_mask(encode(alpha * np.uint8(value)), 40, 50), alpha > 0), value
+
+
+def test_a_faint_stroke_loses_its_rim_and_nothing_else() -> None:
+    alpha = strokes(3) // 2  # as strong as half a stroke
+    assert np.array_equal(decode_mask(encode(alpha), *alpha.shape), alpha >= 64)
+
+
+def test_a_faint_place_beside_a_strong_one_is_kept() -> None:
+    """An imported mask to which the annotator has added a stroke."""
+    alpha = np.zeros((60, 80), np.uint8)
+    alpha[10:40, 10:40] = 100
+    cv2.line(alpha, (5, 50), (70, 20), 255, 9, cv2.LINE_AA)
+    mask = decode_mask(encode(alpha), 60, 80)
+    assert mask[12:25, 12:25].all()
+    rims = (alpha > 0) & (alpha < 128) & (alpha != 100)
+    assert rims.any()
+    assert not mask[rims].any()
+    assert mask[alpha >= 128].all()
+
+
+def test_an_empty_mask_is_empty() -> None:
+    assert not decode_mask(encode(np.zeros((3, 4), bool)), 3, 4).any()
+
+
 @settings(max_examples=150, deadline=None)
 @given(shapes.flatmap(lambda shape: hnp.arrays(bool, shape)))
 def test_the_sdk_reads_what_we_write(mask: NDArray[np.bool_]) -> None:
