@@ -14,7 +14,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from ihp_backend.label_studio.image_address import has_variable
-from ihp_backend.parts import Schema
+from ihp_backend.parts import SCHEMAS, Schema
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ OPTIONS = {
 }
 """Our own attributes of <KeyPointLabels>, without their prefix ``ihp_``, and their choices, the default first."""
 _TRAIN_AFTER = "ihp_train_after"
+_SCHEMA = "ihp_schema"
 
 
 class LabelConfigError(ValueError):
@@ -58,6 +59,7 @@ class LabelConfig:
         people: A click means ``one`` person, or ``everyone`` in the photo.
         overlap: Whether a new mask may run over accepted ones: ``no`` or ``yes``.
         train_after: Train after so many new or changed annotations, 0: when asked only; ``None``: see the settings.
+        schema: Name of the schema whose weights answer; empty: the one that knows most labels, see ``schema_choice``.
         brushes: For each label the brush control that it is painted with; none: ``brush`` for all.
         trained_brushes: All brush controls of the image that clicks are answered with; none: ``brush``.
         others: The config as its other keypoint controls see it.
@@ -75,6 +77,7 @@ class LabelConfig:
     people: str = OPTIONS["people"][0]
     overlap: str = OPTIONS["overlap"][0]
     train_after: int | None = None
+    schema: str = ""
     brushes: tuple[str, ...] = ()
     trained_brushes: tuple[str, ...] = ()
     others: tuple[LabelConfig, ...] = ()
@@ -174,6 +177,11 @@ def _parse(xml: str) -> LabelConfig:
     if not fitting:
         raise LabelConfigError(f"{_what_does_not_fit(on_one_image[0], brushes)}.\n{_FIX}")
     first, *others = (_view(k, keypoints, brushes, images) for k in fitting)
+    asked = dict.fromkeys(view.schema for view in (first, *others) if view.schema)
+    if len(asked) > 1:
+        raise LabelConfigError(
+            f"the keypoint controls ask for {' and '.join(asked)} by {_SCHEMA}; expected one label set for a project"
+        )
     faults = [
         f for k in on_one_image if k not in fitting and not _is_plain(k) for f in (_what_does_not_fit(k, brushes),)
     ]
@@ -216,6 +224,7 @@ def _view(
         labels=tuple(tags),
         predicted_values=_predicted_values([tag for tag, _ in tags.values()], keypoint),
         train_after=_train_after(keypoint),
+        schema=_schema(keypoint),
         brushes=tuple(brush for _, brush in tags.values()),
         trained_brushes=tuple(b.get("name", "") for b in painted),
         faults=(_what_lacks(keypoint, missing, own),) if missing else (),
@@ -310,10 +319,10 @@ def _options(keypoint: Element) -> dict[str, str]:
     known = {f"ihp_{name}": (name, choices) for name, choices in OPTIONS.items()}
     found = {}
     for attribute, value in keypoint.attrib.items():
-        if not attribute.startswith("ihp_") or attribute == _TRAIN_AFTER:
+        if not attribute.startswith("ihp_") or attribute in (_TRAIN_AFTER, _SCHEMA):
             continue
         if attribute not in known:
-            expected = ", ".join([*known, _TRAIN_AFTER])
+            expected = ", ".join([*known, _TRAIN_AFTER, _SCHEMA])
             raise LabelConfigError(f"<KeyPointLabels> has the attribute {attribute!r}; expected {expected}")
         name, choices = known[attribute]
         if value not in choices:
@@ -331,6 +340,17 @@ def _train_after(keypoint: Element) -> int | None:
             f'<KeyPointLabels> has {_TRAIN_AFTER}="{value}"; expected a whole number of annotations, 0 for none'
         )
     return int(value)
+
+
+def _schema(keypoint: Element) -> str:
+    value = keypoint.get(_SCHEMA)
+    if value is None:
+        return ""
+    if value not in SCHEMAS:
+        raise LabelConfigError(
+            f'<KeyPointLabels> has {_SCHEMA}="{value}", which is no label set; expected {" or ".join(SCHEMAS)}'
+        )
+    return value
 
 
 def _controls(root: Element, name: str, images: dict[str | None, Element]) -> list[Element]:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ihp_backend.parts import SCHEMAS, Schema, get_schema
+
 SHIPPED = Path(__file__).parents[2] / "model_weights"
 
 
@@ -29,6 +31,30 @@ def find_weights(weights: str | Path) -> Path:
     )
 
 
+def weights_by_schema(weights: str | Path) -> dict[str, Path]:
+    """Returns the folder of the base weights of each schema that has some.
+
+    Those given answer for their own schema, which comes first; the others are in model_weights/ under their schema's
+    name.
+
+    Args:
+        weights: A name in model_weights/, or a folder. The name of a schema whose weights are missing is no error as
+            long as another schema has weights.
+
+    Raises:
+        WeightsError: If there are no such weights, or they do not tell their schema.
+    """
+    shipped = {name: SHIPPED / name for name in SCHEMAS if (SHIPPED / name / "info.json").is_file()}
+    try:
+        given = find_weights(weights)
+    except WeightsError:
+        if weights in SCHEMAS and shipped:
+            return shipped
+        raise
+    own = schema_of(read_info(given)).name
+    return {own: given, **{name: folder for name, folder in shipped.items() if name != own}}
+
+
 def read_info(folder: Path) -> dict[str, Any]:
     """Returns the content of a folder's info.json.
 
@@ -42,6 +68,19 @@ def read_info(folder: Path) -> dict[str, Any]:
     if not isinstance(info, dict):
         raise WeightsError(f"weights {folder}: info.json is a {type(info).__name__}; expected an object")
     return info
+
+
+def schema_of(info: dict[str, Any]) -> Schema:
+    """Returns the parts that weights know, by the content of their info.json.
+
+    Raises:
+        WeightsError: If it does not say.
+    """
+    try:
+        architecture = info["architecture"]
+        return get_schema(architecture["schema"]).extended(tuple(architecture.get("own", ())))
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"info.json does not tell the weights' parts ({error!r})") from error
 
 
 def version_of(weights: str | Path) -> str:
