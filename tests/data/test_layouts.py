@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -167,6 +168,12 @@ def test_an_empty_split(tmp_path: Path) -> None:
     [
         ("{}", "malformed"),
         ('{"classes": []}', "class ids"),
+        ('{"classes": [{"id": 0.5, "name": "a"}]}', "class ids"),
+        ('{"classes": [{"id": Infinity, "name": "a"}]}', "malformed"),
+        ('{"classes": [{"id": "zero", "name": "a"}]}', "malformed"),
+        ('["background"]', "malformed"),
+        ('{"classes": [{"id": 0, "name": null}]}', "name of class 0 is None; expected text"),
+        ('{"classes": [{"id": 0, "name": " "}]}', "name of class 0"),
         ('{"classes": [{"id": 1, "name": "a"}]}', "class ids"),
         ("nonsense", "malformed"),
     ],
@@ -174,8 +181,63 @@ def test_an_empty_split(tmp_path: Path) -> None:
 def test_bad_classes(classes: str, expected: str, tmp_path: Path) -> None:
     folder(tmp_path)
     (tmp_path / "classes.json").write_text(classes)
-    with pytest.raises(DataError, match=expected):
+    with pytest.raises(DataError, match=rf"classes\.json.*{expected}"):
         open_data_set(tmp_path, "train")
+
+
+def classes_of(root: Path, *names: str, **fields: Any) -> DataSet:
+    """A folder data set with these classes, and further fields of classes.json."""
+    folder(root)
+    classes = [{"id": i, "name": name} | fields.get(f"of_{i}", {}) for i, name in enumerate(names)]
+    found = {"classes": classes} | {k: v for k, v in fields.items() if not k.startswith("of_")}
+    (root / "classes.json").write_text(json.dumps(found))
+    return open_data_set(root, "train")
+
+
+GLOVES = ("background", "left-glove", "right-glove")
+
+
+@pytest.mark.parametrize("colour", ["#C82828", "c82828", [200, 40, 40]])
+def test_colours_may_be_numbers_or_text(colour: object, tmp_path: Path) -> None:
+    assert classes_of(tmp_path, *GLOVES, of_1={"colour": colour}).schema.colours[1] == (200, 40, 40)
+
+
+@pytest.mark.parametrize("pairs", [[[1, 2]], [["left-glove", "right-glove"]], [["Right Glove", 1]], [["1", "2"]]])
+def test_flip_pairs_may_be_ids_or_names(pairs: object, tmp_path: Path) -> None:
+    assert classes_of(tmp_path, *GLOVES, flip_pairs=pairs).schema.mirrored == (0, 2, 1)
+    assert classes_of(tmp_path / "none", *GLOVES, flip_pairs=None).schema.mirrored == (0, 1, 2)
+
+
+@pytest.mark.parametrize("colour", ["red", [1, 2], [300, 0, 0], [0.5, 0, 0], [True, 0, 0], None, -1])
+def test_a_colour_that_is_none_is_told_with_the_file(colour: object, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"classes\.json: a colour is .*expected three numbers.*#c82828"):
+        classes_of(tmp_path, *GLOVES, of_1={"colour": colour})
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [[[1]], [[1, 2, 2]], [[1, 1]], [[-1, 2]], [[1, 9]], [["left", "right"]], [1, 2], [[1, 2], [2, 1]], [[True, 2]]],
+)
+def test_a_flip_pair_that_is_none_is_told_with_the_file(pairs: object, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"classes\.json: a flip pair is .*by id or name"):
+        classes_of(tmp_path, *GLOVES, flip_pairs=pairs)
+
+
+@pytest.mark.parametrize("twin", ["left-glove", "Left_Glove", " left glove "])
+def test_two_classes_of_one_name_are_refused(twin: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"classes\.json: the classes 1 and 2 have one name"):
+        classes_of(tmp_path, "background", "left-glove", twin)
+
+
+def test_the_background_is_class_0(tmp_path: Path) -> None:
+    assert classes_of(tmp_path, "nothing", "glove", "hat").schema.names[0] == "background"
+    with pytest.raises(DataError, match=r"classes\.json: class 2 is the background"):
+        classes_of(tmp_path / "other", "glove", "hat", "Background")
+
+
+def test_too_many_classes_for_a_label_image(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"classes\.json: there are 256 classes"):
+        classes_of(tmp_path, *(f"c{i}" for i in range(256)))
 
 
 def test_classes_of_ones_own_make_a_schema(tmp_path: Path) -> None:
