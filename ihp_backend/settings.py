@@ -208,7 +208,7 @@ def _read_file(name: str, path: str) -> str:
     if not name.endswith(("_TOKEN_FILE", "_PASSWORD_FILE", "_QUEUE_URL_FILE")):
         raise SettingsError(f"unknown variable {name}; only tokens, passwords and IHP_QUEUE_URL are read from files")
     try:
-        text = Path(path).read_text(encoding="utf-8").strip()
+        text = Path(path).read_text(encoding="utf-8-sig").strip()  # Windows' editors begin with a mark
         if not text:
             raise SettingsError(f"{name}: {path} is empty; expected the secret in it")
         return text

@@ -66,6 +66,13 @@ def test_a_secret_that_windows_wrote_in_utf_16_is_explained(tmp_path: Path) -> N
         Settings.from_environment({"IHP_LABEL_STUDIO_TOKEN_FILE": str(tmp_path / "token")})
 
 
+def test_a_secret_that_windows_wrote_in_utf_8(tmp_path: Path) -> None:
+    """With a byte order mark, which is no part of a token."""
+    (tmp_path / "token").write_text("s3cret\r\n", encoding="utf-8-sig")
+    settings = Settings.from_environment({"IHP_LABEL_STUDIO_TOKEN_FILE": str(tmp_path / "token")})
+    assert settings.label_studio_token == "s3cret"
+
+
 def test_secrets_come_from_files_and_stay_out_of_the_repr(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret\n")
     settings = Settings.from_environment({"IHP_LABEL_STUDIO_TOKEN_FILE": str(tmp_path / "token")})

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from ihp_backend import logs
 from ihp_backend.data.catalogue import LAYOUTS, first_photos, open_data_set, spread_photos
+from ihp_backend.data.files import read_text
 from ihp_backend.data.sample import DataError
 from ihp_backend.evaluation.metrics import mean_iou
 from ihp_backend.evaluation.protocol import ProtocolConfig, evaluate
@@ -102,9 +103,14 @@ def read_config(path: Path) -> TrainConfig:
         ValueError: If it is not one; the message says what is wrong.
     """
     try:
-        fields = json.loads(path.read_text())
+        fields = json.loads(read_text(path))
+    except DataError:
+        raise
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(fields, dict):
         raise ValueError(f"{path} is a JSON {type(fields).__name__}; expected an object of options")
-    return TrainConfig.from_dict(fields)
+    try:
+        return TrainConfig.from_dict(fields)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error

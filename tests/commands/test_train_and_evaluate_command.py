@@ -106,11 +106,12 @@ def test_train_says_what_is_wrong(people: Path, tmp_path: Path, words: list[str]
 
 
 def test_train_explains_a_bad_configuration(people: Path, tmp_path: Path) -> None:
-    for text, expected in (('{"speed": 1}', "speed"), ("{", "JSON"), ("[]", "object")):
+    for text, expected in (('{"speed": 1}', "speed"), ("{", "JSON"), ("[]", "object"), ('{"steps": "many"}', "steps")):
         (tmp_path / "c.json").write_text(text)
         code, output = invoke("train", "--data", people, "--config", tmp_path / "c.json", "--out", tmp_path / "run")
         assert code == 1, text
         assert expected in output
+        assert "c.json" in output
         assert "Traceback" not in output
 
 
