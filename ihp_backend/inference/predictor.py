@@ -145,7 +145,7 @@ class Predictor:
         device = find_device(device)
         folder = find_weights(weights)
         parser, info = load_parser(folder)
-        return cls(parser, version=str(info.get("version", folder.name)), device=device, cache_mb=cache_mb)
+        return cls(parser, version=str(info.get("version") or folder.name), device=device, cache_mb=cache_mb)
 
     def predict(
         self,

@@ -26,6 +26,7 @@ A config that works:
   <BrushLabels name="mask" toName="image" smart="false"><Label value="Face"/></BrushLabels>
 </View>"""
 _MAX_LENGTH = 1_000_000
+_TAGS = {name.lower(): name for name in ("Image", "KeyPointLabels", "BrushLabels", "Label", "Repeater")}
 OPTIONS = {
     "suggest": ("clicked", "all"),
     "refine": ("clicked", "all"),
@@ -165,6 +166,8 @@ def _parse(xml: str) -> LabelConfig:
         root: Element = fromstring(xml, forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError) as error:
         raise LabelConfigError(f"the label config is not XML that can be read ({error}).\n{_FIX}") from error
+    for tag in root.iter():  # Label Studio takes them in any letters
+        tag.tag = _TAGS.get(str(tag.tag).lower(), tag.tag)
     _refuse_pages(root)
     images = {tag.get("name"): tag for tag in root.iter("Image")}
     keypoints = _controls(root, "KeyPointLabels", images)
@@ -251,15 +254,15 @@ def _brush_of(keypoint: Element, clicked: Sequence[Element], painted: Sequence[E
 def _refuse_pages(root: Element) -> None:
     """Raises for configs that show several photos one after the other: their regions would be mixed up."""
     for tag in root.iter("Image"):
-        if tag.get("valueList"):
+        if tag.get("valueList") or tag.get("valuelist"):
             raise LabelConfigError(
                 f'<Image name="{tag.get("name")}"> has valueList, a task with several pages, which this backend '
                 f'does not work with; expected value="$image" and one task for each photo.\n{_FIX}'
             )
-    for name in ("Repeater", "Pagination", "pagedView"):
-        if next(root.iter(name), None) is not None and any(True for r in root.iter(name) for _ in r.iter("Image")):
+    for repeater in root.iter("Repeater"):
+        if next(repeater.iter("Image"), None) is not None:
             raise LabelConfigError(
-                f"the label config has an <Image> inside of <{name}>, which this backend does not work with; expected "
+                "the label config has an <Image> inside of <Repeater>, which this backend does not work with; expected "
                 f"one <Image> and one task for each photo.\n{_FIX}"
             )
 

@@ -89,7 +89,7 @@ class ProjectTraining:
 
         current = registry.current(project)
         parent, start = self._start(project, base)
-        version = registry.next_name(project, str(info.get("version", base.name)))
+        version = registry.next_name(project, str(info.get("version") or base.name))
         counts = {"train": len(train), "held back": len(held_back), "left out": len(reading.left_out)}
         logger.info("training starts from %s", parent, extra=fields(project=project, version=version, **_keys(counts)))
         report("learns", 0.0)

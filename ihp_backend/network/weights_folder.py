@@ -86,4 +86,4 @@ def schema_of(info: dict[str, Any]) -> Schema:
 def version_of(weights: str | Path) -> str:
     """Returns the version that predictions of these weights carry. Raises as ``find_weights`` and ``read_info`` do."""
     folder = find_weights(weights)
-    return str(read_info(folder).get("version", folder.name))
+    return str(read_info(folder).get("version") or folder.name)

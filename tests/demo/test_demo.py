@@ -26,6 +26,7 @@ from ihp_backend.demo.photos import PhotosError, default_photos, photos_in
 from ihp_backend.demo.processes import Children, ProcessError, require_free
 from ihp_backend.demo.project import (
     BackendAccess,
+    check_label_config,
     connect_backend,
     explain_refusal,
     find_project,
@@ -35,7 +36,7 @@ from ihp_backend.demo.project import (
 )
 from ihp_backend.demo.stack import Credentials, alone, backend_environment, credentials_in
 from ihp_backend.label_studio.client import Client, LabelStudioError
-from ihp_backend.label_studio.label_config import LabelConfig
+from ihp_backend.label_studio.label_config import LabelConfig, LabelConfigError
 from ihp_backend.parts import SCHEMAS
 
 
@@ -304,6 +305,15 @@ def test_connect_tells_an_address_that_is_none_before_anything_is_asked(option: 
         assert f"{option} is '{address}'; expected such as http://" in done.output
         assert "ML_BLOCK_LOCAL_IP" not in done.output
         assert studio.requests == []
+
+
+def test_connect_refuses_a_config_with_a_click_that_nothing_answers() -> None:
+    class Studio:
+        def get_project(self, number: int) -> dict[str, str]:
+            return {"label_config": label_config_of("lip").replace('"Face"', '"Gesicht"', 1)}
+
+    with pytest.raises(LabelConfigError, match="'Gesicht'.*lacks"):
+        check_label_config(Studio(), {"id": 1})  # type: ignore[arg-type]
 
 
 def test_preannotate_tells_its_own_option() -> None:

@@ -335,6 +335,11 @@ def test_a_config_with_nothing_to_click_or_with_pages_is_refused(xml: str, expec
         LabelConfig.parse(xml)
 
 
+def test_tags_may_be_in_any_letters() -> None:
+    xml = view(PAIR).replace("Image", "image").replace("KeyPointLabels", "keypointlabels").replace("<Label ", "<label ")
+    assert LabelConfig.parse(xml).check().labels == ("Face", "Hair")
+
+
 def test_a_plain_keypoint_control_may_have_labels_of_its_own() -> None:
     """Landmarks, say: its clicks never come here."""
     xml = view(PAIR, controls(("KeyPointLabels landmarks", 'smart="false"', "Nose Ear")))
