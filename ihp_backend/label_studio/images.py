@@ -247,11 +247,18 @@ def _absolute(url: str, base: str, told: str = "") -> str:
         )
     base = base.rstrip("/")
     # Label Studio below a path, as in https://a.example/ls: its uploads may or may not begin with that path.
-    for prefix in (urlsplit(base).path, urlsplit(told).path.rstrip("/")):
+    for prefix in map(_path_of, (base, told)):
         if prefix and url.startswith(prefix + "/"):
             url = url.removeprefix(prefix)
             break
     return base + url
+
+
+def _path_of(base: str) -> str:
+    try:
+        return urlsplit(base).path.rstrip("/")
+    except ValueError:
+        return ""
 
 
 def _below(url: str, told: str) -> str | None:

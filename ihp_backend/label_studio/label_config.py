@@ -113,7 +113,7 @@ class LabelConfig:
         """
         names = [r.get("from_name") for r in results if r.get("type") == "keypointlabels"]
         views = {view.keypoint: view for view in (self, *self.others)}
-        found = next((views[name] for name in reversed(names) if name in views), self)
+        found = next((views[name] for name in reversed(names) if isinstance(name, str) and name in views), self)
         return replace(found, others=tuple(view for view in views.values() if view is not found))
 
     def takes_click(self, keypoint: str, label: str) -> bool:

@@ -312,7 +312,7 @@ def test_connect_refuses_a_config_with_a_click_that_nothing_answers() -> None:
         def get_project(self, number: int) -> dict[str, str]:
             return {"label_config": label_config_of("lip").replace('"Face"', '"Gesicht"', 1)}
 
-    with pytest.raises(LabelConfigError, match="'Gesicht'.*lacks"):
+    with pytest.raises(LabelConfigError, match=r"'Gesicht'.*lacks"):
         check_label_config(Studio(), {"id": 1})  # type: ignore[arg-type]
 
 

@@ -280,6 +280,12 @@ def test_what_label_studio_does_not_call_itself_is_another_host(studio: FakeLabe
     assert studio.requests == []
 
 
+@pytest.mark.parametrize("told", ["http://[", "nonsense", "ftp://a.example", "http://user:x@a.example", "//", "/ls"])
+def test_a_name_that_is_none_changes_nothing(studio: FakeLabelStudio, told: str) -> None:
+    for url in ("/data/upload/1/a.png", f"{studio.url}/data/upload/1/a.png"):
+        assert np.array_equal(loader(studio).load(url, hostname=None, token=None, told=told), RED)
+
+
 def test_a_redirect_to_the_name_that_label_studio_has_for_itself(studio: FakeLabelStudio) -> None:
     studio.routes["/data/here.png"] = reply(302, Location="http://outer.example/data/upload/1/a.png")
     image = loader(studio).load("/data/here.png", hostname=None, token=None, told="http://outer.example")

@@ -167,6 +167,7 @@ def test_each_keypoint_control_paints_with_the_brush_that_has_its_labels() -> No
         assert view_of.labels == config.labels, "training counts labels by their place"
         assert clicked(clicked(view_of, "h"), "f").keypoint == "f"
     assert clicked(config, "other") == config
+    assert config.clicked_with([{"type": "keypointlabels", "from_name": ["h"]}, {}]) == config
     assert config.takes_click("h", "Hair")
 
 
