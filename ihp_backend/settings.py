@@ -40,7 +40,11 @@ class Settings:
     queue_limit: int = _option(64, "Requests waiting or running before new ones get 503.", least=1)
     max_body_mb: int = _option(64, "Largest request, in MB; every request carries the draft's masks.", least=1)
     data_dir: Path = _option(Path(".ihp"), "Where connections, versions and caches are kept.")
-    weights: str = _option("lip", "Weights to serve: a name in model_weights/, or a folder.")
+    weights: str = _option(
+        "lip",
+        "Weights that answer for their own label set: a name in model_weights/, or a folder. Other label sets are "
+        "answered by model_weights/cihp, helen, lip and pascal-person-part.",
+    )
     device: str = _option("auto", "auto, cpu, cuda or cuda:N.")
     label_studio_url: str = _option("", "Label Studio's address; default: what it says of itself.")
     label_studio_token: str = _option("", "An access token of Label Studio, legacy or personal.")
@@ -58,6 +62,7 @@ class Settings:
     max_image_pixels: int = _option(100_000_000, "Largest image, in pixels.", least=1, most=2**30)
     fetch_timeout_s: float = _option(20.0, "Longest download of an image, in seconds.", least=0.01, most=600)
     image_cache_mb: int = _option(104, "Memory for decoded images, in MB.", least=0)
+    base_models_in_memory: int = _option(4, "Label sets whose base weights are kept in memory.", least=1)
     models_in_memory: int = _option(4, "Projects whose own versions are kept in memory.", least=1)
     kept_versions: int = _option(5, "Versions of a project whose weights are kept; older ones are deleted.", least=2)
     trainer: bool = _option(True, "Start a trainer beside the server.")

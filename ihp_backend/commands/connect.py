@@ -8,6 +8,8 @@ import requests
 from ihp_backend.demo.project import BackendAccess, check_label_config, connect_backend, label_config_of
 from ihp_backend.label_studio.client import Client, LabelStudioError
 from ihp_backend.label_studio.label_config import LabelConfigError
+from ihp_backend.label_studio.schema_choice import asked_schema, rank_schemas
+from ihp_backend.parts import SCHEMAS
 from ihp_backend.settings import Settings, is_web_address
 
 
@@ -16,7 +18,11 @@ from ihp_backend.settings import Settings, is_web_address
 @click.option("--token", help="Access token.  [IHP_LABEL_STUDIO_TOKEN or IHP_LABEL_STUDIO_TOKEN_FILE]")
 @click.option("--project", type=int, help="An existing project's number.")
 @click.option("--new", "title", help="Title of a new project.")
-@click.option("--schema", help="Give the project this schema's label config. Default for a new one: lip.")
+@click.option(
+    "--schema",
+    type=click.Choice(list(SCHEMAS)),
+    help="Give the project this label set's label config. Default for a new one: lip.",
+)
 @click.option(
     "--backend", default="http://127.0.0.1:9090", show_default=True, help="Address, as Label Studio reaches it."
 )
@@ -73,6 +79,8 @@ def connect(
         try:
             config = check_label_config(client, made)
             click.echo(f"the label config has {len(config.labels)} labels to click and paint")
+            fits = asked_schema(config) or rank_schemas(config, SCHEMAS.values())[0].name
+            click.echo(f"of the label sets, {fits} fits it best: its weights answer")
             connect_backend(client, int(made["id"]), access, preannotate=preannotate)
         except Exception:
             if project is None:

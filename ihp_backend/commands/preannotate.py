@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ihp_backend import logs
 from ihp_backend.label_studio.client import Client, LabelStudioError
+from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.learning.triggers import project_key
 from ihp_backend.network.weights_folder import SHIPPED
 from ihp_backend.serving.runtime import Runtime
@@ -57,10 +58,13 @@ def preannotate(number: int, url: str | None, token: str | None, batch: int) -> 
         project = client.get_project(number)
         key = project_key(project)
         model = InteractiveHumanParsing(project_id=key, label_config=project["label_config"], runtime=runtime)
-        version = runtime.predictor(key).version
-        names = {runtime.version(), version, *(v.name for v in runtime.registry.versions(key or ""))}
+        config = LabelConfig.parse(project["label_config"])
+        if note := runtime.choose(key, config).note:
+            click.echo(f"warning: {note}", err=True)
+        version = runtime.predictor(key, config).version
+        names = {version, *runtime.base.versions().values(), *(v.name for v in runtime.registry.versions(key or ""))}
         names |= {path.parent.name for path in SHIPPED.glob("*/info.json")}
-        click.echo(f"project {number}: predictions of {version}")
+        click.echo(f"project {number}: predictions of {version}, of the label set {runtime.schema(key)}")
         counts = _predict_all(client, number, model, version, names, batch, project)
     except (LabelStudioError, ValueError, RuntimeError, OSError) as error:
         raise click.ClickException(str(error)) from error

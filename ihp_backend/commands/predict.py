@@ -18,7 +18,7 @@ from ihp_backend.label_studio.images import ImageError, decode_image
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.regions import brush_region
 from ihp_backend.network.weights import WeightsError
-from ihp_backend.parts import Schema, normalise
+from ihp_backend.parts import SCHEMAS, Schema, normalise
 
 _MAX_PIXELS = 200_000_000
 
@@ -32,11 +32,20 @@ _MAX_PIXELS = 200_000_000
     metavar="PART,X,Y",
     help="A click: part and pixel, such as face,210,88. -PART,X,Y is a negative one. Repeat for more.",
 )
-@click.option("--weights", default="lip", show_default=True, help="Name in model_weights/, or a folder.")
+@click.option("--schema", type=click.Choice(list(SCHEMAS)), help="Label set whose weights answer.  [default: lip]")
+@click.option("--weights", help="Other weights: a name in model_weights/, or a folder.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
 @click.option("--all", "every", is_flag=True, help="Answer every part that is seen, not only the clicked ones.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
-def predict(image: Path, clicks: tuple[str, ...], weights: str, device: str, every: bool, out: Path) -> None:
+def predict(
+    image: Path,
+    clicks: tuple[str, ...],
+    schema: str | None,
+    weights: str | None,
+    device: str,
+    every: bool,
+    out: Path,
+) -> None:
     """Cuts the clicked parts out of a photo; without clicks, every part that is seen.
 
     Writes PART.png (0 and 255) for each part, overlay.png to look at, and regions.json: a task as Label Studio
@@ -46,12 +55,18 @@ def predict(image: Path, clicks: tuple[str, ...], weights: str, device: str, eve
     \b
     ihp predict photo.jpg --out masks
     ihp predict photo.jpg --click face,210,88 --click left-arm,160,300 --out masks
+    ihp predict photo.jpg --schema helen --click left-eye,230,80 --out masks
 
     A part that the schema does not know works, too: its clicks alone define it.
     """
     try:
         rgb = decode_image(image.read_bytes(), max_pixels=_MAX_PIXELS)
-        predictor = Predictor.load(weights, device=device)
+        predictor = Predictor.load(weights or schema or "lip", device=device)
+        if schema not in (None, predictor.config.schema):
+            raise click.UsageError(
+                f"--weights {weights} are of the label set {predictor.config.schema}, not of --schema {schema}: give "
+                "one of the two"
+            )
         height, width = rgb.shape[:2]
         points = [_read_click(text, predictor, height, width) for text in clicks]
         out.mkdir(parents=True, exist_ok=True)

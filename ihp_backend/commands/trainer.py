@@ -33,7 +33,6 @@ def trainer(parent: int | None) -> None:
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     logs.configure(settings.log_level)
-    from ihp_backend.learning.project_training import ProjectTraining
     from ihp_backend.serving.runtime import Runtime
 
     os.nice(max(0, _NICE - os.nice(0)))  # whoever clicks goes first
@@ -42,7 +41,7 @@ def trainer(parent: int | None) -> None:
         Thread(target=_follow, args=(parent,), name="parent", daemon=True).start()
     runtime = Runtime(settings)
     logging.getLogger(__name__).info("the trainer waits for work", extra=logs.fields(data_dir=settings.data_dir))
-    has_trained = runtime.trainings.serve(ProjectTraining(runtime), after=runtime.triggers.ask_if_due)
+    has_trained = runtime.trainings.serve(runtime.training(), after=runtime.triggers.ask_if_due)
     logging.shutdown()
     if has_trained:  # anew, under the same process id: the memory of a training is not given back otherwise
         os.execv(sys.executable, [sys.executable, "-m", "ihp_backend", *sys.argv[1:]])

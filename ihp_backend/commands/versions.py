@@ -13,6 +13,7 @@ import click
 from ihp_backend import logs
 from ihp_backend.label_studio.connections import Connections
 from ihp_backend.learning.registry import BASE, Registry, RegistryError, Version
+from ihp_backend.parts import SCHEMAS
 from ihp_backend.settings import Settings
 
 
@@ -20,7 +21,8 @@ from ihp_backend.settings import Settings
 def versions() -> None:
     """Lists, shows, promotes and rolls back the versions that a project has learnt.
 
-    A running server notices within a second. --project takes the number in Label Studio's address, such as 3.
+    A running server notices within a second. --project takes the number in Label Studio's address, such as 3. A project
+    has versions of each label set that it was trained for; --schema says which is meant, where there are several.
 
     \b
     ihp versions list
@@ -58,8 +60,9 @@ def list_versions(project: str | None, as_json: bool) -> None:
     if as_json:
         found = {
             name: {
-                "current": registry.current(name),
-                "versions": [{"name": v.name, **asdict(v.status)} for v in registry.versions(name)],
+                "current": _current(registry, name),
+                "serving": {schema: registry.current(name, schema) for schema in registry.schemas(name)},
+                "versions": [{"name": v.name, **asdict(v.status), "schema": v.schema} for v in registry.versions(name)],
             }
             for name in projects
         }
@@ -68,11 +71,14 @@ def list_versions(project: str | None, as_json: bool) -> None:
     if not projects:
         click.echo(f"no project has a version yet (in {registry.folder}): all are served the base weights")
     for name in projects:
-        current = registry.current(name)
-        click.echo(f"project {name}")
-        click.echo(f" {'*' if current == BASE else ' '} {BASE}")
-        for version in registry.versions(name):
-            click.echo(f" {'*' if version.name == current else ' '} {_line(version)}")
+        if not registry.versions(name):
+            click.echo(f"project {name}: no version yet, the base weights are served")
+        for schema in registry.schemas(name):
+            current = registry.current(name, schema)
+            click.echo(f"project {name}, label set {schema}")
+            click.echo(f" {'*' if current == BASE else ' '} {BASE}")
+            for version in (v for v in registry.versions(name) if v.schema == schema):
+                click.echo(f" {'*' if version.name == current else ' '} {_line(version)}")
 
 
 @versions.command()
@@ -83,28 +89,31 @@ def show(registry: Registry, project: str, name: str) -> None:
     version = registry.get(project, name)
     found = {
         "name": version.name,
-        "is_current": registry.current(project) == name,
+        "is_current": registry.current(project, version.schema) == name,
         "folder": str(version.folder),
         "has_weights": version.has_weights,
         **asdict(version.status),
+        "schema": version.schema,
     }
     click.echo(json.dumps(found, indent=1))
 
 
 @versions.command()
 @click.argument("name")
+@click.option("--schema", type=click.Choice(list(SCHEMAS)), help="Whose base weights `base` means.")
 @_of_a_project
-def promote(registry: Registry, project: str, name: str) -> None:
+def promote(registry: Registry, project: str, name: str, schema: str | None) -> None:
     """Serves a version from now on; `base` stands for the base weights."""
-    registry.promote(project, name)
+    registry.promote(project, name, schema=schema)
     click.echo(f"project {project} is served {name}")
 
 
 @versions.command()
+@click.option("--schema", type=click.Choice(list(SCHEMAS)), help="Of which label set.")
 @_of_a_project
-def rollback(registry: Registry, project: str) -> None:
+def rollback(registry: Registry, project: str, schema: str | None) -> None:
     """Goes back to what was served before."""
-    click.echo(f"project {project} is served {registry.rollback(project)} again")
+    click.echo(f"project {project} is served {registry.rollback(project, schema=schema)} again")
 
 
 def project_id(given: str, registry: Registry, settings: Settings) -> str:
@@ -123,6 +132,12 @@ def project_id(given: str, registry: Registry, settings: Settings) -> str:
         f"nothing is known of project {given!r} in {settings.data_dir} (IHP_DATA_DIR); known are "
         f"{', '.join(known) or 'none'}"
     )
+
+
+def _current(registry: Registry, project: str) -> str:
+    """Returns what is served for the label set that was trained last."""
+    versions = registry.versions(project)
+    return registry.current(project, versions[-1].schema) if versions else BASE
 
 
 def _line(version: Version) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.parts import SCHEMAS, Schema, normalise
@@ -64,6 +65,7 @@ def asked_schema(config: LabelConfig) -> str:
     return next((view.schema for view in (config, *config.others) if view.schema), "")
 
 
+@lru_cache(maxsize=256)
 def _fit(config: LabelConfig, schema: Schema) -> tuple[int, int]:
     """How many labels a schema knows, and how many of them by their exact name."""
     exact = {normalise(name) for name in schema.names}

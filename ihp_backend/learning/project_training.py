@@ -17,18 +17,20 @@ from ihp_backend.data.split import Split
 from ihp_backend.label_studio.annotated_tasks import Fetch, Photos, Reading, read_tasks
 from ihp_backend.label_studio.client import Client, LabelStudioError
 from ihp_backend.label_studio.image_store import ImageStore
-from ihp_backend.label_studio.images import ImageError
+from ihp_backend.label_studio.images import ImageError, ImageLoader
 from ihp_backend.label_studio.label_config import LabelConfig, LabelConfigError
+from ihp_backend.label_studio.schema_choice import choose_schema
 from ihp_backend.learning.queue import Report, Result, TemporaryError, TrainingError
-from ihp_backend.learning.registry import BASE, MODEL, RegistryError, Status
+from ihp_backend.learning.registry import BASE, MODEL, Registry, RegistryError, Status
 from ihp_backend.learning.triggers import project_key
 from ihp_backend.logs import fields
-from ihp_backend.network.weights_folder import WeightsError, find_weights, read_info
-from ihp_backend.parts import Schema, get_schema
-from ihp_backend.serving.runtime import Runtime
+from ihp_backend.network.weights_folder import WeightsError, read_info, schema_of, weights_by_schema
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ihp_backend.label_studio.connections import Connection
+    from ihp_backend.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -38,16 +40,34 @@ _PAUSE_S = 0.5
 
 
 class ProjectTraining:
-    """Trains projects for a ``TrainingQueue``.
+    """Trains projects for a ``TrainingQueue``. No model that serves is touched, or loaded.
 
     Args:
-        runtime: Whose settings, connections and registry hold. Its model is not loaded.
+        settings: The deployment's options.
+        registry: Takes the versions in.
+        images: Fetches photos by the rules of the settings.
+        connection_of: Tells the Label Studio of a project, or ``None`` if it is not known.
+        trusts: Whether a Label Studio may be asked whatever its address is.
+        splits: Folder in which it is kept which tasks of a project are held back.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        megabytes = runtime.settings.training_cache_mb
-        self._store = ImageStore(runtime.settings.data_dir / "photos", megabytes * 1_000_000)
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        images: ImageLoader,
+        *,
+        connection_of: Callable[[str], Connection | None],
+        trusts: Callable[[Connection], bool],
+        splits: Path,
+    ) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._images = images
+        self._connection_of = connection_of
+        self._trusts = trusts
+        self._splits = splits
+        self._store = ImageStore(settings.data_dir / "photos", settings.training_cache_mb * 1_000_000)
 
     def __call__(self, project: str, report: Report) -> Result:
         """Trains a project on what its annotators have submitted.
@@ -75,11 +95,15 @@ class ProjectTraining:
             raise TrainingError(str(error)) from error
 
     def _train(self, project: str, report: Report) -> Result:
-        settings, registry = self._runtime.settings, self._runtime.registry
+        settings, registry = self._settings, self._registry
         report("asks Label Studio", 0.0)
-        base = find_weights(settings.weights)
-        info = read_info(base)
+        weights = weights_by_schema(settings.weights)
         config, reading, fetch = self._read(project, report)
+        choice = choose_schema(config, {name: schema_of(read_info(folder)) for name, folder in weights.items()})
+        if choice.note:
+            logger.warning("%s", choice.note, extra=fields(project=project))
+        schema, base = choice.answering, weights[choice.answering]
+        info = read_info(base)
         train, held_back = self._sides(project, reading)
         labels = config.parts(schema_of(info))
 
@@ -87,8 +111,8 @@ class ProjectTraining:
             chosen = [photo for photo in reading.photos if photo.task in set(numbers)]
             return Photos(chosen, labels, fetch, settings.max_image_pixels)
 
-        current = registry.current(project)
-        parent, start = self._start(project, base)
+        current = registry.current(project, schema)
+        parent, start = self._start(project, schema, base)
         version = registry.next_name(project, str(info.get("version") or base.name))
         counts = {"train": len(train), "held back": len(held_back), "left out": len(reading.left_out)}
         logger.info("training starts from %s", parent, extra=fields(project=project, version=version, **_keys(counts)))
@@ -116,6 +140,7 @@ class ProjectTraining:
                 after=dict(outcome.after),
                 seconds=round(float(outcome.seconds), 1),
                 photos=counts,
+                schema=schema,
             )
             status = registry.add(project, version, draft, status, instead_of=current).status
         if pruned := registry.prune(project, settings.kept_versions):
@@ -148,7 +173,7 @@ class ProjectTraining:
                 report("reads annotations", min(1.0, place / expected))
                 yield task
 
-        return config, read_tasks(tasks(), config, fetch, self._runtime.settings.max_image_pixels), fetch
+        return config, read_tasks(tasks(), config, fetch, self._settings.max_image_pixels), fetch
 
     def _fetched(self, url: str, connection: Connection, client: Client) -> bytes:
         """Downloads a photo, if need be twice.
@@ -157,7 +182,7 @@ class ProjectTraining:
         """
         for is_last in (False, True):
             try:
-                return self._runtime.images.fetch(
+                return self._images.fetch(
                     url, hostname=connection.hostname, token=connection.token, told=connection.told
                 )
             except ImageError as error:
@@ -168,20 +193,21 @@ class ProjectTraining:
         raise AssertionError("unreachable")
 
     def _connection(self, project: str) -> Connection:
-        connection = self._runtime.connection(project)
+        connection = self._connection_of(project)
         if connection is None or not connection.hostname:
             raise TrainingError(
                 "Label Studio's address is not known; set IHP_LABEL_STUDIO_URL and IHP_LABEL_STUDIO_TOKEN, or open the "
                 "model's settings in Label Studio, which then tells it"
             )
-        if not self._runtime.trusted(connection):
+        if not self._trusts(connection):
             # By the rules of its images: an address that a stranger told must not be a private one.
-            self._runtime.images.check(connection.hostname, connection.token)
+            self._images.check(connection.hostname, connection.token)
         return connection
 
     def _sides(self, project: str, reading: Reading) -> tuple[list[int], list[int]]:
-        folder = self._runtime.trainings.records.folder / "splits"
-        train, held_back = Split(project, folder / f"{project}.json").divide([photo.task for photo in reading.photos])
+        train, held_back = Split(project, self._splits / f"{project}.json").divide(
+            [photo.task for photo in reading.photos]
+        )
         why = f" ({len(reading.left_out)} were left out: {reading.left_out[0]})" if reading.left_out else ""
         if len(train) + len(held_back) < 2:
             raise TrainingError(f"two annotated photos are needed at least; there are {len(train)}{why}")
@@ -190,11 +216,11 @@ class ProjectTraining:
             raise TrainingError(f"all {gone} photos are gone, and none may change side; annotate another{why}")
         return train, held_back
 
-    def _start(self, project: str, base: Path) -> tuple[str, Path]:
-        """Returns the version to start from, and its folder: what is served now, if it is whole."""
-        for version in self._runtime.registry.candidates(project):
+    def _start(self, project: str, schema: str, base: Path) -> tuple[str, Path]:
+        """Returns the version to start from, and its folder: what is served for the schema now, if it is whole."""
+        for version in self._registry.candidates(project, schema):
             try:
-                self._runtime.registry.check(version)
+                self._registry.check(version)
             except RegistryError as error:
                 logger.error("training does not start from it: %s", error)
                 continue
@@ -206,7 +232,7 @@ class ProjectTraining:
         from ihp_backend.training.trainer import TrainingError as LearnerError
         from ihp_backend.training.trainer import WriteError
 
-        steps = self._runtime.settings.train_steps
+        steps = self._settings.train_steps
         config = replace(FinetuneConfig(), steps=steps) if steps else FinetuneConfig()
         try:
             return finetune(*args, config=config, **options)
@@ -214,19 +240,6 @@ class ProjectTraining:
             raise TemporaryError(str(error)) from error
         except (LearnerError, DataError) as error:
             raise TrainingError(str(error)) from error
-
-
-def schema_of(info: dict[str, Any]) -> Schema:
-    """Returns the parts that weights know, by the content of their info.json.
-
-    Raises:
-        WeightsError: If it does not say.
-    """
-    try:
-        architecture = info["architecture"]
-        return get_schema(architecture["schema"]).extended(tuple(architecture.get("own", ())))
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"info.json does not tell the weights' parts ({error!r})") from error
 
 
 def _keys(counts: dict[str, int]) -> dict[str, int]:

@@ -1,9 +1,12 @@
 """Versions of each project's weights: added, promoted, rejected, rolled back. A half-written one is never served.
 
 ``DIR/PROJECT/VERSION/`` holds model.safetensors, info.json and status.json. It is written under another name and
-renamed, so what has its name is whole. ``DIR/PROJECT/current.json`` has the versions that were served one after the
-other, the last one now; without it, the base weights are served. Every change of it is a new file: who serves looks at
-its stat only.
+renamed, so what has its name is whole. ``DIR/PROJECT/current.json`` has, for each schema, the versions that were served
+one after the other, the last one now; without it, the base weights are served. Every change of it is a new file: who
+serves looks at its stat only.
+
+A version belongs to the schema of the weights that it was trained from. What a project has learnt for one schema waits
+unchanged while its label config asks for another.
 """
 
 from __future__ import annotations
@@ -17,73 +20,33 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from ihp_backend.files import locked, write_whole
+from ihp_backend.learning.version import (
+    BASE,
+    FIRST_SCHEMA,
+    INFO,
+    MODEL,
+    STATUS,
+    RegistryError,
+    Status,
+    Version,
+    schema_in,
+)
+
+__all__ = ["BASE", "INFO", "MODEL", "STATUS", "Registry", "RegistryError", "Stamp", "Status", "Version"]
 
 logger = logging.getLogger(__name__)
 
-BASE = "base"
-"""What the base weights are called where a project's version is named."""
-MODEL, INFO, STATUS, CURRENT = "model.safetensors", "info.json", "status.json", "current.json"
+CURRENT = "current.json"
 _PROJECT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _NUMBER = re.compile(r".+\+p[^.]*\.(\d+)")
 _REMEMBERED = 50
 Stamp = tuple[int, int, int]
-
-
-class RegistryError(ValueError):
-    """There is no such version, or it cannot be served; the message says why."""
-
-
-@dataclass(frozen=True)
-class Status:
-    """What became of a version.
-
-    Attributes:
-        state: ``promoted``, ``rejected`` or ``rolled back``.
-        reason: Why.
-        when: ISO 8601, UTC.
-        parent: The version it was trained from, or ``base``.
-        before: Measures of the parent, on the same photos as ``after``.
-        after: Measures of this version.
-        seconds: How long its training took.
-        photos: How many photos there were of each kind: train, held back, left out.
-        digest: SHA-256 of its weights.
-    """
-
-    state: str
-    reason: str
-    parent: str = BASE
-    when: str = ""
-    before: dict[str, float] = field(default_factory=dict)
-    after: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    photos: dict[str, int] = field(default_factory=dict)
-    digest: str = ""
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Reads the fields of a JSON file; those of a newer release are ignored."""
-        known = {option.name for option in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in known})
-
-
-@dataclass(frozen=True)
-class Version:
-    """A version in its folder."""
-
-    name: str
-    folder: Path
-    status: Status
-
-    @property
-    def has_weights(self) -> bool:
-        """Whether its weights are still there: of old versions only the record is kept."""
-        return (self.folder / MODEL).is_file()
 
 
 class Registry:
@@ -125,6 +88,10 @@ class Registry:
         there = ", ".join(version.name for version in versions) or "none"
         raise RegistryError(f"project {project} has no version {name!r}; there are: {there}")
 
+    def schemas(self, project: str) -> list[str]:
+        """Returns the schemas that a project has versions of, that of the oldest first."""
+        return list(dict.fromkeys(version.schema for version in self.versions(project)))
+
     def stamp(self, project: str) -> Stamp | None:
         """Changes whenever another version becomes current; ``None`` if none ever was. Costs one stat.
 
@@ -137,25 +104,35 @@ class Registry:
             return None
         return found.st_ino, found.st_mtime_ns, found.st_size
 
-    def current(self, project: str) -> str:
-        """Returns the name of the version to serve, or ``base``.
+    def current(self, project: str, schema: str | None = None) -> str:
+        """Returns the name of the version of a schema to serve, or ``base``.
+
+        Args:
+            project: The project.
+            schema: Name of a schema; may be left out if the project has versions of one only.
 
         Raises:
+            RegistryError: If it is left out, and there are several.
             OSError: If the folder cannot be read.
         """
-        served = self._served(project)
+        served = self._served(project).get(self._one_schema(project, schema), [])
         return served[-1] if served else BASE
 
-    def candidates(self, project: str) -> Iterator[Version]:
-        """Yields the version to serve, then those served before it: the first that loads is the one.
+    def candidates(self, project: str, schema: str | None = None) -> Iterator[Version]:
+        """Yields the version of a schema to serve, then those served before it: the first that loads is the one.
 
         Ends where the base weights were served.
 
+        Args:
+            project: The project.
+            schema: As for ``current``.
+
         Raises:
+            RegistryError: If it is left out, and there are several.
             OSError: If the folder cannot be read.
         """
         seen = set()
-        for name in reversed(self._served(project)):
+        for name in reversed(self._served(project).get(self._one_schema(project, schema), [])):
             if name == BASE:
                 return
             if name in seen:
@@ -208,7 +185,7 @@ class Registry:
             project: The project.
             name: A name that no version has.
             draft: Folder with model.safetensors and info.json, from ``draft``.
-            status: What became of it; its time and digest are filled in.
+            status: What became of it; its time and digest are filled in, and its schema, by info.json, if it is empty.
             instead_of: The version that it is better than. If another has become current, it is rejected: whoever
                 rolled back or promoted has the last word.
 
@@ -219,7 +196,8 @@ class Registry:
         folder = self._of(project) / name
         if missing := [file for file in (MODEL, INFO) if not (draft / file).is_file()]:
             raise RegistryError(f"the draft of {name} has no {' and no '.join(missing)}")
-        status = replace(status, when=_now(), digest=_digest(draft / MODEL))
+        schema = status.schema or schema_in(draft)
+        status = replace(status, when=_now(), digest=_digest(draft / MODEL), schema=schema)
         write_whole(draft / STATUS, _dump(asdict(status)))
         for file in (MODEL, INFO):
             _sync(draft / file)
@@ -227,7 +205,7 @@ class Registry:
         with self._lock(project):
             if folder.exists():
                 raise RegistryError(f"project {project} has a version {name} already")
-            current = self.current(project)
+            current = self.current(project, schema)
             if status.state == "promoted" and instead_of not in (None, current):
                 reason = f"{current} was made current meanwhile, instead of {instead_of}; {status.reason}"
                 status = replace(status, state="rejected", reason=reason)
@@ -236,45 +214,62 @@ class Registry:
             try:
                 _sync(folder.parent)
                 if status.state == "promoted":
-                    self._serve(project, [*self._served(project), name])
+                    self._serve(project, schema, [*self._served(project).get(schema, []), name])
             except OSError:
                 os.rename(folder, draft)
                 raise
         logger.info("version %s of project %s is %s: %s", name, project, status.state, status.reason)
         return Version(name, folder, status)
 
-    def promote(self, project: str, name: str, reason: str = "by hand") -> None:
-        """Makes a version current; ``base`` stands for the base weights.
+    def promote(self, project: str, name: str, reason: str = "by hand", schema: str | None = None) -> None:
+        """Makes a version current for its schema; ``base`` stands for the base weights.
+
+        Args:
+            project: The project.
+            name: The version, or ``base``.
+            reason: Why, for people.
+            schema: For ``base``: whose. May be left out if the project has versions of one schema only.
 
         Raises:
-            RegistryError: If there is none of that name, or it is damaged.
+            RegistryError: If there is none of that name, it is damaged, or it is of another schema.
         """
-        if name != BASE:
+        if name == BASE:
+            schema = self._one_schema(project, schema)
+        else:
             version = self.get(project, name)
+            if schema not in (None, version.schema):
+                raise RegistryError(f"version {name} is of {version.schema}, not of {schema}")
+            schema = version.schema
             if not version.has_weights:
                 raise RegistryError(f"the weights of {name} are not kept any more; only its record is")
             self.check(version)
         with self._lock(project):
             if name != BASE:
                 self._mark(version, "promoted", reason)
-            self._serve(project, [*self._served(project), name])
+            self._serve(project, schema, [*self._served(project).get(schema, []), name])
         logger.info("project %s is promoted to %s: %s", project, name, reason)
 
-    def rollback(self, project: str, reason: str = "by hand") -> str:
+    def rollback(self, project: str, reason: str = "by hand", schema: str | None = None) -> str:
         """Goes back to what was served before, and returns its name. Versions whose weights are gone are passed over.
 
+        Args:
+            project: The project.
+            reason: Why, for people.
+            schema: As for ``current``; versions of other schemas are not touched.
+
         Raises:
-            RegistryError: If the base weights are served already.
+            RegistryError: If the base weights are served already, or the schema is left out and there are several.
         """
+        schema = self._one_schema(project, schema)
         with self._lock(project):
-            served = self._served(project)
+            served = self._served(project).get(schema, [])
             if not served:
                 raise RegistryError(f"project {project} has the base weights already: there is nothing to go back to")
             undone = served.pop()
             there = {version.name: version for version in self.versions(project)}
             while served and served[-1] != BASE and not (served[-1] in there and there[served[-1]].has_weights):
                 served.pop()
-            self._serve(project, served)
+            self._serve(project, schema, served)
             if undone in there:
                 self._mark(there[undone], "rolled back", reason)
         now = served[-1] if served else BASE
@@ -286,11 +281,13 @@ class Registry:
 
         Args:
             project: The project.
-            keep: Of the versions that were served, and of all, the last ones that are kept; at least 1.
+            keep: Of each schema's versions that were served, and of all, the last ones that are kept; at least 1.
         """
         with self._lock(project):
             versions = self.versions(project)
-            kept = {*self._served(project)[-keep:], *(version.name for version in versions[-keep:])}
+            kept = {name for names in self._served(project).values() for name in names[-keep:]}
+            for schema in {version.schema for version in versions}:
+                kept.update([version.name for version in versions if version.schema == schema][-keep:])
             old = [version for version in versions if version.name not in kept and version.has_weights]
             for version in old:
                 (version.folder / MODEL).unlink(missing_ok=True)
@@ -304,18 +301,32 @@ class Registry:
     def _lock(self, project: str) -> Any:
         return locked(self._of(project) / ".lock")
 
-    def _served(self, project: str) -> list[str]:
+    def _one_schema(self, project: str, schema: str | None) -> str:
+        """Returns the schema that was given, or the one that the project has versions of."""
+        if schema is not None:
+            return schema
+        there = self.schemas(project)
+        if len(there) > 1:
+            raise RegistryError(f"project {project} has versions of {' and '.join(there)}: say of which")
+        return there[0] if there else FIRST_SCHEMA
+
+    def _served(self, project: str) -> dict[str, list[str]]:
+        """What was served one after the other, by schema."""
         path = self._of(project) / CURRENT
         try:
-            return [str(name) for name in json.loads(path.read_text())["served"]]
+            served = json.loads(path.read_text())["served"]
+            if isinstance(served, list):  # of an older release, which had weights of one schema
+                return {(self.schemas(project) or [FIRST_SCHEMA])[0]: [str(name) for name in served]}
+            return {schema: [str(name) for name in names] for schema, names in served.items()}
         except FileNotFoundError:
-            return []
-        except (ValueError, KeyError, TypeError) as error:
+            return {}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             logger.error("project %s gets the base weights: %s cannot be read: %s", project, path, error)
-            return []
+            return {}
 
-    def _serve(self, project: str, names: list[str]) -> None:
-        write_whole(self._of(project) / CURRENT, _dump({"served": names[-_REMEMBERED:], "since": _now()}))
+    def _serve(self, project: str, schema: str, names: list[str]) -> None:
+        served = {**self._served(project), schema: names[-_REMEMBERED:]}
+        write_whole(self._of(project) / CURRENT, _dump({"served": served, "since": _now()}))
 
     def _mark(self, version: Version, state: str, reason: str) -> None:
         status = replace(version.status, state=state, reason=reason, when=_now())

@@ -65,9 +65,10 @@ def _add_probes(app: Flask, runtime: Runtime) -> None:
     def health() -> Response:
         body = {"status": "UP", "ready": runtime.is_ready, "version": __version__}
         if runtime.is_ready:
-            body["model_version"] = runtime.predictor().version
-        elif runtime.failure:
+            body["model_version"] = runtime.version()
+        if runtime.failure:
             body["error"] = runtime.failure
+        body["label_sets"] = runtime.base.versions()
         return _json(body)
 
     @app.get("/live")
@@ -86,13 +87,12 @@ def _add_probes(app: Flask, runtime: Runtime) -> None:
     def versions() -> Response:
         """Tells the versions that can be served: of the base weights, and of the project if the request names one."""
         project = request.args.get("project") or None
-        base = runtime.version()
+        current = runtime.version(project)
         try:
-            known = runtime.registry.versions(project) if project else []
+            found = runtime.versions(project)
         except RegistryError as error:
             raise BadRequest(str(error)) from error
-        own = [version.name for version in known if version.has_weights]
-        return _json({"versions": [base, *own], "current": runtime.version(project)})
+        return _json({"versions": list(found["schemas"]), "current": current, **found})
 
     @app.get("/trainings")
     def trainings() -> Response:
@@ -116,9 +116,11 @@ def _add_label_studio_routes(app: Flask, runtime: Runtime) -> None:
         if hostname := body.get("hostname"):
             token = str(body.get("access_token") or "")
             runtime.connections.remember(project, Connection(str(hostname), token))
-        LabelConfig.parse(schema).check()
+        config = LabelConfig.parse(schema).check()
         InteractiveHumanParsing(project_id=project, label_config=schema, runtime=runtime)
-        return _json({"model_version": runtime.version(project)})
+        choice = runtime.choose(project, config)
+        told = {"message": choice.note} if choice.note else {}
+        return _json({"model_version": runtime.version(project, config), "label_set": choice.answering, **told})
 
     @app.post("/predict")
     def predict() -> Response:

@@ -1,5 +1,7 @@
 """The models of the projects that were asked for last: each project's own version, loaded beside the one that answers.
 
+A project has versions of each schema that it was trained for; its label config says which is asked for.
+
 A promotion or a rollback is seen by a stat at each request, and by a watcher in between. Who has answered a project
 goes on to do so until the new version is loaded, and while the registry cannot be read. A version that cannot be loaded
 is passed over for the one before it.
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from ihp_backend.inference.predictor import Predictor
 
 logger = logging.getLogger(__name__)
+
+Key = tuple[str, str]
+"""A project's id, and the schema that it is asked for."""
 
 LOOK_EVERY_S = 0.5
 _TRY_AGAIN_S = 60.0
@@ -54,34 +59,40 @@ class ModelPool:
         self._load = load
         self._most = most
         self._metrics = metrics
-        self._served: OrderedDict[str, _Served] = OrderedDict()
-        self._loading: dict[str, Thread] = {}
-        self._locks: defaultdict[str, Lock] = defaultdict(Lock)
+        self._served: OrderedDict[Key, _Served] = OrderedDict()
+        self._loading: dict[Key, Thread] = {}
+        self._locks: defaultdict[Key, Lock] = defaultdict(Lock)
         self._lock = Lock()
         self._watcher: Thread | None = None
 
-    def predictor(self, project: str) -> Predictor | None:
+    def predictor(self, project: str, schema: str) -> Predictor | None:
         """Returns the model that answers a project now; ``None`` stands for the base weights.
 
         Only the first request of a project waits for its model.
+
+        Args:
+            project: Label Studio's id, such as ``"1.1795392500"``.
+            schema: Name of the schema that its label config asks for.
         """
-        served = self._known(project)
+        key = (project, schema)
+        served = self._known(key)
         if served is None:
-            if self._stamp(project) is None:
-                self._keep(project, _Served(None, None))
+            if self._stamp(key) is None:
+                self._keep(key, _Served(None, None))
                 return None
-            return self._bring(project).predictor
-        if self._is_old(project, served):
-            self._bring_in_background(project)
+            return self._bring(key).predictor
+        if self._is_old(key, served):
+            self._bring_in_background(key)
         return served.predictor
 
-    def version(self, project: str) -> str | None:
+    def version(self, project: str, schema: str) -> str | None:
         """Returns the version that answers, or that will in a moment; ``None`` for the base weights. Loads nothing."""
-        served = self._known(project)
-        if served is not None and not self._is_old(project, served):
+        key = (project, schema)
+        served = self._known(key)
+        if served is not None and not self._is_old(key, served):
             return served.predictor.version if served.predictor else None
         try:
-            name = BASE if self._registry.stamp(project) is None else self._registry.current(project)
+            name = BASE if self._registry.stamp(project) is None else self._registry.current(project, schema)
         except OSError as error:
             logger.error("which version project %s is served cannot be read: %s", project, error)
             return served.predictor.version if served and served.predictor else None
@@ -99,67 +110,68 @@ class ModelPool:
         while not pause.wait(LOOK_EVERY_S):
             with self._lock:
                 served = list(self._served.items())
-            for project, known in served:
-                if self._is_old(project, known):
-                    self._bring_in_background(project)
+            for key, known in served:
+                if self._is_old(key, known):
+                    self._bring_in_background(key)
 
-    def _known(self, project: str) -> _Served | None:
+    def _known(self, key: Key) -> _Served | None:
         with self._lock:
-            served = self._served.get(project)
+            served = self._served.get(key)
             if served is not None:
-                self._served.move_to_end(project)
+                self._served.move_to_end(key)
             return served
 
-    def _keep(self, project: str, served: _Served) -> None:
+    def _keep(self, key: Key, served: _Served) -> None:
         with self._lock:
-            self._served[project] = served
-            self._served.move_to_end(project)
+            self._served[key] = served
+            self._served.move_to_end(key)
             own = [name for name, known in self._served.items() if known.predictor is not None]
             for name in own[: max(0, len(own) - self._most)]:
                 del self._served[name]
             while len(self._served) > _MOST_PROJECTS:
                 self._served.popitem(last=False)
 
-    def _is_old(self, project: str, served: _Served) -> bool:
+    def _is_old(self, key: Key, served: _Served) -> bool:
         is_due = served.retry_at is not None and monotonic() >= served.retry_at
-        return is_due or served.stamp != self._stamp(project, served)
+        return is_due or served.stamp != self._stamp(key, served)
 
-    def _stamp(self, project: str, served: _Served | None = None) -> Stamp | None:
+    def _stamp(self, key: Key, served: _Served | None = None) -> Stamp | None:
         """Returns the registry's stamp; as long as it cannot be read, that of what is served."""
         try:
-            return self._registry.stamp(project)
+            return self._registry.stamp(key[0])
         except OSError:
             return served.stamp if served else None
 
-    def _bring_in_background(self, project: str) -> None:
+    def _bring_in_background(self, key: Key) -> None:
         with self._lock:
-            running = self._loading.get(project)
+            running = self._loading.get(key)
             if running is None or not running.is_alive():
-                thread = Thread(target=self._bring, args=(project,), name=f"load {project}", daemon=True)
-                self._loading[project] = thread
+                thread = Thread(target=self._bring, args=(key,), name=f"load {key[0]}", daemon=True)
+                self._loading[key] = thread
                 thread.start()
 
-    def _bring(self, project: str) -> _Served:
+    def _bring(self, key: Key) -> _Served:
         """Loads what a project should be answered with, once however many ask."""
         with self._lock:
-            mine = self._locks[project]
+            mine = self._locks[key]
         with mine:
-            served = self._known(project)
-            if served is not None and not self._is_old(project, served):
+            served = self._known(key)
+            if served is not None and not self._is_old(key, served):
                 return served
-            stamp = self._stamp(project, served)  # before the look inside: a change after it is seen next time
-            predictor, retry_at = self._best(project, served)
+            stamp = self._stamp(key, served)  # before the look inside: a change after it is seen next time
+            predictor, retry_at = self._best(key, served)
             new = _Served(stamp, predictor, retry_at)
-            self._keep(project, new)
-            self._metrics.serve(project, predictor.version if predictor else BASE)
+            self._keep(key, new)
+            self._metrics.serve(key[0], predictor.version if predictor else BASE)
             return new
 
-    def _best(self, project: str, served: _Served | None) -> tuple[Predictor | None, float | None]:
+    def _best(self, key: Key, served: _Served | None) -> tuple[Predictor | None, float | None]:
         """Returns the first version that loads, and when to try for a better one."""
+        project = key[0]
         old = served.predictor if served else None
         again_at = monotonic() + _TRY_AGAIN_S
         try:
-            wanted, candidates = self._registry.current(project), list(self._registry.candidates(project))
+            wanted, candidates = self._registry.current(*key), list(self._registry.candidates(*key))
         except OSError as error:
             logger.error("the versions of project %s cannot be read: %s", project, error)
             return old, again_at

@@ -1,4 +1,4 @@
-"""What the threads of one process share: the model, the images, the known Label Studios, the counters."""
+"""What the threads of one process share: the models, the images, the known Label Studios, the counters."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import logging
 import os
 import re
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import cache
 from pathlib import Path
 from threading import BoundedSemaphore, Lock, Thread
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -22,12 +22,16 @@ from ihp_backend.cache import LoadingCache
 from ihp_backend.label_studio.client import LabelStudioError
 from ihp_backend.label_studio.connections import Connection, Connections
 from ihp_backend.label_studio.images import ImageError, ImageLoader
+from ihp_backend.label_studio.label_config import LabelConfig
+from ihp_backend.label_studio.schema_choice import Choice
+from ihp_backend.learning.project_training import ProjectTraining
 from ihp_backend.learning.queue import TrainingQueue
 from ihp_backend.learning.records import TrainingCounts
-from ihp_backend.learning.registry import Registry
+from ihp_backend.learning.registry import Registry, RegistryError
 from ihp_backend.learning.triggers import Triggers
 from ihp_backend.logs import fields
 from ihp_backend.network.weights_folder import version_of
+from ihp_backend.serving.base_models import BaseModels, ModelUnavailableError
 from ihp_backend.serving.model_pool import ModelPool
 from ihp_backend.settings import Settings
 from ihp_backend.telemetry import MemoryCounts, Metrics
@@ -35,26 +39,26 @@ from ihp_backend.telemetry import MemoryCounts, Metrics
 if TYPE_CHECKING:
     from ihp_backend.inference.predictor import Predictor
 
+__all__ = ["ModelUnavailableError", "Runtime", "shared_runtime"]
+
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-_MOST_AT_LEISURE = 2
+_MOST_PREFETCHES = 2
 """So many things are done ahead at the same time; what more there is to do is left."""
-
-
-class ModelUnavailableError(RuntimeError):
-    """The model could not be loaded; the message says why."""
+_MOST_PROJECTS = 1000
+"""Of so many projects it is remembered which label set they asked for last."""
 
 
 class Runtime:
-    """The shared state of one process. Cheap to make: the model loads at its first use, or by ``preload``.
+    """The shared state of one process. Cheap to make: a model loads at its first use, or by ``preload``.
 
     Args:
         settings: The deployment's options.
-        load_predictor: Makes the base model; by default, from the settings' weights and device.
-        read_version: Tells its version before it is loaded; by default, from the settings' weights.
-        load_version: Makes the model of a project's own version, from its folder; by default, on the settings' device.
+        load_predictor: Makes the base model, whichever label set is asked for; by default, from its folder.
+        read_version: Tells its version before it is loaded; by default, by its folder.
+        load_version: Makes the model of a folder of weights; by default, on the settings' device.
     """
 
     def __init__(
@@ -76,59 +80,76 @@ class Runtime:
         self.projects = ModelPool(
             self.registry, lambda folder: self.compute(lambda: load(folder)), settings.models_in_memory, self.metrics
         )
+        self.base = BaseModels(
+            settings.weights,
+            lambda folder: self.compute(load_predictor or (lambda: load(folder))),
+            settings.base_models_in_memory,
+            self.metrics,
+            (lambda folder: read_version()) if read_version else version_of,
+        )
         self.trainings = TrainingQueue(settings)
         self.metrics.add(TrainingCounts(self.trainings.records))
         self.metrics.add(MemoryCounts(self._caches, _gpu_memory))
         self.triggers = Triggers(settings, self.trainings)
-        self._load_predictor = load_predictor or (lambda: self._load_ready(settings.weights))
-        self._read_version = read_version or (lambda: version_of(settings.weights))
-        self._predictor: Predictor | None = None
-        self._failure = ""
+        self._schemas: OrderedDict[str, str] = OrderedDict()
         self._lock = Lock()
-        self._preloader: Thread | None = None
-        self._preload_lock = Lock()
-        self._at_leisure = BoundedSemaphore(_MOST_AT_LEISURE)
+        self._prefetching = BoundedSemaphore(_MOST_PREFETCHES)
 
     @property
     def is_ready(self) -> bool:
-        """Whether a click would be answered without waiting for the model to load."""
-        return self._predictor is not None
+        """Whether a click would be answered without waiting for the first model to load."""
+        return bool(self.base.loaded)
 
     @property
     def failure(self) -> str:
-        """Why the model could not be loaded, or an empty string."""
-        return self._failure
+        """Why a base model could not be loaded, or an empty string."""
+        return self.base.failure
 
-    def predictor(self, project: str | None = None) -> Predictor:
+    def choose(self, project: str | None, config: LabelConfig) -> Choice:
+        """Chooses the label set whose weights answer a project, by its label config. Loads nothing.
+
+        Raises:
+            ModelUnavailableError: If there are no weights at all.
+        """
+        choice = self.base.choose(config)
+        if project:
+            self._note(project, choice)
+        return choice
+
+    def schema(self, project: str | None, config: LabelConfig | None = None) -> str:
+        """Returns the name of the label set that answers a project.
+
+        Args:
+            project: Label Studio's id; ``None`` if there is none.
+            config: Its label config. Without, it is the label set that the project asked for last, else that of all
+                its versions, else that of the settings' weights.
+
+        Raises:
+            ModelUnavailableError: If there are no weights at all.
+        """
+        if config is not None:
+            return self.choose(project, config).answering
+        with self._lock:
+            last = self._schemas.get(project or "", "").partition(" ")[0]
+        if not last and project and len(learnt := self._learnt_schemas(project)) == 1:
+            return learnt[0]
+        return last or self.base.first
+
+    def predictor(self, project: str | None = None, config: LabelConfig | None = None) -> Predictor:
         """Returns the model of a project, loaded by whichever thread asks first; the others wait for it.
 
-        It is the project's own version, or the base model if there is none, or none that loads. A failed load is tried
-        again at the next call, so that weights put right are found without a restart.
+        It is the project's own version of its label set, or the base model if there is none, or none that loads.
 
         Args:
             project: Label Studio's id, such as ``"1.1795392500"``; ``None`` for the base model.
+            config: The project's label config, which decides on the label set; see ``schema``.
 
         Raises:
             ModelUnavailableError: If there is no version, and the base weights cannot be loaded.
         """
-        own = self.projects.predictor(project) if project else None
-        if own is not None:
-            return own
-        if self._predictor is not None:
-            return self._predictor
-        with self._lock:
-            if self._predictor is None:
-                start = perf_counter()
-                try:
-                    self._predictor = self.compute(self._load_predictor)
-                except Exception as error:
-                    self._failure = str(error)
-                    raise ModelUnavailableError(f"the model could not be loaded: {error}") from error
-                self._failure = ""
-                version = self._predictor.version
-                self.metrics.model.labels(version).set(1)
-                logger.info("model loaded", extra=fields(version=version, seconds=perf_counter() - start))
-            return self._predictor
+        schema = self.schema(project, config)
+        own = self.projects.predictor(project, schema) if project else None
+        return own or self.base.predictor(schema)
 
     def compute(self, work: Callable[[], Result]) -> Result:
         """Does work that keeps the processor or the GPU busy, in its turn, and returns its result or raises its error.
@@ -139,21 +160,10 @@ class Runtime:
         return self._computing.submit(copy_context().run, work).result()
 
     def preload(self) -> Thread:
-        """Starts to load the base model in the background, and returns the thread that does it."""
+        """Starts to load the base model of the settings in the background, and returns the thread that does it."""
+        return self.base.preload()
 
-        def load() -> None:
-            try:
-                self.predictor()
-            except ModelUnavailableError as error:
-                logger.error("%s; the next request tries again", error)
-
-        with self._preload_lock:
-            if self._preloader is None or not (self._preloader.is_alive() or self.is_ready):
-                self._preloader = Thread(target=load, name="preload", daemon=True)
-                self._preloader.start()
-            return self._preloader
-
-    def at_leisure(self, steps: Callable[[], Iterable[Callable[[], Any]]]) -> Thread | None:
+    def prefetch(self, steps: Callable[[], Iterable[Callable[[], Any]]]) -> Thread | None:
         """Starts to do ahead what a next request may need, one step at a time, so that requests come in between.
 
         A failure is logged: whoever needs it will meet it again.
@@ -172,35 +182,56 @@ class Runtime:
             except Exception:
                 logger.warning("a photo could not be made ready", exc_info=True)
             finally:
-                self._at_leisure.release()
+                self._prefetching.release()
 
-        if not self._at_leisure.acquire(blocking=False):
+        if not self._prefetching.acquire(blocking=False):
             return None
-        thread = Thread(target=work, name="at-leisure", daemon=True)
+        thread = Thread(target=work, name="prefetch", daemon=True)
         thread.start()
         return thread
 
-    def version(self, project: str | None = None) -> str:
+    def version(self, project: str | None = None, config: LabelConfig | None = None) -> str:
         """Returns the version that answers, or that will: no model is loaded, for the base weights info.json is read.
 
         Args:
             project: Label Studio's id; ``None`` for the base model.
+            config: The project's label config, which decides on the label set; see ``schema``.
 
         Raises:
             ModelUnavailableError: If there are no such weights, or they could not be loaded when last tried.
         """
-        if project and (own := self.projects.version(project)):
-            return own
-        if self._predictor is not None:
-            return self._predictor.version
-        failure = self._failure
-        self.preload()
-        if failure:
-            raise ModelUnavailableError(f"the model could not be loaded: {failure}")
-        try:
-            return self._read_version()
-        except Exception as error:
-            raise ModelUnavailableError(f"the model could not be loaded: {error}") from error
+        schema = self.schema(project, config)
+        own = self.projects.version(project, schema) if project else None
+        return own or self.base.version(schema)
+
+    def versions(self, project: str | None = None) -> dict[str, dict[str, str]]:
+        """Returns the versions that can be served, and those that are, with their label sets. Loads nothing.
+
+        Args:
+            project: Label Studio's id; ``None`` for the base weights alone.
+
+        Returns:
+            ``schemas``: the schema of each version; ``serving``: the version that answers for each schema.
+
+        Raises:
+            RegistryError: If the project's name could not be a file's.
+        """
+        base = self.base.versions()
+        own = [v for v in self.registry.versions(project) if v.has_weights] if project else []
+        schemas = {**{version: schema for schema, version in base.items()}, **{v.name: v.schema for v in own}}
+        serving = {schema: (project and self.projects.version(project, schema)) or base[schema] for schema in base}
+        return {"schemas": schemas, "serving": serving}
+
+    def training(self) -> ProjectTraining:
+        """Returns what trains the projects of this runtime."""
+        return ProjectTraining(
+            self.settings,
+            self.registry,
+            self.images,
+            connection_of=self.connection,
+            trusts=self.trusted,
+            splits=self.trainings.records.folder / "splits",
+        )
 
     def connection(self, project: str | None) -> Connection | None:
         """Returns where a project's images and annotations come from: the settings, else its last /setup.
@@ -270,10 +301,32 @@ class Runtime:
     def _caches(self) -> dict[str, tuple[int, int, int]]:
         images = self.images.cache
         found = {"images": (images.hits, images.misses, images.size)}
-        engine = getattr(self._predictor, "engine", None)
-        if engine is not None:
-            found["features"] = (engine.features.hits, engine.features.misses, engine.features.size)
+        engines = [model.engine for model in self.base.loaded if hasattr(model, "engine")]
+        if engines:
+            kept = [(e.features.hits, e.features.misses, e.features.size) for e in engines]
+            hits, misses, sizes = zip(*kept, strict=True)
+            found["features"] = (sum(hits), sum(misses), sum(sizes))
         return found
+
+    def _note(self, project: str, choice: Choice) -> None:
+        """Remembers a project's label set, and tells once if its weights are missing."""
+        told = f"{choice.answering} {choice.note}"
+        with self._lock:
+            is_news = self._schemas.get(project) != told
+            self._schemas[project] = told
+            self._schemas.move_to_end(project)
+            while len(self._schemas) > _MOST_PROJECTS:
+                self._schemas.popitem(last=False)
+        if is_news:
+            level = logging.WARNING if choice.note else logging.INFO
+            message = choice.note or f"the label set {choice.answering} answers"
+            logger.log(level, "%s", message, extra=fields(project=project))
+
+    def _learnt_schemas(self, project: str) -> list[str]:
+        try:
+            return self.registry.schemas(project)
+        except RegistryError:
+            return []
 
     def _load_ready(self, weights: str | Path) -> Predictor:
         from ihp_backend.inference.predictor import Predictor

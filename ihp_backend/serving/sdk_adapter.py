@@ -126,7 +126,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
 
     def get(self, key: str) -> Any:
         """Returns what the SDK 2.x keeps of a project; for ``model_version``, the version that answers."""
-        return self._runtime.version(self._project) if key == "model_version" else super().get(key)
+        return self._runtime.version(self._project, self._config) if key == "model_version" else super().get(key)
 
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Takes an event in, in the calling style of 1.0.9 or 2.x, and answers at once: a trainer does the work.
@@ -171,7 +171,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         warms: bool,
     ) -> dict[str, Any]:
         metrics = self._runtime.metrics
-        predictor = self._runtime.predictor(self._project)
+        predictor = self._runtime.predictor(self._project, config)
         empty = {"result": [], "score": 0.0, "model_version": predictor.version}
         try:
             with metrics.stage("fetch"):
@@ -192,7 +192,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
                 ]
             if warms:
                 self._runtime.workbench.forget(self._task_key(task))  # a page that is opened shows what is saved
-                self._runtime.at_leisure(lambda: predictor.warming(image, key))
+                self._runtime.prefetch(lambda: predictor.warming(image, key))
             return {"result": regions, "score": float(prediction.score), "model_version": predictor.version}
         with metrics.stage("read"):
             scene = self._scene(task, config, clicked, (image.shape[0], image.shape[1]))

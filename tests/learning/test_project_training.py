@@ -14,7 +14,6 @@ from fake_project import PROJECT, FakeLearner, FakeProject, box, region
 
 from ihp_backend.data.sample import DataError
 from ihp_backend.label_studio.connections import Connection
-from ihp_backend.learning.project_training import ProjectTraining
 from ihp_backend.learning.queue import Report
 from ihp_backend.learning.records import Record
 from ihp_backend.learning.registry import BASE
@@ -47,7 +46,7 @@ def runtime_of(tmp_path: Path, project: FakeProject, **environment: str) -> Runt
     settings = Settings.from_environment({"IHP_DATA_DIR": str(tmp_path / "data"), **environment})
     runtime = Runtime(settings, DiscModel, load_version=lambda folder: DiscModel(folder.name))
     runtime.connections.remember(PROJECT, Connection(project.url, LEGACY))
-    runtime.trainings._work = ProjectTraining(runtime)
+    runtime.trainings._work = runtime.training()
     return runtime
 
 
@@ -323,7 +322,7 @@ def test_an_address_that_a_stranger_told_is_not_asked_if_private(
 
 def test_an_unknown_address_is_told(tmp_path: Path, learner: FakeLearner) -> None:
     runtime = Runtime(Settings(data_dir=tmp_path), DiscModel)
-    runtime.trainings._work = ProjectTraining(runtime)
+    runtime.trainings._work = runtime.training()
     record = train(runtime)
     assert record.state == "failed"
     assert "IHP_LABEL_STUDIO_URL" in record.reason

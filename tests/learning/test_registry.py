@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import shutil
@@ -19,12 +21,19 @@ from ihp_backend.learning.registry import BASE, Registry, RegistryError, Status
 P, Q = "1.1795392500", "12.1795392501"
 
 
-def add(registry: Registry, project: str = P, state: str = "promoted", content: bytes = b"weights") -> str:
-    name = registry.next_name(project, "lip-2")
+def add(
+    registry: Registry,
+    project: str = P,
+    state: str = "promoted",
+    content: bytes = b"weights",
+    schema: str = "lip",
+) -> str:
+    name = registry.next_name(project, f"{schema}-2")
+    parent = registry.current(project, schema)
     with registry.draft(project) as draft:
         (draft / "model.safetensors").write_bytes(content + name.encode())
         (draft / "info.json").write_text("{}")
-        registry.add(project, name, draft, Status(state, "because", registry.current(project), after={"miou": 0.9}))
+        registry.add(project, name, draft, Status(state, "because", parent, after={"miou": 0.9}, schema=schema))
     return name
 
 
@@ -91,6 +100,76 @@ def test_projects_do_not_mix(tmp_path: Path) -> None:
     assert registry.projects() == [P, Q]
     with pytest.raises(RegistryError, match=r"no version 'lip-2\+p12.001'; there are: lip-2\+p1.001"):
         registry.promote(P, other)
+
+
+def test_what_is_learnt_for_one_schema_never_touches_another(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    body, other = add(registry), add(registry)
+    assert registry.current(P, "helen") == BASE
+    face = add(registry, schema="helen")
+    assert (body, other, face) == ("lip-2+p1.001", "lip-2+p1.002", "helen-2+p1.003")
+    assert (registry.current(P, "lip"), registry.current(P, "helen")) == (other, face)
+    assert registry.current(P, "cihp") == BASE
+    assert [v.name for v in registry.candidates(P, "lip")] == [other, body]
+    assert [v.name for v in registry.candidates(P, "helen")] == [face]
+    assert registry.get(P, face).status.parent == BASE
+    assert registry.schemas(P) == ["lip", "helen"]
+    assert registry.rollback(P, schema="helen") == BASE
+    assert registry.current(P, "lip") == other
+    assert registry.rollback(P, schema="lip") == body
+    registry.promote(P, face)
+    registry.promote(P, BASE, schema="lip")
+    assert (registry.current(P, "lip"), registry.current(P, "helen")) == (BASE, face)
+    assert registry.rollback(P, schema="lip") == body
+
+
+def test_of_several_schemas_one_must_be_said(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    first = add(registry, schema="helen")
+    assert registry.current(P) == first, "there is one only"
+    second = add(registry)
+    for unsaid in (
+        lambda: registry.current(P),
+        lambda: list(registry.candidates(P)),
+        lambda: registry.rollback(P),
+        lambda: registry.promote(P, BASE),
+    ):
+        with pytest.raises(RegistryError, match="helen and lip: say of which"):
+            unsaid()
+    with pytest.raises(RegistryError, match="is of helen, not of lip"):
+        registry.promote(P, first, schema="lip")
+    assert (registry.current(P, "lip"), registry.current(P, "helen")) == (second, first)
+
+
+def test_training_for_one_schema_deletes_no_weights_of_another(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    bodies = [add(registry) for _ in range(3)]
+    faces = [add(registry, schema="helen", state="rejected") for _ in range(5)]
+    assert registry.prune(P, 2) == [bodies[0], *faces[:3]]
+    kept = [version.name for version in registry.versions(P) if version.has_weights]
+    assert kept == [*bodies[1:], *faces[3:]]
+
+
+@pytest.mark.parametrize(("info", "schema"), [("{}", "lip"), ('{"architecture": {"schema": "cihp"}}', "cihp")])
+def test_what_an_older_release_left_is_served_on(tmp_path: Path, info: str, schema: str) -> None:
+    """It had weights of one schema, and wrote no schema down."""
+    for name in ("w-1+p1.001", "w-1+p1.002"):
+        folder = tmp_path / P / name
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(b"weights")
+        (folder / "info.json").write_text(info)
+        digest = hashlib.sha256(b"weights").hexdigest()
+        (folder / "status.json").write_text(json.dumps({"state": "promoted", "reason": "", "digest": digest}))
+    (tmp_path / P / "current.json").write_text('{"served": ["w-1+p1.001", "base", "w-1+p1.002"], "since": ""}')
+    registry = Registry(tmp_path)
+    assert [version.schema for version in registry.versions(P)] == [schema, schema]
+    assert registry.current(P, schema) == registry.current(P) == "w-1+p1.002"
+    registry.check(registry.get(P, "w-1+p1.002"))
+    assert registry.current(P, "helen") == BASE
+    face = add(registry, schema="helen")
+    assert registry.current(P, "helen") == face
+    assert registry.rollback(P, schema=schema) == BASE
+    assert registry.rollback(P, schema=schema) == "w-1+p1.001"
 
 
 @pytest.mark.parametrize("project", ["", "../x", "a/b", ".hidden"])

@@ -278,16 +278,16 @@ def test_setup_answers_within_its_limit_while_the_model_loads(tmp_path: Path) ->
     start = perf_counter()
     answer = client.post("/setup", json=golden("setup"))
     assert perf_counter() - start < 0.5
-    assert answer.json == {"model_version": "discs-0"}
+    assert answer.json == {"model_version": "discs-0", "label_set": "lip"}
     assert client.get("/health").json["ready"] is False
     assert client.get("/ready").status_code == 503
     assert client.get("/live").status_code == 200
     go_on.set()
     loading.join(10)
-    assert client.post("/setup", json=golden("setup")).json == {"model_version": "discs-1"}
+    assert client.post("/setup", json=golden("setup")).json["model_version"] == "discs-1"
     assert client.get("/ready").status_code == 200
     assert client.get("/health").json["model_version"] == "discs-1"
-    assert client.get("/versions").json == {"versions": ["discs-1"], "current": "discs-1"}
+    assert client.get("/versions").json["current"] == "discs-1"
 
 
 def test_weights_that_do_not_load_are_reported_and_tried_again(tmp_path: Path, image_host: ImageHost) -> None:
@@ -380,8 +380,10 @@ def test_a_project_is_answered_by_its_own_version(tmp_path: Path, image_host: Im
     assert said() == first
     assert said("predict_click_n2") == "discs-1", "another project"
     mine = client.get("/versions", query_string={"project": project}).json
-    assert mine == {"versions": ["discs-1", first], "current": first}
-    assert client.get("/versions").json == {"versions": ["discs-1"], "current": "discs-1"}
+    assert (mine["versions"], mine["current"], mine["serving"]["lip"]) == (["discs-1", first], first, first)
+    assert mine["schemas"][first] == "lip"
+    of_all = client.get("/versions").json
+    assert (of_all["versions"], of_all["current"], of_all["serving"]["lip"]) == (["discs-1"], "discs-1", "discs-1")
     runtime.registry.rollback(project)
     eventually(lambda: runtime.predictor(project).version == "discs-1")
     assert said() == "discs-1"

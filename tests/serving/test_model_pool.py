@@ -48,8 +48,8 @@ def pool_of(registry: Registry, loader: Loader, most: int = 4) -> ModelPool:
     return ModelPool(registry, loader, most, Metrics())  # type: ignore[arg-type]
 
 
-def answering(pool: ModelPool, project: str = P) -> str:
-    model = pool.predictor(project)
+def answering(pool: ModelPool, project: str = P, schema: str = "lip") -> str:
+    model = pool.predictor(project, schema)
     return BASE if model is None else model.version
 
 
@@ -63,7 +63,7 @@ def eventually(condition: Callable[[], bool], within_s: float = 5.0) -> None:
 def test_without_a_version_the_base_answers_at_once(registry: Registry, loader: Loader) -> None:
     pool = pool_of(registry, loader)
     assert answering(pool) == BASE
-    assert pool.version(P) is None
+    assert pool.version(P, "lip") is None
     assert answering(pool, "../x") == BASE
     assert loader.loaded == []
 
@@ -72,7 +72,7 @@ def test_after_a_restart_the_first_request_waits_for_the_current_version(registr
     add(registry)
     current = add(registry)
     pool = pool_of(registry, loader)
-    assert pool.version(P) == current
+    assert pool.version(P, "lip") == current
     with ThreadPoolExecutor(8) as threads:
         assert set(threads.map(lambda _: answering(pool), range(8))) == {current}
     assert loader.loaded == [current], "once, however many ask"
@@ -87,7 +87,7 @@ def test_the_old_version_answers_until_the_new_one_is_loaded(registry: Registry,
         start = time.perf_counter()
         assert answering(pool) == BASE
         assert time.perf_counter() - start < 0.1
-    assert pool.version(P) == first, "what will answer in a moment"
+    assert pool.version(P, "lip") == first, "what will answer in a moment"
     loader.go_on.set()
     eventually(lambda: answering(pool) == first)
     loader.go_on.clear()
@@ -137,7 +137,7 @@ def test_a_version_that_is_damaged_or_does_not_load_is_passed_over(
     assert answering(pool) == good
     assert "damaged" in caplog.text
     assert "no weights in there" in caplog.text
-    assert pool.version(P) == good
+    assert pool.version(P, "lip") == good
     caplog.clear()
     assert answering(pool) == good
     assert not caplog.text, "it is not tried again at each request"
@@ -184,7 +184,7 @@ def test_while_the_registry_cannot_be_read_the_last_version_answers(
         answering(pool)
         time.sleep(0.3)
         assert answering(pool) == first
-        assert pool.version(P) in (None, first, second)
+        assert pool.version(P, "lip") in (None, first, second)
         assert answering(pool_of(registry, loader)) == BASE
     eventually(lambda: answering(pool) == second)
 

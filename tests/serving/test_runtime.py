@@ -167,7 +167,7 @@ def test_only_a_few_threads_compute_whoever_asks_and_models_load_there(tmp_path:
         runtime.compute(lambda: 1 / 0)
 
 
-def test_what_is_done_at_leisure_lets_requests_in_between_and_never_raises(
+def test_what_is_prefetched_lets_requests_in_between_and_never_raises(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     runtime = make(tmp_path, IHP_THREADS="1")
@@ -182,7 +182,7 @@ def test_what_is_done_at_leisure_lets_requests_in_between_and_never_raises(
     def break_off() -> None:
         raise RuntimeError("a photo of nothing")
 
-    worker = runtime.at_leisure(lambda: [partial(step, "one"), break_off, partial(step, "never")])
+    worker = runtime.prefetch(lambda: [partial(step, "one"), break_off, partial(step, "never")])
     assert worker
     assert first.wait(10)
 
@@ -197,15 +197,15 @@ def test_what_is_done_at_leisure_lets_requests_in_between_and_never_raises(
     assert runtime.compute(lambda: 1) == 1, "a failure gives its turn back"
 
 
-def test_what_is_done_at_leisure_is_bounded(tmp_path: Path) -> None:
+def test_what_is_prefetched_is_bounded(tmp_path: Path) -> None:
     runtime = make(tmp_path, IHP_THREADS="1")
     ended = Event()
     long = Thread(target=lambda: runtime.compute(lambda: ended.wait(10)))
     long.start()
-    workers = [runtime.at_leisure(list) for _ in range(10)]
+    workers = [runtime.prefetch(list) for _ in range(10)]
     assert 1 <= sum(w is not None for w in workers) <= 3
     ended.set()
     for worker in workers:
         if worker:
             worker.join(10)
-    assert runtime.at_leisure(list) is not None, "there is room again"
+    assert runtime.prefetch(list) is not None, "there is room again"
