@@ -6,6 +6,7 @@ import json
 import logging
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import click
 from safetensors import SafetensorError
 
 from ihp_backend import logs
-from ihp_backend.data.catalogue import LAYOUTS, first_photos, open_data_set, spread_photos
+from ihp_backend.data.catalogue import LAYOUTS, RENDERED, first_photos, open_data_set, spread_photos
 from ihp_backend.data.files import read_text
-from ihp_backend.data.sample import DataError
+from ihp_backend.data.mixture import Mixture
+from ihp_backend.data.sample import DataError, DataSet
 from ihp_backend.evaluation.metrics import mean_iou
 from ihp_backend.evaluation.protocol import ProtocolConfig, evaluate
 from ihp_backend.inference.predictor import Predictor, find_device
@@ -31,7 +33,14 @@ logger = logging.getLogger(__name__)
 
 @click.command()
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of the data set.")
-@click.option("--layout", type=click.Choice(list(LAYOUTS)), default="folder", show_default=True)
+@click.option("--layout", type=click.Choice([*LAYOUTS, *RENDERED]), default="folder", show_default=True)
+@click.option("--images", type=click.Path(file_okay=False, path_type=Path), help="Its photos, if not in DIR/images.")
+@click.option(
+    "--also",
+    multiple=True,
+    metavar="LAYOUT:DIR:SHARE",
+    help="Further data of the same classes, and the share of the views that it gets, such as rendered-lip:DIR:0.4.",
+)
 @click.option("--split", default="train", show_default=True, help="Photos to train on.")
 @click.option("--val-split", default="val", show_default=True, help="Photos that pick the best checkpoint.")
 @click.option("--val-photos", default=40, show_default=True, help="At most so many of them.")
@@ -47,6 +56,8 @@ logger = logging.getLogger(__name__)
 def train(
     data: Path,
     layout: str,
+    images: Path | None,
+    also: tuple[str, ...],
     split: str,
     val_split: str,
     val_photos: int,
@@ -74,8 +85,8 @@ def train(
     try:
         config = read_config(config_file) if config_file else TrainConfig()
         config = replace(config, steps=steps or config.steps, seed=config.seed if seed is None else seed)
-        photos = open_data_set(data, split, layout)
-        unseen = first_photos(open_data_set(data, val_split, layout), val_photos)
+        photos = mixed(open_data_set(data, split, layout, images), also, split)
+        unseen = first_photos(open_data_set(data, val_split, layout, images), val_photos)
         config = replace(config, parser=config.parser.of(photos.schema))
         device = find_device(device)
 
@@ -94,6 +105,32 @@ def train(
     except (DataError, TrainingError, WeightsError, SafetensorError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"best mIoU at 2 clicks per class: {trainer.best:.4f}; weights in {out / 'best'}")
+
+
+def mixed(data: DataSet, also: Sequence[str], split: str) -> DataSet:
+    """Adds further data sets to the first one, which gets the rest of the views.
+
+    Args:
+        data: The first data set.
+        also: ``LAYOUT:DIR:SHARE`` of each further one.
+        split: Of all of them.
+
+    Raises:
+        DataError: If one is not written so, cannot be opened, or nothing is left for the first.
+    """
+    if not also:
+        return data
+    sets, shares = [data], [1.0]
+    for text in also:
+        layout, _, rest = text.partition(":")
+        folder, _, share = rest.rpartition(":")
+        try:
+            shares.append(float(share))
+        except ValueError as error:
+            raise DataError(f"--also {text!r}: expected LAYOUT:DIR:SHARE, such as rendered-lip:people:0.4") from error
+        sets.append(open_data_set(Path(folder), split, layout))
+    shares[0] -= sum(shares[1:])
+    return Mixture(sets, shares)
 
 
 def read_config(path: Path) -> TrainConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from ihp_backend.data.folder import FolderDataSet
 from ihp_backend.data.helen import HelenDataSet
 from ihp_backend.data.lip import open_lip
 from ihp_backend.data.pascal_person_part import open_pascal_person_part
+from ihp_backend.data.rendered import RenderedPeople
 from ihp_backend.data.sample import DataError, DataSet, Sample
+from ihp_backend.parts import CIHP, LIP, PASCAL_PERSON_PART
 
 LAYOUTS: dict[str, Callable[[Path, str], DataSet]] = {
     "folder": FolderDataSet,
@@ -21,22 +24,34 @@ LAYOUTS: dict[str, Callable[[Path, str], DataSet]] = {
     "pascal-person-part": open_pascal_person_part,
     "helen": HelenDataSet,
 }
+"""Layouts of published data sets."""
+RENDERED: dict[str, Callable[[Path, str], DataSet]] = {
+    "rendered-lip": partial(RenderedPeople, schema=LIP),
+    "rendered-cihp": partial(RenderedPeople, schema=CIHP),
+    "rendered-pascal-person-part": partial(RenderedPeople, schema=PASCAL_PERSON_PART),
+}
 
 
-def open_data_set(root: Path, split: str, layout: str = "folder") -> DataSet:
+def open_data_set(root: Path, split: str, layout: str = "folder", images: Path | None = None) -> DataSet:
     """Opens a split of a data set.
 
     Args:
         root: Its folder.
         split: Such as ``train`` or ``val``.
-        layout: A name in ``LAYOUTS``.
+        layout: A name in ``LAYOUTS`` or ``RENDERED``.
+        images: Where the photos of a ``folder`` are, if not in its own ``images/``.
 
     Raises:
         DataError: If the layout is unknown, or the folder does not follow it.
     """
-    if layout not in LAYOUTS:
-        raise DataError(f"unknown layout {layout!r}; expected one of {', '.join(LAYOUTS)}")
-    return LAYOUTS[layout](Path(root), split)
+    layouts = LAYOUTS | RENDERED
+    if layout not in layouts:
+        raise DataError(f"unknown layout {layout!r}; expected one of {', '.join(layouts)}")
+    if images is not None:
+        if layout != "folder":
+            raise DataError(f"layout {layout!r} has its photos in its own folder; --images is for the layout folder")
+        return FolderDataSet(Path(root), split, images)
+    return layouts[layout](Path(root), split)
 
 
 def first_photos(data: DataSet, count: int) -> DataSet:

@@ -1,14 +1,18 @@
-"""A folder data set: ``images/``, ``labels/``, ``classes.json``, ``splits/*.txt``."""
+"""A folder data set: ``images/``, ``labels/``, ``classes.json``, ``splits/*.txt``, and maybe ``people/``."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
+
 from ihp_backend.data.files import ImageFolder, first_of, read_names, read_text
-from ihp_backend.data.sample import DataError, FileDataSet
+from ihp_backend.data.sample import DataError, FileDataSet, Sample
 from ihp_backend.parts import IGNORE, OPEN, SCHEMAS, Part, Schema, normalise
 
 
@@ -16,32 +20,52 @@ class FolderDataSet(FileDataSet):
     """Photos and label images of one split of a folder.
 
     ``classes.json`` holds ``classes`` (id, name, colour as RGB) and ``flip_pairs`` (ids that a mirror swaps).
+    ``people/NAME.png``, if it is there, is the opacity of the people (0 to 255), at any size.
     """
 
-    def __init__(self, root: Path | str, split: str | Path | None = None) -> None:
+    def __init__(self, root: Path | str, split: str | Path | None = None, images: Path | None = None) -> None:
         """Opens the folder.
 
         Args:
             root: The folder.
             split: A name in ``splits/`` without ending, or the path of a file of names; ``None`` takes all.
+            images: Where the photos are, if not in ``images/``: label sets of the same photos may share them.
 
         Raises:
             DataError: If something is missing, empty or malformed.
         """
         root = Path(root)
         try:
-            images = ImageFolder(first_of(root, "images"))  # archives unpack into a folder of their own
-            root = images.folder.parent
+            photos = ImageFolder(images or first_of(root, "images"))  # archives unpack into a folder of their own
             labels = ImageFolder(first_of(root, "labels"))
         except DataError as error:
-            raise DataError(f"{root} is not a folder data set: it needs the folders images/ and labels/") from error
-        names = images.names if split is None else read_names(_split_file(root, split), images.__contains__)
-        if missing := [n for n in names if n not in images]:
             raise DataError(
-                f"{root}: {len(missing)} photos of split {split} are not in images/, the first is {missing[0]!r}"
+                f"{root} is not a folder data set: it needs the folders images/ and labels/ (photos in another folder: "
+                "--images)"
+            ) from error
+        root = labels.folder.parent
+        names = photos.names if split is None else read_names(_split_file(root, split), photos.__contains__)
+        if missing := [n for n in names if n not in photos]:
+            raise DataError(
+                f"{root}: {len(missing)} photos of split {split} are not in {photos.folder}, "
+                f"the first is {missing[0]!r}"
             )
         schema = _read_schema(root / "classes.json")
-        super().__init__(root, schema, names, lambda name: (images.path(name), labels.path(name, ".png")))
+        super().__init__(root, schema, names, lambda name: (photos.path(name), labels.path(name, ".png")))
+
+    def __getitem__(self, index: int) -> Sample:
+        """Reads a sample, with the opacity of its people where the folder has one; raises DataError as its base."""
+        sample = super().__getitem__(index)
+        path = self.root / "people" / f"{sample.name}.png"
+        if not path.is_file():
+            return sample
+        alpha = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        if alpha is None:
+            raise DataError(f"sample {sample.name!r}: {path} is not a readable image")
+        height, width = sample.labels.shape
+        return replace(
+            sample, alpha=cv2.resize(alpha, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
+        )
 
 
 def _split_file(root: Path, split: str | Path) -> Path:

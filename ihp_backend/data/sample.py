@@ -32,12 +32,16 @@ class Sample:
         image: (H, W, 3) uint8 RGB.
         labels: (H, W) uint8 ids of the schema; 255 is ignored.
         unknown: Ids that whoever labelled the photo did not know; training does not ask for them there.
+        alpha: (H, W) uint8 opacity of the people, where it is known: training may change the background.
+        people: (H, W) uint8 person of each pixel, 1, 2 ... and 0 for nobody, where people are told apart.
     """
 
     name: str
     image: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     unknown: tuple[int, ...] = ()
+    alpha: NDArray[np.uint8] | None = None
+    people: NDArray[np.uint8] | None = None
 
 
 class DataSet(Protocol):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ihp_backend.cache import LoadingCache
-from ihp_backend.data.augment import beside, mirror, random_colours, random_view
-from ihp_backend.data.sample import DataSet, Sample
+from ihp_backend.data.augment import ViewConfig, beside, mirror, on_background, one_of_them, random_colours, random_view
+from ihp_backend.data.mixture import Mixture
+from ihp_backend.data.sample import DataError, DataSet, Sample
 from ihp_backend.network.click_maps import Point
 from ihp_backend.network.parser import ParserConfig
 from ihp_backend.parts import IGNORE
@@ -23,6 +26,8 @@ _ASPECTS = (2.0, 2.0, 2.0, 2.0, 1.5, 1.5, 1.0, 1.0, 0.65)
 """Height over width of a batch; people who stand are tall, portraits are square."""
 
 
+_OTHER_BACKGROUND = 0.8
+"""Share of the views with another background, where the opacity of the people is known."""
 _MEMORY = 2 * 2**30
 """Bytes of decoded photos that are kept."""
 
@@ -72,10 +77,10 @@ class Batches:
         size: int,
         seed: int,
         area: Callable[[int], float],
-        detail: float = 0.2,
-        zoom: float = 3.0,
         balance: float = 0.0,
         neighbours: float = 0.0,
+        views: ViewConfig | None = None,
+        backgrounds: Sequence[NDArray[np.uint8]] = (),
     ) -> None:
         """Prepares.
 
@@ -86,16 +91,18 @@ class Batches:
             size: Photos in a batch.
             seed: Source of all randomness.
             area: Height times width of a step's photos, in pixels.
-            detail: Share of the views that show a detail, see ``random_view``.
-            zoom: Its greatest enlargement.
             balance: Photos with a class that a smaller share of them has are seen more often; 0: all equally often.
             neighbours: Share of the views in which somebody else stands beside the person. Without clicks the labels
                 are everybody's; with clicks, those of the clicked.
+            views: What part of the photos is seen.
+            backgrounds: (h, w, 3) photos without people, put behind those whose opacity is known.
         """
         self.data, self.parser, self.sampling, self.size, self.seed = data, parser, sampling, size, seed
-        self.area, self.detail, self.zoom, self.neighbours = area, detail, zoom, neighbours
+        self.area, self.views, self.neighbours, self.backgrounds = area, views or ViewConfig(), neighbours, backgrounds
         self._samples: LoadingCache[int, Sample] = LoadingCache(_MEMORY, lambda s: s.image.nbytes + s.labels.nbytes)
         self._repeats = self._repeat_factors(balance) if balance else np.ones(len(data))
+        if isinstance(data, Mixture):
+            self._repeats = self._repeats * data.repeats
 
     def indices(self, step: int) -> list[int]:
         """The photos of a step: every pass over the data is a new order."""
@@ -156,7 +163,9 @@ class Batches:
         unknown = torch.zeros((self.size, channels), dtype=torch.bool)
 
         def view(index: int) -> Sample:
-            sample = random_view(self._sample(index), height, width, rng, detail=self.detail, zoom=self.zoom)
+            sample = random_view(self._sample(index), height, width, rng, self.views)
+            if sample.alpha is not None and self.backgrounds and rng.random() < _OTHER_BACKGROUND:
+                sample = on_background(sample, self.backgrounds[int(rng.integers(len(self.backgrounds)))], rng)
             return mirror(sample, schema) if rng.random() < 0.5 else sample
 
         for place, index in enumerate(self.indices(step)):
@@ -165,6 +174,8 @@ class Batches:
                 neighbour = view(int(rng.integers(len(self.data))))
                 sample, other = beside(sample, neighbour, rng)
                 unknown[place, list(neighbour.unknown)] = True
+            else:
+                sample, other = one_of_them(sample, rng)
             truth = borrow_spares(sample.labels, len(schema), self.parser.spares, rng, self.sampling)
             clicks = first_clicks(truth, rng, self.sampling)
             settled.append(other is not None and not clicks)
@@ -217,6 +228,23 @@ def _accept_some(
             if rng.random() < 0.7:
                 clicks = [p for p in clicks if p.channel != part]
     return clicks, masks
+
+
+def read_backgrounds(folder: str | Path) -> list[NDArray[np.uint8]]:
+    """Reads the photos (.jpg) of a folder.
+
+    Raises:
+        DataError: If it has none, or one cannot be read.
+    """
+    found = []
+    for path in sorted(Path(folder).glob("*.jpg")):
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+        if image is None:
+            raise DataError(f"{path} is not a readable image")
+        found.append(image.astype(np.uint8, copy=False))
+    if not found:
+        raise DataError(f"backgrounds: {folder} holds no .jpg; expected a folder of photos without people")
+    return found
 
 
 def at_half_size(labels: Tensor, rng: np.random.Generator) -> Tensor:

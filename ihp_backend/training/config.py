@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from ihp_backend.data.augment import ViewConfig
 from ihp_backend.network.parser import ParserConfig
 from ihp_backend.simulation.sampling import SamplingConfig
 
@@ -19,13 +20,15 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "zoom": (1.4, 20),
     "validate_every": (1, _ANY),
     "seed": (0, _ANY),
+    "turn": (0, 60),
+    "shrink": (0, 3),
     "area": (1024, 2**24),
     "width": (8, 1024),
     "map_size": (0.5, 1000),
     "spares": (0, 64),
     "error_rounds": (0, 20),
     **dict.fromkeys(("rate", "backbone_rate", "weight_decay", "sp_weight", "patience", "rare_classes"), (0.0, _ANY)),
-    **dict.fromkeys(("balance", "drop_previous", "small_share", "detail", "neighbours"), (0.0, 1.0)),
+    **dict.fromkeys(("balance", "drop_previous", "small_share", "detail", "whole", "neighbours"), (0.0, 1.0)),
     **dict.fromkeys(("drop_all", "some_parts", "more_clicks", "negative", "spare", "merged"), (0.0, 1.0)),
 }
 """Least and greatest value of every number."""
@@ -51,8 +54,8 @@ class TrainConfig:
         drop_previous: Probability that the previous round's probabilities are not shown.
         small_share: This first share of the steps sees photos at half the area: twice as many for the same time.
         lovasz_stride: Lovasz-softmax looks at each so-many-th pixel of the logits in both directions.
-        detail: Share of the training views that show a detail of the person.
-        zoom: Greatest enlargement of such a detail.
+        views: What part of the photos training sees.
+        backgrounds: Folder of photos (.jpg) without people, put behind those whose opacity is known; empty: none.
         neighbours: Share of the training views in which somebody else stands beside the person, see ``Batches``.
         validate_every: Steps between validations.
         patience: Stop after so many validations without a better score; 0 never stops early.
@@ -78,14 +81,14 @@ class TrainConfig:
     drop_previous: float = 0.3
     small_share: float = 0.7
     lovasz_stride: int = 2
-    detail: float = 0.2
-    zoom: float = 3.0
+    backgrounds: str = ""
     neighbours: float = 0.12
     validate_every: int = 500
     patience: int = 0
     frozen_norms: bool = False
     pretrained: bool = False
     seed: int = 1
+    views: ViewConfig = field(default_factory=ViewConfig)
     parser: ParserConfig = field(default_factory=ParserConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
@@ -95,7 +98,7 @@ class TrainConfig:
         Raises:
             ValueError: If one cannot be; the message names it, and what can be.
         """
-        for options in (self, self.parser, self.sampling):
+        for options in (self, self.parser, self.sampling, self.views):
             for option in fields(options):
                 _check(option.name, str(option.type), getattr(options, option.name))
         if self.sp_loss != "none" and not self.parser.prototypes:
@@ -111,13 +114,17 @@ class TrainConfig:
             ValueError: If a field is unknown or has a value that cannot be.
         """
         options = dict(options)
-        parts = {name: options.pop(name, {}) for name in ("parser", "sampling")}
+        parts = {name: options.pop(name, {}) for name in ("parser", "sampling", "views")}
+        for name in ("detail", "zoom"):  # where configurations of older releases have them
+            if name in options:
+                parts["views"] = {name: options.pop(name), **parts["views"]}
         for name, value in parts.items():
             if not isinstance(value, dict):
                 raise ValueError(f"{name} is {value!r}; expected an object of options")
         try:
             sampling = SamplingConfig(**parts["sampling"])
-            return cls(parser=ParserConfig.from_dict(parts["parser"]), sampling=sampling, **options)
+            views = ViewConfig(**parts["views"])
+            return cls(views=views, parser=ParserConfig.from_dict(parts["parser"]), sampling=sampling, **options)
         except TypeError as error:
             raise ValueError(f"unknown training option ({error}); known: {', '.join(asdict(cls()))}") from error
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from ihp_backend.data.annotated_photos import AnnotatedPhotos
+from ihp_backend.data.augment import ViewConfig
 from ihp_backend.data.folder import FolderDataSet
 from ihp_backend.data.sample import DataError, DataSet, Sample
 from ihp_backend.evaluation.metrics import mean_iou
@@ -247,7 +248,7 @@ def _train(
         average=0.97,
         sp_loss="prototypes" if parser.config.prototypes else "none",
         small_share=1.0,  # half the area teaches as much, in half the time
-        detail=0.3,
+        views=ViewConfig(detail=0.3),
         balance=0.0,
         validate_every=config.steps,
         frozen_norms=True,

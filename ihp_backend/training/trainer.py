@@ -31,7 +31,7 @@ from ihp_backend.network.parser import SILENT, HumanParser
 from ihp_backend.network.weights import save_parser
 from ihp_backend.simulation.sampling import error_clicks
 from ihp_backend.training import losses
-from ihp_backend.training.batches import Batch, Batches, at_half_size
+from ihp_backend.training.batches import Batch, Batches, at_half_size, read_backgrounds
 from ihp_backend.training.config import TrainConfig
 
 log = logging.getLogger(__name__)
@@ -98,10 +98,10 @@ class Trainer:
             size=config.batch,
             seed=config.seed,
             area=self._area,
-            detail=config.detail,
-            zoom=config.zoom,
             balance=config.balance,
             neighbours=config.neighbours,
+            views=config.views,
+            backgrounds=read_backgrounds(config.backgrounds) if config.backgrounds else (),
         )
         power = config.rare_classes
         self.class_weights = self.batches.class_weights(power).to(self.device) if power else None
@@ -346,11 +346,28 @@ def load_start(parser: HumanParser, path: Path, *, forget_clicks: bool = False) 
         stem = "backbone.stem.weight"
         if stem in weights and not parser.config.early_fusion:  # weights of early fusion start without it
             weights[stem] = weights[stem][:, :3]
-        parser.load_state_dict(_seeing_only(parser, weights) if forget_clicks else weights)
+        if forget_clicks:
+            parser.load_state_dict(_seeing_only(parser, weights))
+        else:
+            parser.load_state_dict(_what_fits(parser, weights, path))
     except SafetensorError as error:
         raise TrainingError(f"{path} is not a safetensors file: {error}") from error
     except (RuntimeError, KeyError) as error:
         raise TrainingError(f"{path} does not fit this network: {error}") from error
+
+
+def _what_fits(parser: HumanParser, weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The parser's own weights, with those taken from others that have the same name and shape.
+
+    So weights of another label set give all but the layers that know its channels.
+    """
+    own = parser.state_dict()
+    found = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    if not any(name.startswith("backbone.") for name in found):
+        raise KeyError(f"no layer of the backbone, {parser.config.backbone}, is in it")
+    if new := sorted({name.rsplit(".", 1)[0] for name in own if name not in found}):
+        log.info("%s does not fit in %d layers, which start anew: %s", path, len(new), ", ".join(new))
+    return {**own, **found}
 
 
 def _seeing_only(parser: HumanParser, weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ihp_backend.data.augment import beside, mirror, random_colours, random_view
+from ihp_backend.data.augment import beside, mirror, on_background, one_of_them, random_colours, random_view
 from ihp_backend.data.sample import Sample
 from ihp_backend.data.synthetic import draw_person
 from ihp_backend.parts import HELEN, IGNORE, LIP, Schema
@@ -92,3 +92,49 @@ def test_somebody_beside() -> None:
         assert (both.labels[theirs == 0] == own[theirs == 0]).all()
         covered.add(bool(((own == 5) & (theirs == 9)).any()))
     assert covered == {True, False}
+
+
+def with_opacity() -> Sample:
+    """Two people of known opacity on white; what is around them is ignored."""
+    labels = np.full((60, 80), IGNORE, np.uint8)
+    labels[10:50, 10:30], labels[20:50, 45:70] = 5, 9
+    people = np.where(labels == 5, 1, np.where(labels == 9, 2, 0)).astype(np.uint8)
+    image = np.where(people[..., None] > 0, 100, 255).astype(np.uint8).repeat(3, axis=2)
+    return Sample("two", image, labels, alpha=np.where(people > 0, 255, 0).astype(np.uint8), people=people)
+
+
+def test_only_what_is_behind_people_changes() -> None:
+    sample = with_opacity()
+    background = np.random.default_rng(0).integers(0, 90, (50, 70, 3), np.uint8)
+    out = on_background(sample, background, np.random.default_rng(1))
+    assert sample.people is not None
+    is_person = sample.people > 0
+    assert (out.image[is_person] == 100).all()
+    assert (out.image[~is_person] < 90).all()
+    assert np.array_equal(out.labels, np.where(is_person, sample.labels, 0))
+
+
+def test_of_several_people_one_is_meant() -> None:
+    sample, meant = with_opacity(), set()
+    for seed in range(12):
+        own, others = one_of_them(sample, np.random.default_rng(seed))
+        assert others is not None
+        assert set(np.unique(own.labels)) | set(np.unique(others)) == {0, 5, 9, IGNORE}
+        assert not ((own.labels == 5) & (others == 5)).any()
+        assert np.array_equal(np.where(others > 0, others, own.labels), sample.labels)
+        meant.add(5 if (own.labels == 5).any() else 9)
+    assert meant == {5, 9}
+    alone = replace(sample, people=np.minimum(sample.people, 1) if sample.people is not None else None)
+    assert one_of_them(alone, np.random.default_rng(0)) == (alone, None)
+
+
+def test_opacity_and_people_move_with_the_labels() -> None:
+    sample = replace(with_opacity(), labels=np.where(with_opacity().labels == IGNORE, 0, with_opacity().labels))
+    for seed in range(8):
+        view = random_view(mirror(sample, LIP), 96, 96, np.random.default_rng(seed))
+        assert view.alpha is not None
+        assert view.people is not None
+        inside = view.labels != IGNORE
+        assert ((view.people > 0) == (view.labels > 0))[inside].mean() > 0.99
+        assert ((view.alpha > 127) == (view.labels > 0))[inside].mean() > 0.97
+        assert (view.alpha[~inside] < 255).all()

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ihp_backend.data.augment import ViewConfig
 from ihp_backend.data.sample import Sample
 from ihp_backend.data.synthetic import draw_person
 from ihp_backend.network.backbone import MobileNetV2
@@ -229,8 +230,25 @@ def test_weights_to_start_from(tmp_path: Path) -> None:
     assert torch.equal(target.backbone.stem.weight[:, :3], trunk.stem.weight)
     load_start(target, tmp_path / "parser.safetensors")
     assert torch.equal(target.decoder.fine.weight, parser.decoder.fine.weight)
-    with pytest.raises(TrainingError, match="does not fit"):
-        load_start(HumanParser(replace(PARSER, width=48)), tmp_path / "parser.safetensors")
+    save_file({"decoder.coarse.weight": parser.decoder.coarse.weight.contiguous()}, tmp_path / "other.safetensors")
+    with pytest.raises(TrainingError, match="does not fit.*no layer of the backbone"):
+        load_start(HumanParser(PARSER), tmp_path / "other.safetensors")
+
+
+def test_weights_of_another_label_set_give_what_fits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    known = HumanParser(PARSER)
+    save_file({k: v.contiguous() for k, v in known.state_dict().items()}, tmp_path / "lip.safetensors")
+    parser = HumanParser(replace(PARSER, schema="helen"))
+    fresh = {k: v.clone() for k, v in parser.state_dict().items()}
+    with caplog.at_level("INFO"):
+        load_start(parser, tmp_path / "lip.safetensors")
+    loaded, given = parser.state_dict(), known.state_dict()
+    for name, value in loaded.items():
+        expected = given[name] if given[name].shape == value.shape else fresh[name]
+        assert torch.equal(value, expected), name
+    assert torch.equal(loaded["decoder.at8.0.0.weight"], given["decoder.at8.0.0.weight"])
+    assert not torch.equal(loaded["decoder.at8.0.0.weight"], fresh["decoder.at8.0.0.weight"])
+    assert "decoder.fine" in caplog.text  # named, for it starts anew
 
 
 @pytest.mark.parametrize("early_fusion", [True, False])
@@ -315,7 +333,9 @@ def test_with_somebody_beside_the_clicked_are_meant() -> None:
             return Sample(self.names[index], np.zeros((96, 64, 3), np.uint8), labels)
 
     sampling = SamplingConfig(drop_all=0.5, some_parts=0, spare=0)
-    batches = Batches(Two(), PARSER, sampling, size=4, seed=1, area=lambda step: 96 * 64, neighbours=1.0, detail=0)
+    batches = Batches(
+        Two(), PARSER, sampling, size=4, seed=1, area=lambda step: 96 * 64, neighbours=1.0, views=ViewConfig(detail=0)
+    )
     seen = set()
     for batch in (batches.make(step) for step in range(12)):
         for labels, points, accepted, settled in zip(
