@@ -2,140 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import json
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from threading import Thread
-from typing import Any
+from collections.abc import Iterator
 
-import numpy as np
 import pytest
+from fakes import ImageHost
 from hypothesis import settings
-from numpy.typing import NDArray
-from PIL import Image
 
-from ihp_backend.clicks import Click
-from ihp_backend.parts import LIP
 from ihp_backend.serving import process
 
 settings.register_profile("here", deadline=None)  # a busy machine is not a fault
 settings.load_profile("here")
 process.prepare()  # as `ihp` does, before torch is imported
-
-GOLDEN = Path(__file__).parent / "golden"
-TOKEN = "0123456789abcdef0123456789abcdef01234567"
-
-
-def golden(name: str) -> Any:
-    """Returns a fresh copy of a request that a real Label Studio sent."""
-    return json.loads((GOLDEN / f"{name}.json").read_text())
-
-
-def png(width: int = 640, height: int = 480) -> bytes:
-    buffer = io.BytesIO()
-    Image.linear_gradient("L").resize((width, height)).convert("RGB").save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-@dataclass
-class Prediction:
-    masks: dict[str, NDArray[np.bool_]]
-    scores: dict[str, float]
-    score: float = 0.75
-
-
-@dataclass
-class DiscModel:
-    """Answers each wanted label with discs around its positive clicks; without clicks, the left half."""
-
-    version: str = "discs-1"
-    schema = LIP
-    calls: list[dict[str, Any]] = field(default_factory=list)
-    warmed: list[str] = field(default_factory=list)
-
-    def predict(
-        self,
-        image: NDArray[np.uint8],
-        clicks: Sequence[Click] = (),
-        *,
-        labels: Mapping[str, tuple[str, ...]],
-        wanted: Sequence[str] | None = None,
-        settled: Sequence[Click] = (),
-        accepted: Mapping[str, NDArray[np.bool_]] | None = None,
-        image_key: str | None = None,
-        **options: bool,
-    ) -> Prediction:
-        self.calls.append(
-            {
-                "options": options,
-                "clicks": list(clicks),
-                "wanted": wanted,
-                "settled": list(settled),
-                "accepted": dict(accepted or {}),
-                "image_key": image_key,
-            }
-        )
-        rows, columns = np.ogrid[: image.shape[0], : image.shape[1]]
-        masks = {label: np.zeros(image.shape[:2], bool) for label in (labels if wanted is None else wanted)}
-        for label, mask in masks.items():
-            for click in clicks:
-                if click.part == label and click.is_positive:
-                    mask |= (columns - click.x) ** 2 + (rows - click.y) ** 2 < 20**2
-            if wanted is None:
-                mask[:, : image.shape[1] // 2] = True
-        return Prediction(masks, dict.fromkeys(masks, 0.75))
-
-    def warming(self, image: NDArray[np.uint8], image_key: str) -> list[Callable[[], None]]:
-        return [lambda: self.warmed.append(image_key)]
-
-
-class ImageHost:
-    """Serves files on loopback; those below /data/ only to who shows the token."""
-
-    def __init__(self) -> None:
-        good = png()
-        self.files = {
-            "/data/upload/1/ea083baf-test.png": good,
-            "/data/upload/2/d902d92d-test.png": good,
-            "/data/upload/4/54e9bb52-test.png": good,
-            "/data/upload/1/truncated.png": good[: len(good) // 2],
-            "/data/upload/1/text.png": b"<html>this is not an image</html>",
-            "/data/upload/1/large.png": png(2000, 1600),
-        }
-        self.delay_s = 0.0
-        self.requests: list[str] = []
-        host = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                host.requests.append(self.path)
-                time.sleep(host.delay_s)
-                body = host.files.get(self.path)
-                status = 200 if body else 404
-                if self.path.startswith("/data/") and self.headers.get("Authorization") != f"Token {TOKEN}":
-                    status = 401
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body or b"") if status == 200 else 0))
-                self.end_headers()
-                if status == 200 and body:
-                    self.wfile.write(body)
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 @pytest.fixture

@@ -6,23 +6,21 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 import requests
 from click.testing import CliRunner
-from conftest import TOKEN, ImageHost, golden
+from fakes import TOKEN, ImageHost, golden
 from label_studio_sdk.converter.brush import decode_rle
+from server_process import ENVIRONMENT, server
 
 from ihp_backend import __version__, cli
 from ihp_backend.network.parser import HumanParser, ParserConfig
 from ihp_backend.network.weights import save_parser
 from ihp_backend.serving import process
-
-ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("IHP_")}
 
 
 def ihp(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -85,36 +83,6 @@ def test_serve_explains_a_bad_setting() -> None:
     assert "IHP_PORT" in done.stderr
     assert "ninety" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-@contextmanager
-def server(tmp_path: Path, **environment: str) -> Iterator[tuple[str, subprocess.Popen[str], Path]]:
-    """A server of its own, ready or the test fails."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = tmp_path / "log"
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ihp_backend", "serve", "--port", str(port)],
-            env=ENVIRONMENT | {"IHP_DATA_DIR": str(tmp_path)} | environment,
-            stdout=file,
-            stderr=file,
-            text=True,
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(300):
-            try:
-                if requests.get(f"{url}/ready", timeout=1).ok:
-                    break
-            except requests.RequestException:
-                assert process.poll() is None, log.read_text()
-            time.sleep(0.1)
-        yield url, process, log
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture

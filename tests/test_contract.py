@@ -10,12 +10,12 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from conftest import DiscModel, ImageHost, golden
+from backend import make, set_up
+from fakes import DiscModel, ImageHost, golden
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from test_application import make, set_up
 from werkzeug.test import TestResponse
 
 CONTRACT = json.loads((Path(__file__).parents[1] / "docs/openapi.json").read_text())

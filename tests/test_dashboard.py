@@ -9,9 +9,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import DiscModel, ImageHost, golden
+from fakes import DiscModel, ImageHost, golden
 from prometheus_client.parser import text_string_to_metric_families
-from test_registry import add
+from versions import add
 
 from ihp_backend.serving import runtime as runtime_module
 from ihp_backend.serving.application import create_app

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import golden, png
+from backend import make
+from fakes import golden, png
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_application import make
 
 from ihp_backend.experiments.benchmark import draw_photo
 from ihp_backend.label_studio.image_decoding import ImageError, decode_image

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import DiscModel, ImageHost, golden
+from backend import assert_click_works, make, set_up
+from fakes import DiscModel, ImageHost, golden
 from flask.testing import FlaskClient
-from test_application import assert_click_works, make, set_up
 
 from ihp_backend.label_studio import regions
 from ihp_backend.label_studio.label_config import LabelConfig

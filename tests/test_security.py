@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TOKEN, ImageHost, golden
+from backend import make, set_up, with_image
 from fake_label_studio import LEGACY, FakeLabelStudio, reply
+from fakes import TOKEN, ImageHost, golden
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from test_application import make, set_up, with_image
 
 from ihp_backend.label_studio.client import Client, LabelStudioError
 from ihp_backend.label_studio.fetching import is_public

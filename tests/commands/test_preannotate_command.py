@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from conftest import DiscModel
 from fake_label_studio import LEGACY
 from fake_project import PROJECT, FakeProject, box, region
-from test_registry import add
+from fakes import DiscModel
+from versions import add
 
 from ihp_backend.cli import main
 from ihp_backend.commands import preannotate as command

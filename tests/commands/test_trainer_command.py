@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import golden
 from fake_label_studio import LEGACY
 from fake_project import CONFIG, PROJECT, FakeProject, box, region
-from test_cli import server
-from test_model_pool import eventually
+from fakes import golden
+from server_process import server
+from waiting import eventually
 
 from ihp_backend.network.parser import HumanParser, ParserConfig
 from ihp_backend.network.weights import save_parser

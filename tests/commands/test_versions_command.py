@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from test_registry import P, add
+from versions import P, add
 
 from ihp_backend.cli import main
 from ihp_backend.label_studio.connections import Connection, Connections

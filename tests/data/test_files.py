@@ -7,7 +7,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from test_layouts import IMAGE, LABELS, MAKERS, folder, put
+from layouts import IMAGE, LABELS, MAKERS, folder, put
 
 from ihp_backend.data.catalogue import LAYOUTS, open_data_set
 from ihp_backend.data.files import ImageFolder, read_names

@@ -9,33 +9,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import requests
-from conftest import Demo, free_port, start_demo, stop_demo
-from label_studio_sdk.converter import brush
 from numpy.typing import NDArray
-from studio import Studio
+from running_demo import Demo, free_port, start_demo, stop_demo
+from studio import Studio, answered, mask_of
 
 pytestmark = pytest.mark.e2e
 
 
 def task_of(demo: Demo, name: str) -> int:
     return next(task["id"] for task in demo.client.list_tasks(demo.project) if name in task["data"]["image"])
-
-
-def mask_of(region: dict[str, Any]) -> NDArray[np.bool_]:
-    """Decodes a region with the SDK's own decoder."""
-    alpha = brush.decode_rle(region["value"]["rle"]).reshape(region["original_height"], region["original_width"], 4)
-    return np.asarray(alpha[..., 3] > 0)
-
-
-def answered(answer: dict[str, Any]) -> dict[str, Any]:
-    """The one region in what the backend answered to a click."""
-    (region,) = answer["data"]["result"]
-    return region
 
 
 def share_inside(mask: NDArray[np.bool_], x: float, y: float, radius: int = 8) -> float:

@@ -7,11 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import Demo
 from numpy.typing import NDArray
-from studio import Studio
-from test_click import answered, mask_of
-from test_training import new_project
+from running_demo import Demo, new_project
+from studio import Studio, answered, mask_of
 
 from ihp_backend.data.synthetic import draw_person
 from ihp_backend.demo.project import label_config_of

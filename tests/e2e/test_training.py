@@ -14,12 +14,11 @@ import cv2
 import numpy as np
 import pytest
 import requests
-from conftest import Demo
-from studio import Studio
-from test_click import answered, mask_of
+from running_demo import Demo, backend_of, new_project
+from studio import Studio, answered, mask_of
 
 from ihp_backend.data.synthetic import draw_person
-from ihp_backend.demo.project import BackendAccess, connect_backend, label_config_of, plain_label_config
+from ihp_backend.demo.project import label_config_of, plain_label_config
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.regions import brush_region
 from ihp_backend.parts import LIP
@@ -35,16 +34,6 @@ def wait_for(what: Callable[[], Any], within_s: float) -> Any:
         assert time.monotonic() < until, f"not within {within_s} s"
         time.sleep(0.2)
     return found
-
-
-def backend_of(demo: Demo) -> str:
-    return str(demo.client.list_ml_backends(demo.project)[0]["url"]).rstrip("/")
-
-
-def new_project(demo: Demo, title: str, xml: str) -> int:
-    project = int(demo.client.create_project(title, xml)["id"])
-    connect_backend(demo.client, project, BackendAccess(backend_of(demo)))
-    return project
 
 
 def training_of(demo: Demo, project: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from test_trainer import CONFIG, Drawn
+from drawn import CONFIG, Drawn
 
 from ihp_backend.experiments.ablation import ROWS, ablate, row_configs, table
 from ihp_backend.network.parser import HumanParser

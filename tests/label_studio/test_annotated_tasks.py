@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import png
 from fake_label_studio import LEGACY
 from fake_project import CONFIG, FakeProject, box, region
+from fakes import png
 from label_studio_sdk.converter.brush import encode_rle
 
 from ihp_backend.label_studio.annotated_tasks import Photos, Reading, newest_annotation, read_tasks

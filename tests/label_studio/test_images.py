@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from fake_label_studio import LEGACY, PERSONAL, FakeLabelStudio
+from fake_label_studio import LEGACY, PERSONAL, FakeLabelStudio, presign
 from PIL import Image
 
 from ihp_backend.label_studio import fetching
@@ -194,10 +194,6 @@ def test_redirects_are_checked_anew(studio: FakeLabelStudio, elsewhere: FakeLabe
     images = loader(studio, allowed_hosts=("localhost",), allow_private_addresses=True)
     assert np.array_equal(load(images, "/data/away.png"), RED)
     assert elsewhere.requests[0][2] is None
-
-
-def presign(uri: str, task: int = 7) -> str:
-    return f"/tasks/{task}/presign/?fileuri={base64.urlsafe_b64encode(uri.encode()).decode()}"
 
 
 def test_a_storage_is_asked_through_label_studio_and_its_redirect_is_guarded(

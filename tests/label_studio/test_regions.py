@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import golden
+from fakes import golden
 from hypothesis import given
 from hypothesis import strategies as st
 from label_studio_sdk.converter import brush

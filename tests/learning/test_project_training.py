@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import DiscModel
 from fake_label_studio import LEGACY
 from fake_project import PROJECT, FakeLearner, FakeProject, box, region
+from fakes import DiscModel
 
 from ihp_backend.data.sample import DataError
 from ihp_backend.label_studio.connections import Connection

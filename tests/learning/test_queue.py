@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from fakeredis import TcpFakeServer
 from prometheus_client import CollectorRegistry, generate_latest
-from test_model_pool import eventually
+from waiting import eventually
 
 from ihp_backend.learning.queue import (
     ATTEMPTS,

@@ -15,26 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from versions import P, Q, add
 
 from ihp_backend.learning.registry import BASE, Registry, RegistryError, Status
-
-P, Q = "1.1795392500", "12.1795392501"
-
-
-def add(
-    registry: Registry,
-    project: str = P,
-    state: str = "promoted",
-    content: bytes = b"weights",
-    schema: str = "lip",
-) -> str:
-    name = registry.next_name(project, f"{schema}-2")
-    parent = registry.current(project, schema)
-    with registry.draft(project) as draft:
-        (draft / "model.safetensors").write_bytes(content + name.encode())
-        (draft / "info.json").write_text("{}")
-        registry.add(project, name, draft, Status(state, "because", parent, after={"miou": 0.9}, schema=schema))
-    return name
 
 
 def names(registry: Registry, project: str = P) -> list[str]:

@@ -7,7 +7,7 @@ from threading import Event
 from typing import Any
 
 import pytest
-from conftest import golden
+from fakes import golden
 
 from ihp_backend.learning.queue import Result, TrainingQueue
 from ihp_backend.learning.triggers import Triggers, project_key

@@ -11,11 +11,12 @@ from time import perf_counter
 from typing import Any
 
 import pytest
-from conftest import TOKEN, DiscModel, ImageHost, golden
+from backend import assert_click_works, make, set_up, with_image
+from fakes import TOKEN, DiscModel, ImageHost, golden
 from flask.testing import FlaskClient
 from label_studio_sdk.converter.brush import decode_rle
-from test_model_pool import eventually
-from test_registry import add
+from versions import add
+from waiting import eventually
 
 from ihp_backend.logs import configure
 from ihp_backend.serving.application import create_app
@@ -29,14 +30,6 @@ PREDICTS = [
     "predict_click_n3_negative",
     "predict_click_with_draft",
 ]
-
-
-def make(tmp_path: Path, model: DiscModel | None = None, **environment: str) -> tuple[FlaskClient, Runtime]:
-    settings = Settings.from_environment(
-        {"IHP_DATA_DIR": str(tmp_path), "IHP_ALLOW_PRIVATE_ADDRESSES": "true", **environment}
-    )
-    runtime = Runtime(settings, lambda: model or DiscModel())
-    return create_app(runtime=runtime).test_client(), runtime
 
 
 @pytest.fixture
@@ -54,28 +47,11 @@ def client(tmp_path: Path, model: DiscModel, image_host: ImageHost, monkeypatch:
     return made
 
 
-def set_up(client: FlaskClient, url: str, token: str = TOKEN, project: str = "1.1795392500") -> Any:
-    return client.post("/setup", json=golden("setup") | {"hostname": url, "access_token": token, "project": project})
-
-
 def click(**changes: Any) -> dict[str, Any]:
     """The recorded click, with its keypoint's `value` changed."""
     body: dict[str, Any] = golden("predict_click")
     body["params"]["context"]["result"][0]["value"].update(changes)
     return body
-
-
-def with_image(url: str) -> dict[str, Any]:
-    body: dict[str, Any] = golden("predict_click")
-    body["tasks"][0]["data"]["image"] = url
-    return body
-
-
-def assert_click_works(client: FlaskClient) -> None:
-    answer = client.post("/predict", json=golden("predict_click"))
-    assert answer.status_code == 200
-    (item,) = answer.json["results"]
-    assert item["result"], "the next good request was not answered"
 
 
 @pytest.mark.parametrize("name", PREDICTS)

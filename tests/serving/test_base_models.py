@@ -8,7 +8,7 @@ from threading import Event
 from time import perf_counter
 
 import pytest
-from conftest import DiscModel
+from fakes import DiscModel
 
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.parts import LIP, SCHEMAS

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TOKEN, ImageHost, golden
+from fakes import TOKEN, ImageHost, golden
 from flask.testing import FlaskClient
-from test_model_pool import eventually
 from tiny_weights import save_tiny, ship
+from waiting import eventually
 
 from ihp_backend.demo.project import label_config_of
 from ihp_backend.label_studio.label_config import LabelConfig

@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import pytest
-from conftest import DiscModel
-from test_registry import P, Q, add
+from fakes import DiscModel
+from versions import P, Q, add
+from waiting import eventually
 
 from ihp_backend.learning.registry import BASE, Registry
 from ihp_backend.serving.model_pool import LOOK_EVERY_S, ModelPool
@@ -51,13 +51,6 @@ def pool_of(registry: Registry, loader: Loader, most: int = 4) -> ModelPool:
 def answering(pool: ModelPool, project: str = P, schema: str = "lip") -> str:
     model = pool.predictor(project, schema)
     return BASE if model is None else model.version
-
-
-def eventually(condition: Callable[[], bool], within_s: float = 5.0) -> None:
-    until = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 def test_without_a_version_the_base_answers_at_once(registry: Registry, loader: Loader) -> None:

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import DiscModel, png
-from fake_label_studio import LEGACY, FakeLabelStudio, reply
+from fake_label_studio import LEGACY, FakeLabelStudio, presign, reply
+from fakes import DiscModel, png
 from flask.testing import FlaskClient
-from test_images import presign
 
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.regions import brush_region

@@ -9,7 +9,7 @@ from threading import Event, Thread, current_thread
 import numpy as np
 import pytest
 import torch
-from conftest import DiscModel
+from fakes import DiscModel
 
 from ihp_backend.clicks import Click
 from ihp_backend.label_studio.connections import Connection

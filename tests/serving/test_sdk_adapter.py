@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TOKEN, DiscModel, ImageHost, golden
+from fakes import TOKEN, DiscModel, ImageHost, golden
 from label_studio_ml.model import LabelStudioMLBase
 from label_studio_sdk.converter.brush import encode_rle
 

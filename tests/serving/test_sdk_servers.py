@@ -10,12 +10,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from conftest import TOKEN, DiscModel, ImageHost, golden
+from fakes import TOKEN, DiscModel, ImageHost, golden
 from flask.testing import FlaskClient
 from label_studio_ml.api import init_app
 from label_studio_ml.model import LabelStudioMLManager
 from sdk_2 import make_base, make_server
-from test_registry import add
+from versions import add
 
 from ihp_backend.serving import sdk_adapter
 from ihp_backend.serving.runtime import Runtime

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_model_pool import eventually
+from waiting import eventually
 
 from ihp_backend.serving.supervisor import Supervisor
 

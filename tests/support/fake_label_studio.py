@@ -130,3 +130,7 @@ def reply(handler: BaseHTTPRequestHandler, status: int, body: bytes | dict[str, 
         handler.send_header(name, value)
     handler.end_headers()
     handler.wfile.write(data)
+
+
+def presign(uri: str, task: int = 7) -> str:
+    return f"/tasks/{task}/presign/?fileuri={base64.urlsafe_b64encode(uri.encode()).decode()}"

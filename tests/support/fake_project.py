@@ -15,8 +15,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
-from conftest import png
 from fake_label_studio import FakeLabelStudio, reply
+from fakes import png
 from label_studio_sdk.converter.brush import encode_rle
 from numpy.typing import NDArray
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_trainer import PARSER, Drawn
+from drawn import PARSER, Drawn
 
 from ihp_backend.network.parser import HumanParser
 from ihp_backend.training.calibration import best_prior, calibrated

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drawn import CONFIG, PARSER, Drawn
 from safetensors.torch import load_file, save_file
 
 from ihp_backend.data.augment import ViewConfig
 from ihp_backend.data.sample import Sample
-from ihp_backend.data.synthetic import draw_person
 from ihp_backend.network.backbone import MobileNetV2
-from ihp_backend.network.parser import HumanParser, ParserConfig
+from ihp_backend.network.parser import HumanParser
 from ihp_backend.network.weights import load_parser
 from ihp_backend.parts import LIP
 from ihp_backend.simulation.sampling import SamplingConfig
@@ -26,22 +26,6 @@ from ihp_backend.training.batches import Batches
 from ihp_backend.training.config import TrainConfig
 from ihp_backend.training.curves import draw_curves
 from ihp_backend.training.trainer import Trainer, TrainingError, load_start
-
-PARSER = ParserConfig(width=32, area=48 * 32)
-CONFIG = TrainConfig(steps=6, batch=2, warmup=2, validate_every=3, parser=PARSER, small_share=0.5)
-
-
-class Drawn:
-    """Drawn people, as a data set."""
-
-    schema = LIP
-    names: Sequence[str] = ("a", "b", "c")
-
-    def __len__(self) -> int:
-        return 3
-
-    def __getitem__(self, index: int) -> Sample:
-        return Sample(self.names[index], *draw_person(np.random.default_rng(index), 96, 64))
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -116,10 +100,11 @@ def test_a_full_disk_is_named_and_overwrites_nothing(tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in (tmp_path / "last.pt", tmp_path / "best/model.safetensors")}
     script = f"""
 import resource, signal, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(Path(__file__).parents[1] / "support")!r})
 from pathlib import Path
 from ihp_backend.training.trainer import WriteError
-from test_trainer import CONFIG, Drawn, Trainer
+from drawn import CONFIG, Drawn
+from ihp_backend.training.trainer import Trainer
 trainer = Trainer(CONFIG, Drawn(), Path({str(tmp_path)!r}))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from label_studio_sdk.converter import brush
+from numpy.typing import NDArray
 from playwright.sync_api import Page, Response
 
 _IMAGE = """
@@ -134,3 +137,15 @@ class Studio:
 
 def _is_interactive(response: Response) -> bool:
     return "/interactive-annotating" in response.url
+
+
+def mask_of(region: dict[str, Any]) -> NDArray[np.bool_]:
+    """Decodes a region with the SDK's own decoder."""
+    alpha = brush.decode_rle(region["value"]["rle"]).reshape(region["original_height"], region["original_width"], 4)
+    return np.asarray(alpha[..., 3] > 0)
+
+
+def answered(answer: dict[str, Any]) -> dict[str, Any]:
+    """The one region in what the backend answered to a click."""
+    (region,) = answer["data"]["result"]
+    return region

@@ -1,0 +1,38 @@
+"""The HTTP application with a fake model, and its recorded click."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fakes import TOKEN, DiscModel, golden
+from flask.testing import FlaskClient
+
+from ihp_backend.serving.application import create_app
+from ihp_backend.serving.runtime import Runtime
+from ihp_backend.settings import Settings
+
+
+def make(tmp_path: Path, model: DiscModel | None = None, **environment: str) -> tuple[FlaskClient, Runtime]:
+    settings = Settings.from_environment(
+        {"IHP_DATA_DIR": str(tmp_path), "IHP_ALLOW_PRIVATE_ADDRESSES": "true", **environment}
+    )
+    runtime = Runtime(settings, lambda: model or DiscModel())
+    return create_app(runtime=runtime).test_client(), runtime
+
+
+def set_up(client: FlaskClient, url: str, token: str = TOKEN, project: str = "1.1795392500") -> Any:
+    return client.post("/setup", json=golden("setup") | {"hostname": url, "access_token": token, "project": project})
+
+
+def with_image(url: str) -> dict[str, Any]:
+    body: dict[str, Any] = golden("predict_click")
+    body["tasks"][0]["data"]["image"] = url
+    return body
+
+
+def assert_click_works(client: FlaskClient) -> None:
+    answer = client.post("/predict", json=golden("predict_click"))
+    assert answer.status_code == 200
+    (item,) = answer.json["results"]
+    assert item["result"], "the next good request was not answered"
