@@ -18,7 +18,7 @@ from ihp_backend.experiments.ablation import ablate as run
 from ihp_backend.inference.predictor import Predictor, find_device
 from ihp_backend.network.parser import HumanParser
 from ihp_backend.training.config import TrainConfig
-from ihp_backend.training.trainer import TrainingError
+from ihp_backend.training.trainer import TrainerError
 
 _BUDGETS = (0.0, 1.0, 2.0, 3.0)
 
@@ -75,7 +75,7 @@ def ablate(
 
         seen = f"{len(unseen)} photos of {data.name}"
         found = run(config, photos, out, measure, start=init, device=device, rows=rows or None, measured_on=seen)
-    except (DataError, TrainingError, ValueError, OSError) as error:
+    except (DataError, TrainerError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(table(found))
     click.echo(f"mIoU by clicks per class on {len(unseen)} photos; written to {out / 'ablation.md'}")

@@ -26,7 +26,7 @@ from ihp_backend.network.weights import WeightsError, load_parser, save_parser
 from ihp_backend.training.calibration import calibrated
 from ihp_backend.training.config import TrainConfig
 from ihp_backend.training.curves import draw_curves
-from ihp_backend.training.trainer import Trainer, TrainingError
+from ihp_backend.training.trainer import Trainer, TrainerError
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def train(
             parser, kept = load_parser(out / "best")
             save_parser(calibrated(parser, spread_photos(photos, calibrate), device=device), out / "best", kept)
         draw_curves(out / "log.csv", out / "curves.png")
-    except (DataError, TrainingError, WeightsError, SafetensorError, ValueError, OSError) as error:
+    except (DataError, TrainerError, WeightsError, SafetensorError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"best mIoU at 2 clicks per class: {trainer.best:.4f}; weights in {out / 'best'}")
 

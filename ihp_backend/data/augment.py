@@ -22,14 +22,14 @@ def mirror(sample: Sample, schema: Schema) -> Sample:
     """Mirrors a sample and swaps what is left and right. What has no twin there, such as a left hand, is unknown."""
     swap = np.arange(256, dtype=np.uint8)
     swap[: len(schema)] = schema.mirrored
-    lonely = [i for i, twin in enumerate(schema.mirrored) if twin == IGNORE]
+    unpaired = [i for i, twin in enumerate(schema.mirrored) if twin == IGNORE]
     return replace(
         sample,
         image=np.ascontiguousarray(sample.image[:, ::-1]),
         labels=np.ascontiguousarray(swap[sample.labels[:, ::-1]]),
         alpha=None if sample.alpha is None else np.ascontiguousarray(sample.alpha[:, ::-1]),
         people=None if sample.people is None else np.ascontiguousarray(sample.people[:, ::-1]),
-        unknown=(*(int(swap[i]) for i in sample.unknown if i not in lonely), *lonely),
+        unknown=(*(int(swap[i]) for i in sample.unknown if i not in unpaired), *unpaired),
     )
 
 
@@ -113,7 +113,7 @@ def random_view(
     )
 
 
-def beside(sample: Sample, other: Sample, rng: np.random.Generator) -> tuple[Sample, NDArray[np.uint8]]:
+def copy_paste(sample: Sample, other: Sample, rng: np.random.Generator) -> tuple[Sample, NDArray[np.uint8]]:
     """Puts another photo's person beside, behind or before a sample's, as copy-paste does (Ghiasi et al., CVPR 2021).
 
     Args:

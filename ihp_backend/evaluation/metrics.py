@@ -29,9 +29,9 @@ def confusion(labels: NDArray[np.uint8], predicted: NDArray[np.uint8], classes: 
 def class_iou(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
     """IoU of each class, NaN for classes that the truth does not have."""
     hit = matrix.diagonal().astype(float)
-    true, said = matrix.sum(1), matrix.sum(0)
+    true, predicted = matrix.sum(1), matrix.sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(true > 0, hit / (true + said - hit), np.nan)
+        return np.where(true > 0, hit / (true + predicted - hit), np.nan)
 
 
 def mean_iou(matrix: NDArray[np.int64]) -> float:

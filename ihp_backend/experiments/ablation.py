@@ -13,7 +13,7 @@ from ihp_backend.files import write_whole
 from ihp_backend.network.parser import HumanParser
 from ihp_backend.network.weights import load_parser
 from ihp_backend.training.config import TrainConfig
-from ihp_backend.training.trainer import Trainer, TrainingError
+from ihp_backend.training.trainer import Trainer, TrainerError
 
 AS_CONFIGURED = "as configured"
 ROWS: dict[str, dict[str, Any]] = {
@@ -79,7 +79,7 @@ def ablate(
         For each finished row its figures, those of earlier calls included.
 
     Raises:
-        TrainingError: If the folder holds rows of other options, or measured on other photos.
+        TrainerError: If the folder holds rows of other options, or measured on other photos.
     """
     found: dict[str, dict[str, float]] = {}
     for number, (name, config) in enumerate(row_configs(base).items(), 1):
@@ -95,7 +95,7 @@ def ablate(
                 write_whole(figures, json.dumps(row, indent=1))
             row = json.loads(figures.read_text())
             if row["measured_on"] != measured_on:
-                raise TrainingError(
+                raise TrainerError(
                     f"{figures} was measured on {row['measured_on']!r}, not on {measured_on!r}; take another --out"
                 )
             found[name] = row["miou"]

@@ -129,9 +129,9 @@ def _annotate(interface: Interface, annotator: SimulatedAnnotator, config: Sessi
     done = 0
 
     def count_in() -> None:
-        said = interface.label_map()
+        predicted = interface.label_map()
         for budget in [b for b, clicks in due.items() if clicks <= done]:
-            result.confusions[budget] += confusion(labels, said, len(schema))
+            result.confusions[budget] += confusion(labels, predicted, len(schema))
             del due[budget]
 
     waiting = annotator.first_clicks()

@@ -229,8 +229,7 @@ class ProjectTraining:
 
     def _learn(self, *args: Any, **options: Any) -> Any:
         from ihp_backend.training.finetune import FinetuneConfig, finetune  # with torch, which waiting does not need
-        from ihp_backend.training.trainer import TrainingError as LearnerError
-        from ihp_backend.training.trainer import WriteError
+        from ihp_backend.training.trainer import TrainerError, WriteError
 
         steps = self._settings.train_steps
         config = replace(FinetuneConfig(), steps=steps) if steps else FinetuneConfig()
@@ -238,7 +237,7 @@ class ProjectTraining:
             return finetune(*args, config=config, **options)
         except WriteError as error:
             raise TemporaryError(str(error)) from error
-        except (LearnerError, DataError) as error:
+        except (TrainerError, DataError) as error:
             raise TrainingError(str(error)) from error
 
 

@@ -128,7 +128,7 @@ def error_clicks(
     return points
 
 
-def borrow_spares(
+def sample_open_classes(
     labels: NDArray[np.uint8], parts: int, spares: int, rng: np.random.Generator, config: SamplingConfig
 ) -> NDArray[np.uint8]:
     """Moves some parts to spare channels, so that the network learns parts that only clicks define.

@@ -14,13 +14,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ihp_backend.cache import LoadingCache
-from ihp_backend.data.augment import ViewConfig, beside, mirror, on_background, one_of_them, random_colours, random_view
+from ihp_backend.data.augment import (
+    ViewConfig,
+    copy_paste,
+    mirror,
+    on_background,
+    one_of_them,
+    random_colours,
+    random_view,
+)
 from ihp_backend.data.mixture import Mixture
 from ihp_backend.data.sample import DataError, DataSet, Sample
 from ihp_backend.network.click_maps import Point
 from ihp_backend.network.parser import ParserConfig
 from ihp_backend.parts import IGNORE
-from ihp_backend.simulation.sampling import SamplingConfig, borrow_spares, first_clicks
+from ihp_backend.simulation.sampling import SamplingConfig, first_clicks, sample_open_classes
 
 _ASPECTS = (2.0, 2.0, 2.0, 2.0, 1.5, 1.5, 1.0, 1.0, 0.65)
 """Height over width of a batch; people who stand are tall, portraits are square."""
@@ -42,7 +50,7 @@ class Batch:
         labels: (N, H, W) int64 channels; 255 is ignored.
         points: For each photo its clicks.
         accepted: (N, K, H/2, W/2) float32: masks that the annotator has accepted already.
-        settled: Of each photo whether no click may come: with one, the labels would be others.
+        no_clicks_allowed: Of each photo whether no click may come: with one, the labels would be others.
         unknown: (N, K) bool: channels that nobody asks for, see ``Sample.unknown``.
         rng: Source of the randomness that the training step still needs.
     """
@@ -52,7 +60,7 @@ class Batch:
     labels: Tensor
     points: list[list[Point]]
     accepted: Tensor
-    settled: list[bool]
+    no_clicks_allowed: list[bool]
     unknown: Tensor
     rng: np.random.Generator
 
@@ -158,7 +166,7 @@ class Batches:
         aspect = _ASPECTS[int(rng.integers(len(_ASPECTS)))] ** 0.5
         height, width = (round(s / 16) * 16 for s in (side * aspect, side / aspect))
         schema, channels = self.data.schema, self.parser.channels
-        images, labels, points, accepted, settled = [], [], [], [], []
+        images, labels, points, accepted, no_clicks_allowed = [], [], [], [], []
         names = []
         unknown = torch.zeros((self.size, channels), dtype=torch.bool)
 
@@ -172,13 +180,13 @@ class Batches:
             sample, other = view(index), None
             if rng.random() < self.neighbours:
                 neighbour = view(int(rng.integers(len(self.data))))
-                sample, other = beside(sample, neighbour, rng)
+                sample, other = copy_paste(sample, neighbour, rng)
                 unknown[place, list(neighbour.unknown)] = True
             else:
                 sample, other = one_of_them(sample, rng)
-            truth = borrow_spares(sample.labels, len(schema), self.parser.spares, rng, self.sampling)
+            truth = sample_open_classes(sample.labels, len(schema), self.parser.spares, rng, self.sampling)
             clicks = first_clicks(truth, rng, self.sampling)
-            settled.append(other is not None and not clicks)
+            no_clicks_allowed.append(other is not None and not clicks)
             if other is not None:
                 # Of two people, the clicked ones are meant; without a click, both.
                 theirs = np.where(other > 0, other, np.uint8(IGNORE))
@@ -198,7 +206,7 @@ class Batches:
             torch.from_numpy(np.stack(labels)),
             points,
             torch.from_numpy(np.stack(accepted)),
-            settled,
+            no_clicks_allowed,
             unknown,
             rng,
         )

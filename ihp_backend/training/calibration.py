@@ -57,8 +57,8 @@ def best_prior(logits: NDArray[np.float32], labels: NDArray[np.uint8]) -> NDArra
     prior = np.zeros(count, np.float32)
 
     def miou(bias: NDArray[np.float32]) -> float:
-        said = (logits + bias).argmax(1).astype(np.uint8)
-        return mean_iou(confusion(labels[None], said[None], count))
+        predicted = (logits + bias).argmax(1).astype(np.uint8)
+        return mean_iou(confusion(labels[None], predicted[None], count))
 
     best = miou(prior)
     for step in _STEPS:

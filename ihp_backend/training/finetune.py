@@ -33,7 +33,7 @@ from ihp_backend.network.weights import load_parser, save_parser
 from ihp_backend.parts import IGNORE, Schema
 from ihp_backend.simulation.sampling import SamplingConfig
 from ihp_backend.training.config import TrainConfig
-from ihp_backend.training.pseudo_labels import Lesson, Samples, Translator, first_samples
+from ihp_backend.training.pseudo_labels import PseudoLabeller, Samples, Target, first_samples
 from ihp_backend.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ def finetune(
 
     Raises:
         WeightsError: If weights are missing or damaged.
-        TrainingError: If the training cannot go on.
+        TrainerError: If the training cannot go on.
         DataError: If ``base_data`` is not such a data set.
         ValueError: If the base data has another schema than the weights.
     """
@@ -138,25 +138,25 @@ def finetune(
         anchor = parser  # the base has been replaced since
     schema = parser.config.parts
 
-    translator = Translator(train.labels, schema, teacher)
-    lessons = _lessons(train, translator, lambda share: report("read", 0.7 * share))
-    tests = _lessons(held_back, translator, lambda share: report("read", 0.7 + 0.3 * share), config.measured)
-    if not lessons or not tests:
-        reason = f"{len(lessons)} photos to learn from and {len(tests)} to measure with; at least one of each is needed"
+    labeller = PseudoLabeller(train.labels, schema, teacher)
+    targets = _targets(train, labeller, lambda share: report("read", 0.7 * share))
+    tests = _targets(held_back, labeller, lambda share: report("read", 0.7 + 0.3 * share), config.measured)
+    if not targets or not tests:
+        reason = f"{len(targets)} photos to learn from and {len(tests)} to measure with; at least one of each is needed"
         return Outcome(False, reason, {}, {}, time.monotonic() - began)
 
-    rehearsal = [lesson.base for lesson in lessons] if own else []
-    check = Samples([lesson.base for lesson in tests], teacher.schema)
+    rehearsal = [target.base for target in targets] if own else []
+    check = Samples([target.base for target in tests], teacher.schema)
     if base_data is not None:
         rehearsal += _rehearsal(base_data, teacher.schema, range(len(names), len(schema)), config)
         check = Samples(first_samples(FolderDataSet(base_data, "val"), config.measured), teacher.schema)
-    photos = [lesson.own for lesson in lessons]
+    photos = [target.own for target in targets]
     photos *= max(1, round(len(rehearsal) / len(photos)))
 
     def measure(parser: HumanParser, stage: str) -> dict[str, float]:
         predictor = Predictor(parser, device=str(teacher.device))
         report(stage, 0.0)
-        figures = _miou(predictor, Samples([lesson.drawn for lesson in tests], schema), _BUDGETS, only_present=True)
+        figures = _miou(predictor, Samples([target.drawn for target in tests], schema), _BUDGETS, only_present=True)
         report(stage, 0.7)
         if _has_parts(check):
             figures["base"] = _miou(predictor, check, (1.0,))["miou_at_1"]
@@ -169,9 +169,9 @@ def finetune(
     tuned = _train(parser, Samples(photos + rehearsal, schema), out, config, str(teacher.device), report)
     most_loss = config.most_loss if base_data is not None else 3 * config.most_loss  # an opinion is no truth
     for share in (1.0, 0.5, 0.25):
-        candidate = _between(anchor, tuned, share)
+        candidate = interpolate_weights(anchor, tuned, share)
         after = measure(candidate, "measure after")
-        is_better, forgets, reason = _judge(before, after, len(tests), _least_gain(config, len(tests)), most_loss)
+        is_better, forgets, reason = judge(before, after, len(tests), least_gain_of(config, len(tests)), most_loss)
         if not forgets:
             break
     save_parser(
@@ -181,7 +181,7 @@ def finetune(
             "version": version,
             "parent": info.get("version", start.name),
             "licence": info.get("licence", ""),
-            "data": f"{len(lessons)} photos of a project",
+            "data": f"{len(targets)} photos of a project",
             "finetune": {**asdict(config), "share_of_new_weights": share},
             "metrics": {"before": before, "after": after},
         },
@@ -190,17 +190,17 @@ def finetune(
     return Outcome(is_better, reason, before, after, time.monotonic() - began)
 
 
-def _lessons(
-    photos: AnnotatedPhotos, translator: Translator, report: Callable[[float], None], most: int | None = None
-) -> list[Lesson]:
-    lessons = []
+def _targets(
+    photos: AnnotatedPhotos, labeller: PseudoLabeller, report: Callable[[float], None], most: int | None = None
+) -> list[Target]:
+    targets = []
     for index in range(min(len(photos), most or len(photos))):
         try:
-            lessons.append(translator.lesson(photos[index]))
+            targets.append(labeller.target(photos[index]))
         except DataError as error:
             log.warning("a photo was left out: %s", error)
         report((index + 1) / len(photos))
-    return [lesson for lesson in lessons if np.any((lesson.own.labels != IGNORE) & (lesson.own.labels > 0))]
+    return [target for target in targets if np.any((target.own.labels != IGNORE) & (target.own.labels > 0))]
 
 
 def _rehearsal(folder: Path, schema: Schema, own: Sequence[int], config: FinetuneConfig) -> list[Sample]:
@@ -263,7 +263,7 @@ def _train(
     return load_parser(run / "best")[0]
 
 
-def _between(old: HumanParser, new: HumanParser, share: float) -> HumanParser:
+def interpolate_weights(old: HumanParser, new: HumanParser, share: float) -> HumanParser:
     """A network whose weights lie between those of two: ``share`` of the new ones."""
     if share == 1.0:
         return new
@@ -276,11 +276,12 @@ def _between(old: HumanParser, new: HumanParser, share: float) -> HumanParser:
     return mixed.eval()
 
 
-def _least_gain(config: FinetuneConfig, photos: int) -> float:
+def least_gain_of(config: FinetuneConfig, photos: int) -> float:
+    """Returns the smallest gain of mIoU that counts as better, for this number of measured photos."""
     return config.least_gain * math.sqrt(config.measured / photos)
 
 
-def _judge(
+def judge(
     before: dict[str, float], after: dict[str, float], photos: int, least_gain: float, most_loss: float
 ) -> tuple[bool, bool, str]:
     """Whether the new figures are better: mean mIoU at 1, 1.5 and 2 clicks per class; whether the base is forgotten."""

@@ -27,7 +27,7 @@ _LONGEST = 800
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Target:
     """One annotated photo, ready to learn from.
 
     Attributes:
@@ -43,7 +43,7 @@ class Lesson:
     base: Sample
 
 
-class Translator:
+class PseudoLabeller:
     """Translates annotations in a project's labels into ids of a schema that knows them all."""
 
     def __init__(self, labels: Mapping[str, tuple[str, ...]], schema: Schema, teacher: Predictor) -> None:
@@ -59,14 +59,14 @@ class Translator:
         self._ids = [_ids_of(label, parts, schema, known) for label, parts in labels.items()]
         self._own = tuple(range(known, len(schema)))
 
-    def lesson(self, sample: Sample) -> Lesson:
+    def target(self, sample: Sample) -> Target:
         """Translates a photo whose labels are 0 (no mask) and k + 1 (the project's k-th label)."""
         sample = _reduced(sample)
         parse = self.teacher.parse(sample.image)
-        said = parse.label_map()
-        sure = np.zeros(said.shape, np.float32)
+        predicted = parse.label_map()
+        sure = np.zeros(predicted.shape, np.float32)
         sure[parse.view.box.slices] = parse.view.enlarge(parse.probabilities.max(0))
-        opinion = np.where(sure >= _SURE, said, IGNORE).astype(np.uint8)
+        opinion = np.where(sure >= _SURE, predicted, IGNORE).astype(np.uint8)
 
         drawn = [k for k in range(len(self._ids)) if (sample.labels == k + 1).any()]
         theirs = {i for ids in self._ids for i in ids}
@@ -87,7 +87,7 @@ class Translator:
             if ids[0] not in self._own:
                 base[mask] = IGNORE
         asked = np.where(np.isin(own, [*here, IGNORE]), own, np.uint8(0))
-        return Lesson(
+        return Target(
             Sample(sample.name, sample.image, own),
             Sample(sample.name, sample.image, asked),
             Sample(sample.name, sample.image, base, unknown=self._own),

@@ -37,11 +37,11 @@ from ihp_backend.training.config import TrainConfig
 log = logging.getLogger(__name__)
 
 
-class TrainingError(RuntimeError):
+class TrainerError(RuntimeError):
     """Training cannot go on; what was good is kept."""
 
 
-class WriteError(TrainingError):
+class WriteError(TrainerError):
     """Files cannot be written, as on a full disk: another try may go well."""
 
 
@@ -73,7 +73,7 @@ class Trainer:
             info: Kept in info.json beside the weights, such as data, licence and command.
 
         Raises:
-            TrainingError: If the folder holds another run.
+            TrainerError: If the folder holds another run.
         """
         self.config, self.out, self.validate, self.device = config, out, validate, torch.device(device)
         torch.manual_seed(config.seed)
@@ -114,7 +114,7 @@ class Trainer:
         written = json.dumps(asdict(config), indent=1)
         known = out / "config.json"
         if known.exists() and known.read_text() != written:
-            raise TrainingError(f"{known} belongs to a run with other options; take another --out, or remove it")
+            raise TrainerError(f"{known} belongs to a run with other options; take another --out, or remove it")
         write_whole(known, written)
         if (out / "last.pt").exists():
             self._resume()
@@ -123,7 +123,7 @@ class Trainer:
         """Trains to the last step, or to an earlier one of the same schedule.
 
         Raises:
-            TrainingError: If the loss is not finite; last.pt holds the last good state.
+            TrainerError: If the loss is not finite; last.pt holds the last good state.
         """
         config = self.config
         stop = min(until or config.steps, config.steps)
@@ -165,7 +165,7 @@ class Trainer:
             return
         last = self.out / "last.pt"
         kept = f"the last good state is in {last}" if last.exists() else "no state was saved before"
-        raise TrainingError(
+        raise TrainerError(
             f"the {what} is {value} at step {self.step}, photos {', '.join(self._suspects(batch))}; {kept}"
         )
 
@@ -196,10 +196,10 @@ class Trainer:
             parser.eval()
             with torch.no_grad(), self._autocast():
                 known = [f.detach() for f in features] or parser.encode(images, maps)
-                said = parser.decode(known, maps, previous).logits.float().masked_fill(unknown, SILENT)
-            self._click_errors(batch, said)
+                prediction = parser.decode(known, maps, previous).logits.float().masked_fill(unknown, SILENT)
+            self._click_errors(batch, prediction)
             shown = torch.from_numpy(batch.rng.random(len(images)) >= config.drop_previous).to(self.device)
-            previous = torch.where(shown[:, None, None, None], said.softmax(1), accepted)
+            previous = torch.where(shown[:, None, None, None], prediction.softmax(1), accepted)
         self._set_training()
         maps = self._maps(batch, images)
         with self._autocast():
@@ -242,10 +242,10 @@ class Trainer:
 
     def _click_errors(self, batch: Batch, logits: Tensor) -> None:
         """Adds clicks where the network is wrong, up to half a click a part."""
-        said = logits.argmax(1).to(torch.uint8).cpu().numpy()
+        predictions = logits.argmax(1).to(torch.uint8).cpu().numpy()
         truths = batch.labels[:, ::2, ::2].to(torch.uint8).numpy()
-        for i, (predicted, truth) in enumerate(zip(said, truths, strict=True)):
-            if batch.settled[i] or (not batch.points[i] and batch.rng.random() < 0.7):
+        for i, (predicted, truth) in enumerate(zip(predictions, truths, strict=True)):
+            if batch.no_clicks_allowed[i] or (not batch.points[i] and batch.rng.random() < 0.7):
                 continue  # most photos without clicks stay so
             count = 1 + int(batch.rng.integers(max(1, len(np.unique(truth)) // 2)))
             batch.points[i] += error_clicks(predicted, truth, count, batch.rng, self.config.sampling, scale=2.0)
@@ -308,7 +308,7 @@ class Trainer:
         try:
             state = torch.load(last, map_location=self.device, weights_only=True)
         except (RuntimeError, OSError, EOFError, UnpicklingError) as error:
-            raise TrainingError(f"{last} is no training state, or damaged; remove it to start the run over") from error
+            raise TrainerError(f"{last} is no training state, or damaged; remove it to start the run over") from error
         self.parser.load_state_dict(state["parser"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -335,7 +335,7 @@ def load_start(parser: HumanParser, path: Path, *, forget_clicks: bool = False) 
             the parser may have other components than the one that it starts from.
 
     Raises:
-        TrainingError: If they fit neither.
+        TrainerError: If they fit neither.
     """
     try:
         weights = load_file(path)
@@ -351,9 +351,9 @@ def load_start(parser: HumanParser, path: Path, *, forget_clicks: bool = False) 
         else:
             parser.load_state_dict(_what_fits(parser, weights, path))
     except SafetensorError as error:
-        raise TrainingError(f"{path} is not a safetensors file: {error}") from error
+        raise TrainerError(f"{path} is not a safetensors file: {error}") from error
     except (RuntimeError, KeyError) as error:
-        raise TrainingError(f"{path} does not fit this network: {error}") from error
+        raise TrainerError(f"{path} does not fit this network: {error}") from error
 
 
 def _what_fits(parser: HumanParser, weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ihp_backend.data.augment import beside, mirror, on_background, one_of_them, random_colours, random_view
+from ihp_backend.data.augment import copy_paste, mirror, on_background, one_of_them, random_colours, random_view
 from ihp_backend.data.sample import Sample
 from ihp_backend.data.synthetic import draw_person
 from ihp_backend.parts import HELEN, IGNORE, LIP, Schema
@@ -85,7 +85,7 @@ def test_somebody_beside() -> None:
     neighbour = Sample("other", np.full((40, 60, 3), 200, np.uint8), other)
     covered = set()
     for seed in range(20):
-        both, theirs = beside(photo, neighbour, np.random.default_rng(seed))
+        both, theirs = copy_paste(photo, neighbour, np.random.default_rng(seed))
         assert set(np.unique(theirs)) <= {0, 9}
         assert ((both.image == 200).all(-1) == (theirs == 9)).all()
         assert (both.labels[theirs == 9] == 0).all()

@@ -13,7 +13,7 @@ from drawn import CONFIG, Drawn
 from ihp_backend.experiments.ablation import ROWS, ablate, row_configs, table
 from ihp_backend.network.parser import HumanParser
 from ihp_backend.training.config import TrainConfig
-from ihp_backend.training.trainer import TrainingError
+from ihp_backend.training.trainer import TrainerError
 
 
 def flat(config: TrainConfig) -> dict[str, object]:
@@ -62,7 +62,7 @@ def test_finished_rows_are_kept(tmp_path: Path) -> None:
     assert (tmp_path / "ablation.md").read_text() == table(found)
     assert "| class-agnostic clicks | 0.250 | 0.500 |" in table(found)
     assert list(ablate(base, Drawn(), tmp_path, measure, rows=rows[2:])) == rows  # earlier rows stay in the table
-    with pytest.raises(TrainingError, match="measured on '', not on 'other photos'"):
+    with pytest.raises(TrainerError, match="measured on '', not on 'other photos'"):
         ablate(base, Drawn(), tmp_path, measure, rows=rows, measured_on="other photos")
 
 

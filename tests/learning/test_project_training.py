@@ -20,8 +20,7 @@ from ihp_backend.learning.registry import BASE
 from ihp_backend.network.weights_folder import version_of
 from ihp_backend.serving.runtime import Runtime
 from ihp_backend.settings import Settings
-from ihp_backend.training.trainer import TrainingError as LearnerError
-from ihp_backend.training.trainer import WriteError
+from ihp_backend.training.trainer import TrainerError, WriteError
 
 FIRST, SECOND = (f"{version_of('lip')}+p1.{number}" for number in ("001", "002"))
 
@@ -283,7 +282,7 @@ def test_a_learner_that_breaks_is_a_failed_training(
     assert runtime.registry.versions(PROJECT) == []
 
 
-@pytest.mark.parametrize("error", [LearnerError("the loss is not a number"), DataError("no split 'val'")])
+@pytest.mark.parametrize("error", [TrainerError("the loss is not a number"), DataError("no split 'val'")])
 def test_a_learner_that_says_why_is_quoted(runtime: Runtime, learner: FakeLearner, error: Exception) -> None:
     def refuse() -> None:
         raise error

@@ -20,7 +20,7 @@ from ihp_backend.network.parser import HumanParser, ParserConfig
 from ihp_backend.network.weights import SHIPPED, load_parser, save_parser
 from ihp_backend.parts import LIP
 from ihp_backend.training import finetune as module
-from ihp_backend.training.finetune import FinetuneConfig, Outcome, _between, _judge, _least_gain, finetune
+from ihp_backend.training.finetune import FinetuneConfig, Outcome, finetune, interpolate_weights, judge, least_gain_of
 
 PARSER = ParserConfig(width=32, area=48 * 32)
 CONFIG = FinetuneConfig(steps=4, batch=2)
@@ -141,23 +141,27 @@ BEFORE = {"miou_at_0": 0.5, "miou_at_1": 0.6, "miou_at_1.5": 0.7, "miou_at_2": 0
     ],
 )
 def test_promotion_by_hand(changes: dict[str, float], is_better: bool, expected: str) -> None:
-    found, forgets, reason = _judge(BEFORE, {**BEFORE, **changes}, 5, least_gain=0.002, most_loss=0.01)
+    found, forgets, reason = judge(BEFORE, {**BEFORE, **changes}, 5, least_gain=0.002, most_loss=0.01)
     assert found is is_better
     assert forgets is ("forgets" in expected), "only then its mean with the base is tried"
     assert re.search(expected, reason)
 
 
 def test_few_photos_must_gain_more() -> None:
-    assert [_least_gain(FinetuneConfig(least_gain=0.002, measured=16), n) for n in (16, 4, 1)] == [0.002, 0.004, 0.008]
+    assert [least_gain_of(FinetuneConfig(least_gain=0.002, measured=16), n) for n in (16, 4, 1)] == [
+        0.002,
+        0.004,
+        0.008,
+    ]
 
 
 def test_weights_between_two(base: Path) -> None:
     old, new = load_parser(base)[0], HumanParser(PARSER)
-    half = _between(old, new, 0.5)
+    half = interpolate_weights(old, new, 0.5)
     name = "decoder.fine.weight"
     expected = (old.state_dict()[name] + new.state_dict()[name]) / 2
     assert torch.allclose(half.state_dict()[name], expected)
-    assert _between(old, new, 1.0) is new
+    assert interpolate_weights(old, new, 1.0) is new
 
 
 @pytest.mark.slow

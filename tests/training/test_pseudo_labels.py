@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ihp_backend.data.sample import Sample
 from ihp_backend.geometry import Box, View
 from ihp_backend.parts import IGNORE, LIP
-from ihp_backend.training.pseudo_labels import Samples, Translator, first_samples
+from ihp_backend.training.pseudo_labels import PseudoLabeller, Samples, first_samples
 
 HAT, COAT, DRESS, FACE = (LIP.find(name) for name in ("hat", "coat", "dress", "face"))
 
@@ -47,15 +47,15 @@ SCHEMA = LIP.extended(["Bag"])
 BAG = 20
 
 
-def lesson(drawn: NDArray[np.uint8], teacher: Teacher) -> Any:
-    translator = Translator(LABELS, SCHEMA, teacher)  # type: ignore[arg-type]
-    return translator.lesson(Sample("one", np.zeros((*drawn.shape, 3), np.uint8), drawn))
+def target(drawn: NDArray[np.uint8], teacher: Teacher) -> Any:
+    labeller = PseudoLabeller(LABELS, SCHEMA, teacher)  # type: ignore[arg-type]
+    return labeller.target(Sample("one", np.zeros((*drawn.shape, 3), np.uint8), drawn))
 
 
 def test_masks_count_and_the_teacher_fills_the_rest() -> None:
     said = columns(0, FACE, FACE, COAT, HAT, LIP.find("pants"))
     drawn = columns(0, 1, 0, 3, 0, 2)  # face drawn in one of its columns, outfit, and a bag over the pants
-    found = lesson(drawn, Teacher(said))
+    found = target(drawn, Teacher(said))
     # The rest of the face was left out by the annotator; the hat nobody was asked for; the teacher's pants are a bag.
     assert found.own.labels[0, ::4].tolist() == [0, FACE, 0, DRESS, IGNORE, BAG]
     # The base is rehearsed where the project has no opinion of it: under its own label, and where it drew nothing.
@@ -69,25 +69,25 @@ def test_masks_count_and_the_teacher_fills_the_rest() -> None:
 def test_what_annotators_drew_over_is_not_there_beside_their_masks() -> None:
     said = columns(*[LIP.find("pants")] * 3, HAT, HAT, HAT, FACE)
     drawn = columns(2, 2, 0, 2, 0, 0, 0)  # a bag over two of three columns of pants, and over one of three of a hat
-    found = lesson(drawn, Teacher(said))
+    found = target(drawn, Teacher(said))
     assert found.own.labels[0, ::4].tolist() == [BAG, BAG, IGNORE, BAG, IGNORE, IGNORE, IGNORE]
     labels = {"Face": ("face",), "Bag": ()}  # nobody in this project asks for hats: the teacher's opinion counts
-    translator = Translator(labels, SCHEMA, Teacher(said))  # type: ignore[arg-type]
-    found = translator.lesson(Sample("one", np.zeros((*drawn.shape, 3), np.uint8), drawn))
+    labeller = PseudoLabeller(labels, SCHEMA, Teacher(said))  # type: ignore[arg-type]
+    found = labeller.target(Sample("one", np.zeros((*drawn.shape, 3), np.uint8), drawn))
     assert found.own.labels[0, ::4].tolist() == [BAG, BAG, IGNORE, BAG, HAT, HAT, IGNORE]
     # Measured is what was drawn against everything else: a bag that runs over a hat is wrong.
     assert found.drawn.labels[0, ::4].tolist() == [BAG, BAG, IGNORE, BAG, 0, 0, IGNORE]
 
 
 def test_a_teacher_who_is_not_sure_says_nothing() -> None:
-    found = lesson(columns(1, 0), Teacher(columns(0, 0), sure=0.5))
+    found = target(columns(1, 0), Teacher(columns(0, 0), sure=0.5))
     assert found.own.labels[0, ::4].tolist() == [FACE, IGNORE]
     assert (found.base.labels == IGNORE).all()
 
 
 def test_a_label_that_nothing_stands_for_is_told() -> None:
     with pytest.raises(ValueError, match="'Umbrella'"):
-        Translator({"Umbrella": ()}, SCHEMA, Teacher(columns(0)))  # type: ignore[arg-type]
+        PseudoLabeller({"Umbrella": ()}, SCHEMA, Teacher(columns(0)))  # type: ignore[arg-type]
 
 
 def test_large_photos_are_reduced_with_their_labels() -> None:

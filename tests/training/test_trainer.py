@@ -25,7 +25,7 @@ from ihp_backend.simulation.sampling import SamplingConfig
 from ihp_backend.training.batches import Batches
 from ihp_backend.training.config import TrainConfig
 from ihp_backend.training.curves import draw_curves
-from ihp_backend.training.trainer import Trainer, TrainingError, load_start
+from ihp_backend.training.trainer import Trainer, TrainerError, load_start
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -127,7 +127,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(tmp_path: 
     trainer = Trainer(CONFIG, Drawn(), tmp_path)
     with torch.no_grad():
         trainer.parser.decoder.coarse.weight.fill_(float("nan"))
-    with pytest.raises(TrainingError, match=r"loss is nan at step 3, photos [abc], [abc]; the last good state"):
+    with pytest.raises(TrainerError, match=r"loss is nan at step 3, photos [abc], [abc]; the last good state"):
         trainer.run()
     assert (tmp_path / "last.pt").read_bytes() == good
 
@@ -137,7 +137,7 @@ def test_the_photo_that_breaks_it_is_named(tmp_path: Path) -> None:
     batch = trainer.batches.make(0)
     batch.images[1, :, 5, 5] = float("nan")
     trainer.batches.run = lambda start, stop: iter([batch])  # type: ignore[method-assign]
-    with pytest.raises(TrainingError, match=f"loss is nan at step 0, photos {batch.names[1]};"):
+    with pytest.raises(TrainerError, match=f"loss is nan at step 0, photos {batch.names[1]};"):
         trainer.run()
 
 
@@ -146,7 +146,7 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
     last = tmp_path / "last.pt"
     for damaged in (last.read_bytes()[:1000], b"", b"no state"):
         last.write_bytes(damaged)
-        with pytest.raises(TrainingError, match=r"last\.pt is no training state.*remove it"):
+        with pytest.raises(TrainerError, match=r"last\.pt is no training state.*remove it"):
             Trainer(CONFIG, Drawn(), tmp_path)
 
 
@@ -170,14 +170,14 @@ def test_a_gradient_that_is_no_number_reaches_no_weight(tmp_path: Path) -> None:
     trainer = Trainer(CONFIG, Drawn(), tmp_path)
     trainer.parser.decoder.coarse.weight.register_hook(lambda gradient: gradient * float("nan"))
     before = {k: v.clone() for k, v in trainer.parser.state_dict().items() if "running" not in k and "num_b" not in k}
-    with pytest.raises(TrainingError, match=r"norm of the gradient is nan at step 0.*no state was saved before"):
+    with pytest.raises(TrainerError, match=r"norm of the gradient is nan at step 0.*no state was saved before"):
         trainer.run()
     assert all(torch.equal(v, trainer.parser.state_dict()[k]) for k, v in before.items())
 
 
 def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     Trainer(CONFIG, Drawn(), tmp_path)
-    with pytest.raises(TrainingError, match="other options"):
+    with pytest.raises(TrainerError, match="other options"):
         Trainer(replace(CONFIG, rate=1.0), Drawn(), tmp_path)
 
 
@@ -216,7 +216,7 @@ def test_weights_to_start_from(tmp_path: Path) -> None:
     load_start(target, tmp_path / "parser.safetensors")
     assert torch.equal(target.decoder.fine.weight, parser.decoder.fine.weight)
     save_file({"decoder.coarse.weight": parser.decoder.coarse.weight.contiguous()}, tmp_path / "other.safetensors")
-    with pytest.raises(TrainingError, match=r"does not fit.*no layer of the backbone"):
+    with pytest.raises(TrainerError, match=r"does not fit.*no layer of the backbone"):
         load_start(HumanParser(PARSER), tmp_path / "other.safetensors")
 
 
@@ -324,7 +324,7 @@ def test_with_somebody_beside_the_clicked_are_meant() -> None:
     seen = set()
     for batch in (batches.make(step) for step in range(12)):
         for labels, points, accepted, settled in zip(
-            batch.labels.numpy(), batch.points, batch.accepted.numpy(), batch.settled, strict=True
+            batch.labels.numpy(), batch.points, batch.accepted.numpy(), batch.no_clicks_allowed, strict=True
         ):
             parts = {int(i) for i in np.unique(labels)} & {7, 9}
             meant = ({p.channel for p in points} | set(np.flatnonzero(accepted.any((1, 2))))) - {0}
