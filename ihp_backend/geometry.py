@@ -15,6 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+OUTPUT_STRIDE = 2
+"""The network's logits have one pixel for so many of its input, along each side."""
+
 
 @dataclass(frozen=True)
 class Box:
@@ -136,6 +139,25 @@ class View:
             x * self.box.width / self.width + self.box.left,
             y * self.box.height / self.height + self.box.top,
         )
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of the logits over the view, in stride-2 pixels."""
+        return self.height // OUTPUT_STRIDE, self.width // OUTPUT_STRIDE
+
+    def into_grid(self, x: float, y: float) -> tuple[float, float]:
+        """Converts continuous image coordinates to continuous (column, row) of the stride-2 grid."""
+        u, v = self.into(x, y)
+        return u / OUTPUT_STRIDE, v / OUTPUT_STRIDE
+
+    def out_of_grid(self, column: float, row: float) -> tuple[float, float]:
+        """Converts continuous (column, row) of the stride-2 grid to image coordinates; the inverse of ``into_grid``."""
+        return self.out_of(OUTPUT_STRIDE * column, OUTPUT_STRIDE * row)
+
+    def cell(self, x: float, y: float) -> tuple[int, int]:
+        """Returns (row, column) of the stride-2 pixel that a place of the image lies in; it may be outside the grid."""
+        column, row = self.into_grid(x, y)
+        return math.floor(row), math.floor(column)
 
     def enlarge(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Resizes values over the view, of any shape (h, w) or (h, w, C), to the pixels of its box."""

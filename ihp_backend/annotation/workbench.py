@@ -277,6 +277,10 @@ class Scene:
             on_others: (H, W), what of the corrected mask is on other people than the clicked one: it becomes a region
                 of its own.
         """
+        for name, mask in masks.items():
+            for other_label, taken in () if may_overlap else self.guides(label, corrected).items():
+                if other_label != name:
+                    mask &= ~taken
         mask = masks[label]
         following = self._following(masks, refined)
         if corrected is not None and not corrected.is_guess and not corrected.clicks:

@@ -16,6 +16,7 @@ from ihp_backend.data.sample import DataSet
 from ihp_backend.evaluation.metrics import confusion, mean_iou
 from ihp_backend.inference.prediction import Parse
 from ihp_backend.inference.predictor import Predictor
+from ihp_backend.inference.prompts import Prompts
 from ihp_backend.parts import Schema, get_schema
 from ihp_backend.simulation.annotator import SimulatedAnnotator, User
 
@@ -147,19 +148,20 @@ def _photo(predictor: Predictor, data: DataSet, index: int, config: ProtocolConf
     present = annotator.classes
     count = len(data.schema)
 
-    def said(parse: Parse) -> NDArray[np.uint8]:
+    def predicted_ids(parse: Parse) -> NDArray[np.uint8]:
         ids = class_ids(parse, data.schema)
         return np.where(np.isin(ids, present), ids, np.uint8(0)) if config.only_present else ids
 
     labels = labels_of(data.schema, predictor)
-    parse = predictor.parse(sample.image, labels=labels, image_key=sample.name)
-    automatic = said(parse)
+    session = predictor.open(sample.image, sample.name)
+    parse = session.parse(Prompts(labels=labels))
+    automatic = predicted_ids(parse)
     result.presence_only += confusion(sample.labels, class_ids(parse, data.schema, [0, *present]), count)
     result.confusions[0.0] += (matrix := confusion(sample.labels, automatic, count))
     clicks: list[Click] = []
     ious = [mean_iou(matrix)]
     reached: dict[float, float | None] = dict.fromkeys(TARGETS)
-    scores = [parse.score(label) for label in predictor.suggested(parse, labels)]
+    scores = [parse.score(label) for label in session.suggested(parse, labels)]
     photo = PhotoResult(sample.name, len(present), clicks, ious, reached, 0, float(np.mean(scores or [0.0])))
     result.photos.append(photo)
     _note_targets(photo, 0.0)
@@ -170,15 +172,10 @@ def _photo(predictor: Predictor, data: DataSet, index: int, config: ProtocolConf
     while new and len(clicks) + len(new) <= limit:
         clicks += new
         started = time.perf_counter()
-        parse = predictor.parse(
-            sample.image,
-            clicks,
-            labels=labels,
-            image_key=sample.name,
-            previous=parse if config.previous and len(clicks) > photo.first_round else None,
-        )
+        prev = parse if config.previous and len(clicks) > photo.first_round else None
+        parse = session.parse(Prompts(tuple(clicks), labels=labels), prev)
         result.seconds_per_click.append(time.perf_counter() - started)
-        before, predicted = matrix, said(parse)
+        before, predicted = matrix, predicted_ids(parse)
         matrix = confusion(sample.labels, predicted, count)
         if len(clicks) > photo.first_round:
             part = data.schema.names.index(clicks[-1].part)

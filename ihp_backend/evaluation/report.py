@@ -164,7 +164,7 @@ def _draw_failures(result: Evaluation, data: DataSet, predictor: Predictor, conf
     for i in ranked[:_WORST]:
         photo, sample = result.photos[i], data[i]
         clicks = photo.clicks[: photo.first_round + at_two(photo) - 1]
-        asked: dict[str, Any] = {"labels": labels_of(data.schema, predictor), "image_key": sample.name}
+        asked: dict[str, Any] = {"labels": labels_of(data.schema, predictor), "key": sample.name}
         parse = predictor.parse(sample.image, clicks[: photo.first_round], **asked)
         for count in range(photo.first_round + 1, len(clicks) + 1):  # as in the protocol
             parse = predictor.parse(sample.image, clicks[:count], previous=parse if config.previous else None, **asked)

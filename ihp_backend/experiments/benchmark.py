@@ -32,8 +32,8 @@ from ihp_backend import __version__
 from ihp_backend.clicks import Click
 from ihp_backend.data.synthetic import draw_person
 from ihp_backend.demo.project import label_config_of
-from ihp_backend.inference.postprocess.enforce_clicks import obey
-from ihp_backend.inference.postprocess.remove_small_regions import tidy
+from ihp_backend.inference.postprocess.enforce_clicks import enforce_clicks
+from ihp_backend.inference.postprocess.remove_small_regions import remove_small_regions
 from ihp_backend.inference.prediction import Parse
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.label_studio.image_decoding import decode_image
@@ -335,7 +335,7 @@ def _stages_on(predictor: Predictor, width: int, height: int, runs: int, note: C
     image = decode_image(code, max_pixels=10**9)
     clicks = [Click(0.5 * width, 0.13 * height, "face")]
     note(Row("decode", on, *timed(lambda n: decode_image(code, max_pixels=10**9), max(5, runs // 3))))
-    parse = predictor.parse(image, clicks, image_key=on)
+    parse = predictor.parse(image, clicks, key=on)
     note(Row("crop and resize", on, *timed(lambda n: parse.view.crop(image), runs)))
     _network_stages(predictor, parse, clicks, on, runs, note)
     note(Row("mask at full size", on, *timed(lambda n: parse.mask("face"), runs)))
@@ -353,7 +353,7 @@ def _network_stages(
     shape = (config.channels, view.height, view.width)
     note(Row("localization maps", on, *timed(lambda n: localization_maps(points, *shape), runs)))
     engine = predictor.engine
-    maps, known = engine.tensor(localization_maps(points, *shape)), engine.tensor(engine.nothing_known(view))
+    maps, known = engine.tensor(localization_maps(points, *shape)), engine.tensor(engine.no_prev_mask(view))
     image = engine.tensor(np.zeros((3, *shape[1:]), np.float32))
     parser = engine.parser
     with torch.inference_mode():
@@ -362,7 +362,13 @@ def _network_stages(
         times = timed(lambda n: parser.decode(features, maps, known).logits.cpu(), runs)
         note(Row("network, a click", on, *times))
         logits = parser.decode(features, maps, known).logits[0].float().cpu().numpy()
-    note(Row("clean-up", on, *timed(lambda n: tidy(obey(logits.copy(), None, points), points), runs)))
+    note(
+        Row(
+            "clean-up",
+            on,
+            *timed(lambda n: remove_small_regions(enforce_clicks(logits.copy(), None, points), points), runs),
+        )
+    )
 
 
 def codec(runs: int, note: Callable[[Row], None]) -> None:

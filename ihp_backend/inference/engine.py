@@ -22,7 +22,7 @@ from ihp_backend.network.parser import HumanParser
 
 logger = logging.getLogger(__name__)
 
-_Said = tuple[NDArray[np.float32], NDArray[np.float32] | None]
+_Output = tuple[NDArray[np.float32], NDArray[np.float32] | None]
 """Logits (K, h/2, w/2) of a view and the embedding (D, h/4, w/4), if the network has one."""
 
 FEATURE_CACHE_MB = 24
@@ -93,20 +93,20 @@ class Engine:
         image: NDArray[np.uint8],
         view: View,
         points: Sequence[Point],
-        known: NDArray[np.float32],
+        prev_mask: NDArray[np.float32],
         key: str | None = None,
         *,
         mirrored: bool = False,
-    ) -> _Said:
+    ) -> _Output:
         """Runs the network on a view.
 
         Args:
             image: (H, W, 3) uint8 RGB.
             view: Which part of it.
             points: Clicks in the view's pixels.
-            known: (K, h/2, w/2) probabilities of the last round and accepted masks.
+            prev_mask: (K, h/2, w/2) probabilities of the last round and accepted masks, 0 to 1.
             key: Names the image; ``None`` keeps nothing.
-            mirrored: Look at the mirror image of the view; the clicks, what is known and the answer are mirrored, too.
+            mirrored: Run on the mirror image of the view; the clicks, ``prev_mask`` and the answer are mirrored, too.
 
         Returns:
             Logits (K, h/2, w/2) and the embedding (D, h/4, w/4), if the network has one.
@@ -114,15 +114,15 @@ class Engine:
         Where a GPU's memory does not suffice, kept features are given up for it; then the CPU does this view.
         """
         try:
-            return self._run(image, view, points, known, key, mirrored)
+            return self._run(image, view, points, prev_mask, key, mirrored)
         except torch.OutOfMemoryError as error:
             logger.warning("the memory of %s does not suffice, kept features are given up: %s", self.device, error)
         self.forget()
         try:
-            return self._run(image, view, points, known, key, mirrored)
+            return self._run(image, view, points, prev_mask, key, mirrored)
         except torch.OutOfMemoryError as error:
             logger.warning("the memory of %s does not suffice, so the CPU answers: %s", self.device, error)
-        return self._on_cpu._run(image, view, points, known, None, mirrored)
+        return self._on_cpu._run(image, view, points, prev_mask, None, mirrored)
 
     def forget(self) -> None:
         """Gives up all features that are kept, and their memory."""
@@ -147,15 +147,15 @@ class Engine:
         image: NDArray[np.uint8],
         view: View,
         points: Sequence[Point],
-        known: NDArray[np.float32],
+        prev_mask: NDArray[np.float32],
         key: str | None,
         mirrored: bool,
-    ) -> _Said:
+    ) -> _Output:
         config = self.config
         drawn = localization_maps(
             points, config.channels, view.height, view.width, kind=config.maps, size=config.map_size
         )
-        maps, previous = self.tensor(drawn), self.tensor(known)
+        maps, previous = self.tensor(drawn), self.tensor(prev_mask)
         if self.keeps_features:
             kept = self.encode(image, view, key, mirrored=mirrored)
         else:
@@ -175,7 +175,7 @@ class Engine:
         return [[f[i : i + 1].clone(memory_format=torch.channels_last) for f in features] for i in range(len(pixels))]
 
     @torch.inference_mode()
-    def _decode_batch(self, asked: Sequence[tuple[Sequence[Tensor], Tensor, Tensor]]) -> list[_Said]:
+    def _decode_batch(self, asked: Sequence[tuple[Sequence[Tensor], Tensor, Tensor]]) -> list[_Output]:
         features = [_joined(level) for level in zip(*(kept for kept, _, _ in asked), strict=True)]
         maps, previous = _joined([m for _, m, _ in asked]), _joined([p for _, _, p in asked])
         output = self.parser.decode(features, maps, previous)
@@ -184,10 +184,10 @@ class Engine:
             return [(one, None) for one in logits]
         return list(zip(logits, output.embedding.float().cpu().numpy(), strict=True))
 
-    def nothing_known(self, view: View) -> NDArray[np.float32]:
-        """Returns zeros for ``known``, to be filled in."""
+    def no_prev_mask(self, view: View) -> NDArray[np.float32]:
+        """Returns an empty ``prev_mask``, (K, h/2, w/2) float32 zeros, to be filled in."""
         # Channels last in memory, as the network wants it.
-        return np.zeros((view.height // 2, view.width // 2, self.config.channels), np.float32).transpose(2, 0, 1)
+        return np.zeros((*view.grid, self.config.channels), np.float32).transpose(2, 0, 1)
 
     def _pixels(self, image: NDArray[np.uint8], view: View, mirrored: bool) -> Tensor:
         pixels = view.crop(image)[:, ::-1] if mirrored else view.crop(image)

@@ -1,7 +1,7 @@
-"""People who touch: a figure with several heads is several people.
+"""People who touch are told apart by their heads: a connected piece with several heads is several people.
 
-Each cell of it belongs to the nearest head. Bodies hang below heads, so what is below counts as nearer than what is
-beside, and what is above as farther.
+Each of its pixels goes to the nearest head. A body hangs below its head, so a pixel below a head counts as nearer than
+one beside it, and one above as farther. All pixels here are stride-2 pixels of a coarse pass.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ihp_backend.geometry import OUTPUT_STRIDE
 from ihp_backend.inference.prediction import Parse
 from ihp_backend.network.click_maps import Point
 from ihp_backend.parts import Schema
@@ -21,25 +22,30 @@ from ihp_backend.parts import Schema
 _HEAD = ("head", "face", "sunglasses", "hair", "hat")
 _FACE = ("head", "face", "sunglasses")
 _LEAST = 0.1
-"""A head has at least this share of the largest one's cells;"""
+"""Area of the smallest head with a face, as a share of the largest head's."""
 _LEAST_FACELESS = 0.6
-"""one that shows hardly any face, which may as well be a tress or a fur collar, at least this."""
-_HARDLY = 0.1
+"""The same for a head without a face: it may be a tress or a fur collar."""
+_FACELESS = 0.1
+"""A head is without a face if the face takes less than this share of it."""
 _BESIDE = 0.5
-"""Heads are side by side if their middles are farther apart than this share of their widths."""
-_CHEEK = 1.25
-"""One head has two people's faces if their middles are farther apart than so many widths of the wider one,"""
+"""Two heads are side by side if their centres are farther apart than this share of their mean width."""
+_TWO_FACES = 1.25
+"""One head shows two people's faces if the faces' centres are farther apart than so many widths of the wider one,"""
 _LEAST_FACE = 0.4
-"""and the smaller one has at least this share of the larger one's cells."""
+"""and the smaller face has at least this share of the larger one's area."""
 _BELOW, _ABOVE = 0.5, 2.0
+"""Factors of the vertical distance to a head, below and above it."""
 
 Place = tuple[float, float]
 """x and y."""
 
 
-def heads_of(look: Parse) -> list[Place]:
-    """Returns the innermost place of each head, in pixels of the photo, the largest head first; none above another."""
-    head, face = (look.is_won_by(_among(look.channels.schema, parts)) for parts in (_HEAD, _FACE))
+def find_heads(coarse: Parse) -> list[Place]:
+    """Returns the innermost place of each head, (x, y) in pixels of the photo, the largest head first.
+
+    Of two heads of which one is above the other, only the larger one is taken.
+    """
+    head, face = (coarse.is_best(_among(coarse.channels.schema, parts)) for parts in (_HEAD, _FACE))
     side = max(3, round(0.01 * max(head.shape)))
     solid = cv2.morphologyEx(head.astype(np.uint8), cv2.MORPH_OPEN, np.ones((side, side), np.uint8))
     numbers = _by_faces(cv2.connectedComponents(solid)[1], face)
@@ -53,30 +59,30 @@ def heads_of(look: Parse) -> list[Place]:
     faces = np.bincount(numbers[face], minlength=count) / np.maximum(sizes, 1)
     found: list[int] = []
     for i in sorted(range(1, count), key=lambda i: -sizes[i]):
-        least = _LEAST if faces[i] >= _HARDLY else _LEAST_FACELESS
+        least = _LEAST if faces[i] >= _FACELESS else _LEAST_FACELESS
         if sizes[i] < least * sizes[1:].max():
             continue
         if all(abs(middles[i] - middles[j]) > _BESIDE * (widths[i] + widths[j]) / 2 for j in found):
             found.append(i)
-    return [look.view.out_of(2.0 * x + 1, 2.0 * y + 1) for x, y in (innermost(numbers == i) for i in found)]
+    return [coarse.view.out_of_grid(x + 0.5, y + 0.5) for x, y in (innermost(numbers == i) for i in found)]
 
 
-def unseen_heads(look: Parse, heads: Sequence[Place], points: Sequence[Point]) -> list[Place]:
-    """Returns the clicked faces that are farther from every head that a look saw than a head is large.
+def unseen_heads(coarse: Parse, heads: Sequence[Place], points: Sequence[Point]) -> list[Place]:
+    """Returns the clicked faces where the coarse pass has seen no head, such as a child's before an adult.
 
-    They are somebody else's, such as a child's before an adult.
+    They are farther from every head than the side of a square as large as the average head.
 
     Args:
-        look: A parse without clicks.
-        heads: The heads that were seen, in pixels of the photo.
+        coarse: The coarse pass.
+        heads: The heads that it has seen, (x, y) in pixels of the photo.
         points: Clicks, in pixels of the photo.
     """
-    faces = _among(look.channels.schema, _FACE)
-    cells = int(look.is_won_by(_among(look.channels.schema, _HEAD)).sum())
-    side = 2 * math.sqrt(cells / max(1, len(heads)))
-    seen = [look.view.into(x, y) for x, y in heads]
+    faces = _among(coarse.channels.schema, _FACE)
+    area = int(coarse.is_best(_among(coarse.channels.schema, _HEAD)).sum())
+    side = OUTPUT_STRIDE * math.sqrt(area / max(1, len(heads)))
+    seen = [coarse.view.into(x, y) for x, y in heads]
     clicked = [(x, y) for x, y, channel, is_positive in points if is_positive and channel in faces]
-    return [place for place in clicked if all(math.dist(look.view.into(*place), head) > side for head in seen)]
+    return [place for place in clicked if all(math.dist(coarse.view.into(*place), head) > side for head in seen)]
 
 
 def _among(schema: Schema, parts: Sequence[str]) -> list[int]:
@@ -92,7 +98,8 @@ def _by_faces(heads: NDArray[Any], face: NDArray[np.bool_]) -> NDArray[Any]:
         others = found.setdefault(int(heads[row, column]), [])
         is_large = all(stats[i, cv2.CC_STAT_AREA] >= _LEAST_FACE * stats[j, cv2.CC_STAT_AREA] for j in others)
         if is_large and all(
-            abs(middles[i, 0] - middles[j, 0]) > _CHEEK * max(stats[i, cv2.CC_STAT_WIDTH], stats[j, cv2.CC_STAT_WIDTH])
+            abs(middles[i, 0] - middles[j, 0])
+            > _TWO_FACES * max(stats[i, cv2.CC_STAT_WIDTH], stats[j, cv2.CC_STAT_WIDTH])
             for j in others
         ):
             others.append(i)
@@ -108,36 +115,36 @@ def _by_faces(heads: NDArray[Any], face: NDArray[np.bool_]) -> NDArray[Any]:
 
 
 def innermost(mask: NDArray[np.bool_]) -> tuple[int, int]:
-    """The column and row of a mask's (h, w) cell that is farthest from its edge."""
+    """Returns (column, row) of a mask's (h, w) pixel that is farthest from its edge."""
     distance = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
     row, column = np.unravel_index(int(distance.argmax()), distance.shape)
     return int(column), int(row)
 
 
-def apart(figures: NDArray[Any], heads: Sequence[Place]) -> NDArray[Any]:
-    """Splits the figures that have several heads.
+def split_by_heads(people: NDArray[Any], heads: Sequence[Place]) -> NDArray[Any]:
+    """Splits the people that have several heads.
 
     Args:
-        figures: (h, w) number of the figure of each cell; 0 is nobody.
-        heads: Places of the heads, in cells. Of one that lies outside, the body may still be seen at the edge.
+        people: (h, w) int, the id of the person at each pixel; 0 is nobody.
+        heads: (column, row) of the heads. One may lie outside: then its body is seen at the edge.
 
     Returns:
-        The same with a number of its own for each person of a split figure.
+        The same with an id of its own for each person of a split one.
     """
     owners: dict[int, list[Place]] = {}
     for x, y in heads:
-        row, column = (min(max(int(at), 0), size - 1) for at, size in zip((y, x), figures.shape, strict=True))
-        if figure := int(figures[row, column]):
-            owners.setdefault(figure, []).append((x, y))
-    people, free = figures.copy(), int(figures.max()) + 1
-    for figure, places in owners.items():
+        row, column = (min(max(int(at), 0), size - 1) for at, size in zip((y, x), people.shape, strict=True))
+        if person := int(people[row, column]):
+            owners.setdefault(person, []).append((x, y))
+    split, free = people.copy(), int(people.max()) + 1
+    for person, places in owners.items():
         if len(places) > 1:
-            rows, columns = np.nonzero(figures == figure)
+            rows, columns = np.nonzero(people == person)
             below = [rows + 0.5 - y for _, y in places]
-            away = [
+            distances = [
                 np.hypot(columns + 0.5 - x, np.where(d > 0, _BELOW * d, _ABOVE * d))
                 for (x, _), d in zip(places, below, strict=True)
             ]
-            people[rows, columns] = free + np.argmin(away, axis=0)
+            split[rows, columns] = free + np.argmin(distances, axis=0)
             free += len(places)
-    return people
+    return split

@@ -12,10 +12,10 @@ from ihp_backend.parts import Schema
 log = logging.getLogger(__name__)
 
 
-class Glance(Protocol):
-    """A first parse, without clicks, that can be asked what is where."""
+class ClickFree(Protocol):
+    """A prediction without clicks, that tells which part is where."""
 
-    def likeliest(self, x: float, y: float, among: Sequence[int]) -> int:
+    def most_probable(self, x: float, y: float, among: Sequence[int]) -> int:
         """Returns the channel, of these, that is most probable at a place of the image."""
 
 
@@ -23,7 +23,7 @@ class Channels:
     """Assigns the labels of one request to channels.
 
     A label that is one part of the schema takes that part's channel. A label that stands for several parts owns all
-    of their channels; a click on it speaks for the part that is most probable there. A label that the schema does
+    of their channels; a click on it means the part that is most probable there. A label that the schema does
     not know, or whose channel another clicked label has taken, gets a spare channel for this request.
     """
 
@@ -34,29 +34,29 @@ class Channels:
         labels: Mapping[str, tuple[str, ...]],
         clicks: Sequence[Click] = (),
         accepted: Iterable[str] = (),
-        glance: Glance | None = None,
+        click_free: ClickFree | None = None,
     ) -> None:
         self.schema, self.count = schema, len(schema) + spares
-        self._glance = glance
+        self._click_free = click_free
         self._channels: dict[str, tuple[int, ...]] = {}
         used = dict.fromkeys([*(c.part for c in clicks), *accepted])  # the order stays when clicks are added
         free = range(len(schema), self.count)
         taken: set[int] = set()
-        homeless = []
+        unassigned = []
         for label in [*used, *(name for name in labels if name not in used)]:
             own = tuple(schema.names.index(part) for part in labels[label])
             if own and taken.isdisjoint(own):
                 taken.update(own)
                 self._channels[label] = own
             elif label in used:
-                homeless.append(label)
-        if len(homeless) > len(free):
+                unassigned.append(label)
+        if len(unassigned) > len(free):
             newest = dict.fromkeys([*(c.part for c in reversed(clicks)), *accepted])
-            heard = [label for label in newest if label in homeless][: len(free)]
-            for label in (label for label in homeless if label not in heard):
+            heard = [label for label in newest if label in unassigned][: len(free)]
+            for label in (label for label in unassigned if label not in heard):
                 log.warning("no spare channel left for label %r; its clicks are not seen", label)
-            homeless = [label for label in homeless if label in heard]
-        for label, channel in zip(homeless, free, strict=False):
+            unassigned = [label for label in unassigned if label in heard]
+        for label, channel in zip(unassigned, free, strict=False):
             taken.add(channel)
             self._channels[label] = (channel,)
         self.used = frozenset(taken)
@@ -72,6 +72,6 @@ class Channels:
     def at(self, label: str, x: float, y: float) -> int | None:
         """Returns the channel through which a label speaks at a place of the image."""
         own = self.of(label)
-        if len(own) < 2 or self._glance is None:
+        if len(own) < 2 or self._click_free is None:
             return own[0] if own else None
-        return self._glance.likeliest(x, y, own)
+        return self._click_free.most_probable(x, y, own)

@@ -1,39 +1,131 @@
-"""Which cells belong together: a figure is a connected piece of what is not background, small gaps closed."""
+"""Who is in the photo: an instance map of the people that a coarse pass has seen.
+
+A person is a connected piece of what is not background. People who touch are told apart by their heads.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
+
+from ihp_backend.clicks import Click
+from ihp_backend.geometry import OUTPUT_STRIDE, Box, box_of
+from ihp_backend.inference.head_seeds import Place, find_heads, innermost, split_by_heads
+from ihp_backend.inference.prediction import Parse
 
 _GAP = 0.02
 """Gaps up to this share of the longer side are closed."""
+_NEAR = 0.12
+"""A place is nobody's if it is farther from every person than this share of the view's longer side,"""
+_NEAR_OF_PERSON = 0.6
+"""or than this share of the nearest person's own longer side."""
+_PIECE = 0.25
+"""A piece smaller than this share of a person, at the person's edge, belongs to them: a shoe, a hand."""
+_LEAST_PERSON = 0.02
+"""A piece smaller than this share of the largest one is nobody."""
+_LEAST_BODY = 0.1
+"""A head is dropped if its body is smaller than this share of the largest body."""
 
 
-def joined(seen: NDArray[np.bool_]) -> NDArray[Any]:
-    """Closes the small gaps of what is seen, (h, w); returns uint8, 0 and 1, ready to be numbered."""
-    reach = max(3, round(_GAP * max(seen.shape)))
-    cells = seen.astype(np.uint8)
-    closed = cv2.morphologyEx(cells, cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8))
-    return cv2.max(closed, cells)  # closing with an even reach moves the edge
+def close_gaps(mask: NDArray[np.bool_]) -> NDArray[Any]:
+    """Closes the small gaps of a mask (h, w); returns uint8, 0 and 1, ready for connected components."""
+    size = max(3, round(_GAP * max(mask.shape)))
+    pixels = mask.astype(np.uint8)
+    closed = cv2.morphologyEx(pixels, cv2.MORPH_CLOSE, np.ones((size, size), np.uint8))
+    return cv2.max(closed, pixels)  # closing with an even kernel moves the edge
 
 
-def winners(logits: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The channel with the greatest of (K, h, w) logits in each cell, (h, w).
+@dataclass(frozen=True)
+class People:
+    """The people that a coarse pass has found.
 
-    By torch, which is faster than numpy at it: where the channels lie side by side in memory, and where they do not.
+    Attributes:
+        coarse: The parse of the coarse pass, without clicks.
+        heads: Their heads, (x, y) in pixels of the photo.
+        instance_map: (h, w) int, the id of the person at each stride-2 pixel of the coarse pass; 0 is nobody.
+        boxes: The box of each person, in pixels of the photo, by id, the largest person first.
     """
-    found: NDArray[np.int64] = torch.from_numpy(logits).max(0).indices.numpy()
-    return found
+
+    coarse: Parse
+    heads: Sequence[Place]
+    instance_map: NDArray[Any]
+    boxes: Mapping[int, Box]
+
+    @classmethod
+    def of(cls, coarse: Parse) -> People:
+        """Tells the people of a coarse pass apart. Pieces much smaller than the largest one are nobody."""
+        bodies, heads = _connected_people(coarse), find_heads(coarse)
+        while True:
+            cells = [coarse.view.cell(x, y) for x, y in heads]
+            instance_map = split_by_heads(bodies, [(column, row) for row, column in cells])
+            sizes = np.bincount(instance_map.ravel())
+            of_heads = [sizes[person] if (person := instance_map[cell]) else 0 for cell in cells]
+            if not of_heads or min(of_heads) >= _LEAST_BODY * max(of_heads):
+                break
+            del heads[int(np.argmin(of_heads))]
+        boxes = {}
+        for i in sorted(np.flatnonzero(sizes[1:]) + 1, key=lambda i: -sizes[i]):
+            found = box_of(instance_map == i)
+            assert found is not None
+            left, top = coarse.view.out_of_grid(found.left, found.top)
+            right, bottom = coarse.view.out_of_grid(found.right, found.bottom)
+            boxes[i] = Box(
+                max(int(left), 0),
+                max(int(top), 0),
+                min(int(right) + 1, coarse.width),
+                min(int(bottom) + 1, coarse.height),
+            )
+        return cls(coarse, heads, instance_map, boxes)
+
+    def at(self, x: float, y: float) -> int | None:
+        """Returns the id of the person at or near a place (x, y) of the photo; ``None`` is nobody."""
+        column, row = self.coarse.view.into_grid(x, y)
+        rows, columns = np.nonzero(self.instance_map)
+        if not rows.size:
+            return None
+        squared = (rows + 0.5 - row) ** 2 + (columns + 0.5 - column) ** 2
+        nearest = int(squared.argmin())
+        person = int(self.instance_map[rows[nearest], columns[nearest]])
+        box, view = self.boxes[person], self.coarse.view
+        longer = max(box.width * view.width / view.box.width, box.height * view.height / view.box.height)
+        longer /= OUTPUT_STRIDE
+        reach = max(3.0, min(_NEAR * max(self.instance_map.shape), _NEAR_OF_PERSON * longer))
+        return person if squared[nearest] <= reach**2 else None
+
+    def centres(self) -> list[Click]:
+        """Returns, for each person, a click on their innermost place, the largest person first."""
+        clicks = []
+        for person in self.boxes:
+            column, row = innermost(self.instance_map == person)
+            clicks.append(Click(*self.coarse.view.out_of_grid(column + 0.5, row + 0.5), "", True))
+        return clicks
 
 
-def two_best(logits: NDArray[np.float32], winner: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The logit (h, w) of each cell's winner, and the greatest one of the other channels."""
-    first = np.take_along_axis(logits, winner[None], 0)[0]
-    rest = logits.copy(order="K")
-    np.put_along_axis(rest, winner[None], -np.inf, 0)
-    second: NDArray[np.float32] = torch.from_numpy(rest).max(0).values.numpy()
-    return first, second
+def _connected_people(coarse: Parse) -> NDArray[Any]:
+    """Numbers the connected people, (h, w) int; a small piece beside somebody large has that person's number."""
+    count, pieces, stats, _ = cv2.connectedComponentsWithStats(close_gaps(coarse.foreground()))
+    sizes = stats[:, cv2.CC_STAT_AREA]
+    kept = [i for i in range(1, count) if sizes[i] >= _LEAST_PERSON * sizes[1:].max()]
+    owner = np.zeros(count, np.int32)
+    whole: list[int] = []
+    for i in sorted(kept, key=lambda i: -sizes[i]):
+        owner[i] = next((w for w in whole if sizes[i] < _PIECE * sizes[w] and _touches(stats[i], stats[w])), i)
+        if owner[i] == i:
+            whole.append(i)
+    bodies: NDArray[Any] = owner[pieces]
+    return bodies
+
+
+def _touches(piece: NDArray[Any], person: NDArray[Any]) -> bool:
+    """Whether the box (x, y, w, h, ...) of a piece lies mostly within a person's, grown by a tenth."""
+    x, y, w, h = (int(v) for v in person[:4])
+    margin = 0.1 * max(w, h)
+    px, py, pw, ph = (int(v) for v in piece[:4])
+    across = min(px + pw, x + w + margin) - max(px, x - margin)
+    down = min(py + ph, y + h + margin) - max(py, y - margin)
+    return bool(across > 0.5 * pw and down > 0.5 * ph)

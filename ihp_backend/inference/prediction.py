@@ -1,4 +1,4 @@
-"""What the network said about one photo, and how to read it: masks, label map, scores."""
+"""The parse of one photo, and how to read it: masks, label map, scores."""
 
 from __future__ import annotations
 
@@ -13,11 +13,29 @@ from numpy.typing import NDArray
 from ihp_backend.clicks import Click
 from ihp_backend.geometry import View
 from ihp_backend.inference.label_channels import Channels
-from ihp_backend.inference.people import two_best, winners
+from ihp_backend.inference.logits import best_channel, two_best
 from ihp_backend.inference.postprocess.guided_upsampling import Guide
 
 _BEYOND = 5.0
 """Logit of the background, and minus that of all parts, where a view did not see."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Masks by label.
+
+    Attributes:
+        masks: (H, W) bool for each answered label.
+        scores: Expected IoU of each mask, 0 to 1, by the network's own probabilities.
+    """
+
+    masks: dict[str, NDArray[np.bool_]]
+    scores: dict[str, float]
+
+    @property
+    def score(self) -> float:
+        """Mean of the scores; 0 without masks."""
+        return float(np.mean(list(self.scores.values()))) if self.scores else 0.0
 
 
 @dataclass(frozen=True)
@@ -28,12 +46,12 @@ class Parse:
         height: Height of the photo in pixels.
         width: Its width.
         view: The crop that the network saw.
-        logits: (K, h, w) float32, one cell for 2x2 pixels of the view.
+        logits: (K, h, w) float32, at stride 2 of the view, after post-processing.
         channels: Which channel speaks for which label.
         clicks: The clicks that led to it, in image pixels, oldest first.
-        raw: The logits as the network said them, where a correction was held to what it points at: the network goes
-            on from its own.
-        guide: What the photo looks like there, whose edges the masks follow; without one they are interpolated.
+        predicted: The logits before the progressive merge, if there was one: the network's next ``prev_mask`` comes
+            from them. ``None``: they are ``logits``.
+        guide: The photo's brightness there, for guided upsampling; without it, masks are interpolated.
     """
 
     height: int
@@ -42,7 +60,7 @@ class Parse:
     logits: NDArray[np.float32]
     channels: Channels
     clicks: tuple[Click, ...]
-    raw: NDArray[np.float32] | None = None
+    predicted: NDArray[np.float32] | None = None
     guide: Guide | None = None
 
     @cached_property
@@ -51,49 +69,49 @@ class Parse:
         return _softmax(self.logits)
 
     @cached_property
-    def _winner(self) -> NDArray[np.int64]:
-        return winners(self.logits)
+    def _best(self) -> NDArray[np.int64]:
+        return best_channel(self.logits)
 
     @cached_property
     def _two_best(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return two_best(self.logits, self._winner)
+        return two_best(self.logits, self._best)
 
-    def figure(self) -> NDArray[np.bool_]:
+    def foreground(self) -> NDArray[np.bool_]:
         """(h, w): where there is a person rather than background."""
-        figure: NDArray[np.bool_] = self._winner != 0
-        return figure
+        foreground: NDArray[np.bool_] = self._best != 0
+        return foreground
 
-    def is_won_by(self, channels: Sequence[int]) -> NDArray[np.bool_]:
+    def is_best(self, channels: Sequence[int]) -> NDArray[np.bool_]:
         """(h, w): where one of these channels is the most probable one."""
-        return np.isin(self._winner, channels)
+        return np.isin(self._best, channels)
 
-    def likeliest(self, x: float, y: float, among: Sequence[int]) -> int:
+    def most_probable(self, x: float, y: float, among: Sequence[int]) -> int:
         """Returns the channel, of these, that is most probable at a place (x, y) of the photo."""
-        u, v = self.view.into(x, y)
         _, h, w = self.logits.shape
-        row, column = min(max(int(v // 2), 0), h - 1), min(max(int(u // 2), 0), w - 1)
+        row, column = self.view.cell(x, y)
+        row, column = min(max(row, 0), h - 1), min(max(column, 0), w - 1)
         return max(among, key=lambda c: float(self.logits[c, row, column]))
 
-    def lead(self, own: Sequence[int]) -> NDArray[np.float32]:
-        """(h, w): by how much the best of these channels leads the best other one.
+    def margin(self, own: Sequence[int]) -> NDArray[np.float32]:
+        """(h, w): the logit margin, by how much the best of these channels leads the best other one.
 
-        Interpolated, the leads of different labels are never positive at the same place: masks do not overlap.
+        Interpolated margins of different labels are never positive at the same place, so masks do not overlap.
         """
         if len(own) == 1:
             first, second = self._two_best
-            return np.where(self._winner == own[0], first - second, self.logits[own[0]] - first)
+            return np.where(self._best == own[0], first - second, self.logits[own[0]] - first)
         rest = np.setdiff1d(np.arange(len(self.logits)), own)
-        lead: NDArray[np.float32] = self.logits[list(own)].max(0) - self.logits[rest].max(0)
-        return lead
+        margin: NDArray[np.float32] = self.logits[list(own)].max(0) - self.logits[rest].max(0)
+        return margin
 
-    def _enlarge(self, lead: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A lead (h, w) at the size of the view's box; positive where it is."""
-        return self.view.enlarge(lead) if self.guide is None else self.guide.enlarge(_scaled(lead))
+    def _enlarge(self, margin: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A margin (h, w) at the size of the view's box; positive where the margin is."""
+        return self.view.enlarge(margin) if self.guide is None else self.guide.enlarge(_scaled(margin))
 
     def is_seen(self, label: str) -> bool:
-        """Whether a label wins anywhere, in more than a speck."""
+        """Whether a label is the most probable one in at least four stride-2 pixels."""
         own = self.channels.of(label)
-        return bool(own) and int(self.is_won_by(own).sum()) >= 4
+        return bool(own) and int(self.is_best(own).sum()) >= 4
 
     def mask(self, label: str) -> NDArray[np.bool_]:
         """The mask of a label at the photo's size, (H, W).
@@ -104,9 +122,9 @@ class Parse:
         mask = np.zeros((self.height, self.width), bool)
         own = self.channels.of(label)
         if own:
-            lead = self.lead(own)
+            margin = self.margin(own)
             mask[self.view.box.slices] = (
-                self.view.enlarge(lead) > 0 if self.guide is None else self.guide.positive(_scaled(lead))
+                self.view.enlarge(margin) > 0 if self.guide is None else self.guide.positive(_scaled(margin))
             )
         for radius in (max(1, round(0.004 * max(self.view.box.width, self.view.box.height))), 0):
             for click in self.clicks:
@@ -127,10 +145,10 @@ class Parse:
             logits = np.full_like(self.logits, -np.inf)
             logits[list(allowed)] = self.logits[list(allowed)]
             among = replace(self, logits=logits)
-        seen = [int(c) for c in np.unique(among._winner)]
-        leads = np.stack([self._enlarge(among.lead([c])) for c in seen])
+        seen = [int(c) for c in np.unique(among._best)]
+        margins = np.stack([self._enlarge(among.margin([c])) for c in seen])
         out = np.zeros((self.height, self.width), np.uint8)
-        out[self.view.box.slices] = np.array(seen, np.uint8)[leads.argmax(0)]
+        out[self.view.box.slices] = np.array(seen, np.uint8)[margins.argmax(0)]
         for click in self.clicks:
             channel = self.channels.at(click.part, click.x, click.y)
             if click.is_positive and channel is not None and (allowed is None or channel in allowed):
@@ -143,19 +161,19 @@ class Parse:
         if not own:
             return 0.0
         probable = self.probabilities[list(own)].sum(0)
-        inside = self.is_won_by(own)
+        inside = self.is_best(own)
         union = float(inside.sum() + probable[~inside].sum())
         return float(probable[inside].sum()) / union if union > 0 else 0.0
 
-    def resample(self, view: View, out: NDArray[np.float32]) -> None:
+    def write_prev_mask(self, view: View, out: NDArray[np.float32]) -> None:
         """Writes the network's probabilities as another view of the same photo sees them; ``out`` is (K, h', w')."""
-        self._warp(self.probabilities if self.raw is None else _softmax(self.raw), view, out)
+        self._warp(self.probabilities if self.predicted is None else _softmax(self.predicted), view, out)
 
     def seen_from(self, view: View) -> NDArray[np.float32]:
         """Returns the logits (K, h', w') as another view of the same photo sees them; background beyond this one."""
         if view == self.view:
             return self.logits
-        out = np.empty((len(self.logits), view.height // 2, view.width // 2), np.float32)
+        out = np.empty((len(self.logits), *view.grid), np.float32)
         self._warp(self.logits, view, out, beyond=-_BEYOND)
         out[0][(out <= -_BEYOND).all(0)] = _BEYOND
         return out
@@ -166,7 +184,7 @@ class Parse:
             return
         (x0, y0), (x1, y1) = self.view.into(*view.out_of(0, 0)), self.view.into(*view.out_of(2, 2))
         step_x, step_y = (x1 - x0) / 2, (y1 - y0) / 2
-        # Cell i of a view has its centre at 2i + 1 of its pixels.
+        # The stride-2 pixel i has its centre at 2i + 1 of the view's pixels.
         affine = np.array([[step_x, 0, (x0 + step_x - 1) / 2], [0, step_y, (y0 + step_y - 1) / 2]], np.float64)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         for channel, plane in enumerate(planes):
@@ -179,9 +197,9 @@ def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return probabilities
 
 
-def _scaled(lead: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A lead as the guide wants it, from -1 to 1."""
-    scaled: NDArray[np.float32] = np.tanh(lead / 2)
+def _scaled(margin: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A margin as guided upsampling wants it, from -1 to 1."""
+    scaled: NDArray[np.float32] = np.tanh(margin / 2)
     return scaled
 
 

@@ -14,6 +14,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ihp_backend.geometry import OUTPUT_STRIDE
+
 MapKind = Literal["gaussian", "disk"]
 
 
@@ -24,6 +26,11 @@ class Point(NamedTuple):
     y: float
     channel: int
     is_positive: bool = True
+
+    @property
+    def cell(self) -> tuple[int, int]:
+        """(row, column) of the pixel of the logits that the click lies in; it may be outside."""
+        return math.floor(self.y / OUTPUT_STRIDE), math.floor(self.x / OUTPUT_STRIDE)
 
 
 def localization_maps(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ihp_backend.annotation.click_provenance import with_new
 from ihp_backend.annotation.workbench import Scene
 from ihp_backend.clicks import Click
+from ihp_backend.inference.prompts import Prompts
 from ihp_backend.label_studio.client import LabelStudioError
 from ihp_backend.label_studio.connections import Connection
 from ihp_backend.label_studio.image_address import address_of
@@ -36,7 +37,7 @@ from ihp_backend.logs import fields
 from ihp_backend.serving.runtime import Runtime, shared_runtime
 
 if TYPE_CHECKING:
-    from ihp_backend.inference.predictor import Prediction
+    from ihp_backend.inference.prediction import Prediction
 
 try:
     from label_studio_ml.model import LabelStudioMLBase
@@ -183,7 +184,8 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
             return empty
         if clicked is None:
             parts = config.parts(predictor.schema)
-            prediction = self._computed(lambda: predictor.predict(image, labels=parts, image_key=key))
+            session = predictor.open(image, key)
+            prediction = self._computed(lambda: session.predict(Prompts(labels=parts)))
             with metrics.stage("encode"):
                 regions = [
                     brush_region(mask, label, prediction.scores[label], config)
@@ -192,7 +194,7 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
                 ]
             if warms:
                 self._runtime.workbench.forget(self._task_key(task))  # a page that is opened shows what is saved
-                self._runtime.prefetch(lambda: predictor.warming(image, key))
+                self._runtime.prefetch(session.prefetch)
             return {"result": regions, "score": float(prediction.score), "model_version": predictor.version}
         with metrics.stage("read"):
             scene = self._scene(task, config, clicked, (image.shape[0], image.shape[1]))
@@ -202,29 +204,25 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         key_of_task, saved = self._task_key(task), saved_state(task)
         keypoints = {region_id(result) for result in clicked}
         parts = config.parts(predictor.schema)
+        session = predictor.open(image, key)
         regions, scores = [], []
         answered: list[AcceptedMask] = []
         for label in dict.fromkeys(click.part for click in scene.clicks):
             corrected = scene.corrected(label)
             refined = scene.refinable(label) if config.refine == "all" else []
-            predict = partial(
-                predictor.predict,
-                image,
+            prompts = Prompts(
                 [*scene.other_clicks, *scene.clicks],  # the newest last
                 labels=parts,
                 wanted=[label, *refined],
-                settled=scene.settled(label, corrected),
-                accepted=scene.guides(label, corrected),
-                image_key=key,
+                earlier_clicks=scene.settled(label, corrected),
+                masks=scene.guides(label, corrected),
                 suggest=config.suggest == "all",
                 everyone=config.people == "everyone",
-                overlap=config.overlap == "yes",
             )
-            prediction = self._computed(predict)
+            prediction = self._computed(partial(session.predict, prompts))
             on_others = None
             if corrected is not None and corrected.is_guess and config.people == "one":
-                find = partial(predictor.on_others, image, corrected.mask, scene.clicks, image_key=key)
-                on_others = self._runtime.compute(find)
+                on_others = self._runtime.compute(partial(session.on_other_people, corrected.mask, scene.clicks))
             with metrics.stage("encode"):
                 scores.append(prediction.scores[label])
                 answers = scene.answers(

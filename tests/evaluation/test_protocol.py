@@ -13,13 +13,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ihp_backend.clicks import Click
 from ihp_backend.data.sample import Sample
 from ihp_backend.evaluation.metrics import mean_iou
 from ihp_backend.evaluation.protocol import Evaluation, ProtocolConfig, evaluate
 from ihp_backend.evaluation.report import summarise, summary, write_report
 from ihp_backend.inference.label_channels import Channels
 from ihp_backend.inference.predictor import Predictor
+from ihp_backend.inference.prompts import Prompts
 from ihp_backend.network.parser import HumanParser, ParserConfig
 from ihp_backend.parts import CIHP, LIP
 
@@ -72,9 +72,12 @@ class Scripted:
     def suggested(self, parse: Answer, labels: Any) -> list[str]:
         return [LIP.names[i] for i in np.unique(parse.ids) if i]
 
-    def parse(self, image: Any, clicks: Sequence[Click] = (), *, previous: Any = None, **_: Any) -> Answer:
-        self.seen.append((len(clicks), previous is not None))
-        known = max(n for n in self.answers if n <= len(clicks))
+    def open(self, image: Any, key: str | None = None) -> Scripted:
+        return self
+
+    def parse(self, prompts: Prompts, previous: Any = None) -> Answer:
+        self.seen.append((len(prompts.clicks), previous is not None))
+        known = max(n for n in self.answers if n <= len(prompts.clicks))
         return Answer(self.answers[known])
 
 

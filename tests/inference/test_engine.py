@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ihp_backend.clicks import Click
 from ihp_backend.data.synthetic import draw_person
 from ihp_backend.geometry import Box, View
+from ihp_backend.inference.click_free import click_free
 from ihp_backend.inference.engine import Engine
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.network.click_maps import Point
@@ -30,6 +31,11 @@ def predictor_of(*, early_fusion: bool = False, cache_mb: int = 16) -> Predictor
     torch.manual_seed(3)
     parser = HumanParser(ParserConfig(width=32, area=64 * 64, early_fusion=early_fusion))
     return Predictor(parser, version="untrained", cache_mb=cache_mb)
+
+
+def prefetch(predictor: Predictor) -> None:
+    for step in predictor.open(PHOTO, "p").prefetch():
+        step()
 
 
 @contextmanager
@@ -52,8 +58,8 @@ def test_the_answers_are_those_of_a_predictor_that_keeps_nothing(early_fusion: b
     keeping, plain = predictor_of(early_fusion=early_fusion), predictor_of(early_fusion=early_fusion, cache_mb=0)
     for count in range(1, len(CLICKS) + 1):
         clicks = CLICKS[:count]
-        first = keeping.parse(PHOTO, clicks, labels=LABELS, image_key="p")
-        again = keeping.parse(PHOTO, clicks, labels=LABELS, image_key="p")
+        first = keeping.parse(PHOTO, clicks, labels=LABELS, key="p")
+        again = keeping.parse(PHOTO, clicks, labels=LABELS, key="p")
         fresh = plain.parse(PHOTO, clicks, labels=LABELS)
         assert np.array_equal(first.logits, again.logits)
         assert np.array_equal(first.logits, fresh.logits)
@@ -61,35 +67,35 @@ def test_the_answers_are_those_of_a_predictor_that_keeps_nothing(early_fusion: b
 
 def test_a_warm_click_runs_the_cheap_half_only() -> None:
     predictor = predictor_of()
-    predictor.predict(PHOTO, labels=LABELS, image_key="p")
-    predictor.warm(PHOTO, "p")
+    predictor.predict(PHOTO, labels=LABELS, key="p")
+    prefetch(predictor)
     with counted(predictor) as runs:
         for click in CLICKS:
-            predictor.predict(PHOTO, [click], labels=LABELS, wanted=[click.part], image_key="p")
+            predictor.predict(PHOTO, [click], labels=LABELS, wanted=[click.part], key="p")
         assert runs == [0]
-        predictor.predict(PHOTO, CLICKS[:1], labels=LABELS, wanted=["face"], image_key="another photo")
+        predictor.predict(PHOTO, CLICKS[:1], labels=LABELS, wanted=["face"], key="another photo")
         assert runs[0] >= 1
 
 
 def test_early_fusion_keeps_no_features() -> None:
     predictor = predictor_of(early_fusion=True)
-    predictor.warm(PHOTO, "p")
-    predictor.predict(PHOTO, CLICKS[:1], labels=LABELS, wanted=["face"], image_key="p")
+    prefetch(predictor)
+    predictor.predict(PHOTO, CLICKS[:1], labels=LABELS, wanted=["face"], key="p")
     assert predictor.engine.features.size == 0
 
 
 def test_the_same_question_is_computed_once() -> None:
     predictor = predictor_of(early_fusion=True)
-    predictor.predict(PHOTO, CLICKS[:2], labels=LABELS, wanted=["face"], image_key="p")
+    predictor.predict(PHOTO, CLICKS[:2], labels=LABELS, wanted=["face"], key="p")
     with counted(predictor) as runs:
-        predictor.predict(PHOTO, CLICKS[:2], labels=LABELS, wanted=["pants"], image_key="p")
+        predictor.predict(PHOTO, CLICKS[:2], labels=LABELS, wanted=["pants"], key="p")
         assert runs == [0]
 
 
 def test_memory_is_bounded() -> None:
     predictor = predictor_of(cache_mb=1)
     for number in range(12):
-        predictor.parse(PHOTO, CLICKS[:1], labels=LABELS, image_key=str(number))
+        predictor.parse(PHOTO, CLICKS[:1], labels=LABELS, key=str(number))
         assert 0 < predictor.engine.features.size <= 2**20
 
 
@@ -98,13 +104,13 @@ def test_a_moving_accepted_mask_is_another_question() -> None:
     masks: list[NDArray[np.bool_]] = [np.zeros(PHOTO.shape[:2], bool) for _ in range(2)]
     masks[0][10:30, 10:30], masks[1][40:60, 10:30] = True, True
     answers = [
-        predictor.predict(
-            PHOTO, CLICKS[:1], labels=LABELS, wanted=["face"], accepted={"pants": mask}, image_key="p"
-        ).masks["face"]
+        predictor.predict(PHOTO, CLICKS[:1], labels=LABELS, wanted=["face"], masks={"pants": mask}, key="p").masks[
+            "face"
+        ]
         for mask in masks
     ]
     plain = predictor_of(cache_mb=0).predict(
-        PHOTO, CLICKS[:1], labels=LABELS, wanted=["face"], accepted={"pants": masks[1]}
+        PHOTO, CLICKS[:1], labels=LABELS, wanted=["face"], masks={"pants": masks[1]}
     )
     assert np.array_equal(answers[1], plain.masks["face"])
 
@@ -122,9 +128,9 @@ def test_a_gpu_without_memory_gives_up_features_then_the_cpu_answers(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return decode(self, *args)
 
-    expected = plain.parse(PHOTO, CLICKS, labels=LABELS, image_key="p")
+    expected = plain.parse(PHOTO, CLICKS, labels=LABELS, key="p")
     monkeypatch.setattr(HumanParser, "decode", full)
-    answer = predictor.parse(PHOTO, CLICKS, labels=LABELS, image_key="p")
+    answer = predictor.parse(PHOTO, CLICKS, labels=LABELS, key="p")
     for label in LABELS:
         assert np.array_equal(answer.mask(label), expected.mask(label))
     assert "kept features are given up" in caplog.text
@@ -149,7 +155,7 @@ def test_threads_that_ask_together_get_what_each_would_get_alone(device: str) ->
     together.parser.decode = counting  # type: ignore[method-assign]
 
     def ask(engine: Engine, i: int) -> NDArray[np.float32]:
-        logits, embedding = engine.run(photos[i], view, points[i], engine.nothing_known(view), key=f"photo {i}")
+        logits, embedding = engine.run(photos[i], view, points[i], engine.no_prev_mask(view), key=f"photo {i}")
         assert embedding is not None
         return logits
 
@@ -168,9 +174,9 @@ def test_without_clicks_a_mirrored_photo_gives_the_mirrored_answer() -> None:
     predictor = predictor_of()
     view = View(Box(0, 0, 80, 120), 96, 64)
     order = [*predictor.schema.mirrored, *range(20, 24)]
-    one, other = (predictor._unasked(p, view, None) for p in (PHOTO, np.ascontiguousarray(PHOTO[:, ::-1])))
+    one, other = (click_free(predictor.engine, p, view, None) for p in (PHOTO, np.ascontiguousarray(PHOTO[:, ::-1])))
     assert np.abs(one - other[order, :, ::-1]).max() < 0.1  # bfloat16
-    nothing = predictor.engine.nothing_known(view)
+    nothing = predictor.engine.no_prev_mask(view)
     plain = predictor.engine.run(PHOTO, view, (), nothing)[0]
     turned = predictor.engine.run(PHOTO, view, (), nothing, mirrored=True)[0]
     assert np.abs(plain - turned[order, :, ::-1]).max() > 0.1

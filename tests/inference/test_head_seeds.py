@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ihp_backend.geometry import Box, View
-from ihp_backend.inference.head_seeds import apart, heads_of, unseen_heads
+from ihp_backend.inference.head_seeds import find_heads, split_by_heads, unseen_heads
 from ihp_backend.inference.label_channels import Channels
+from ihp_backend.inference.people import People
 from ihp_backend.inference.prediction import Parse
-from ihp_backend.inference.roi import Figures
 from ihp_backend.network.click_maps import Point
 from ihp_backend.parts import LIP
 
@@ -35,7 +35,7 @@ def head(left: int, *, top: int = 12, channel: int = FACE) -> tuple[int, int, in
 
 
 def test_two_heads_on_one_figure_are_two_people() -> None:
-    figures = Figures.of(look_of(BODY, head(20), head(64)))
+    figures = People.of(look_of(BODY, head(20), head(64)))
     assert len(figures.heads) == len(figures.boxes) == 2
     assert figures.at(4 * 20, 4 * 80) == figures.at(4 * 28, 4 * 20) != figures.at(4 * 80, 4 * 80)
     left, right = sorted(figures.boxes.values(), key=lambda box: box.left)
@@ -43,40 +43,40 @@ def test_two_heads_on_one_figure_are_two_people() -> None:
     assert right.right == 361
     assert abs(left.right - 200) <= 4, "the border is half-way"
     assert abs(right.left - 200) <= 4
-    assert [click.x < 200 for click in figures.middles()] in ([True, False], [False, True])
+    assert [click.x < 200 for click in figures.centres()] in ([True, False], [False, True])
 
 
 def test_what_hangs_below_a_head_is_its_body_though_another_head_is_as_near() -> None:
-    figures = Figures.of(look_of(BODY, head(20), head(56, top=40)))  # a child's head before the other's coat
+    figures = People.of(look_of(BODY, head(20), head(56, top=40)))  # a child's head before the other's coat
     assert figures.at(4 * 34, 4 * 85) == figures.at(4 * 28, 4 * 20)
 
 
 def test_a_tress_and_a_face_on_a_shirt_are_no_people() -> None:
     alone = (30, 10, 90, 50, COAT)
-    assert len(heads_of(look_of(alone, head(20)))) == 1
-    assert len(heads_of(look_of(alone, head(20), (32, 42, 44, 49, HAIR)))) == 1, "a tress beside it"
-    assert len(heads_of(look_of(alone, head(20), (40, 36, 45, 41, FACE)))) == 1, "a printed face: too small"
-    assert len(heads_of(look_of(alone, head(20), head(22, top=50)))) == 1, "one above the other"
-    assert len(heads_of(look_of(BODY, head(20), head(64, channel=HAIR)))) == 2, "from behind it is as large"
-    assert heads_of(look_of(BODY)) == []
-    assert len(heads_of(look_of((0, 0, 100, 100, FACE)))) == 1, "nothing else is there"
+    assert len(find_heads(look_of(alone, head(20)))) == 1
+    assert len(find_heads(look_of(alone, head(20), (32, 42, 44, 49, HAIR)))) == 1, "a tress beside it"
+    assert len(find_heads(look_of(alone, head(20), (40, 36, 45, 41, FACE)))) == 1, "a printed face: too small"
+    assert len(find_heads(look_of(alone, head(20), head(22, top=50)))) == 1, "one above the other"
+    assert len(find_heads(look_of(BODY, head(20), head(64, channel=HAIR)))) == 2, "from behind it is as large"
+    assert find_heads(look_of(BODY)) == []
+    assert len(find_heads(look_of((0, 0, 100, 100, FACE)))) == 1, "nothing else is there"
 
 
 def test_a_head_without_a_body_is_none() -> None:
     hood, body = (0, 28, 30, 41, COAT), (30, 0, 98, 45, COAT)
-    assert len(heads_of(look_of(hood, body, head(20), (0, 31, 8, 39, FACE)))) == 2
-    figures = Figures.of(look_of(hood, body, head(20), (0, 31, 8, 39, FACE)))
+    assert len(find_heads(look_of(hood, body, head(20), (0, 31, 8, 39, FACE)))) == 2
+    figures = People.of(look_of(hood, body, head(20), (0, 31, 8, 39, FACE)))
     assert len(figures.heads) == len(figures.boxes) == 1
 
 
 def test_two_faces_under_hair_that_touches_are_two_heads() -> None:
     hair = (8, 18, 32, 82, HAIR)
-    assert len(heads_of(look_of(BODY, hair, (14, 26, 30, 40, FACE), (14, 58, 30, 72, FACE)))) == 2
-    assert len(heads_of(look_of(BODY, hair, (14, 40, 30, 49, FACE), (14, 51, 30, 60, FACE)))) == 1, "a strand over it"
-    assert len(heads_of(look_of(BODY, hair, (14, 26, 30, 40, FACE), (26, 60, 30, 66, FACE)))) == 1, "a bit of neck"
+    assert len(find_heads(look_of(BODY, hair, (14, 26, 30, 40, FACE), (14, 58, 30, 72, FACE)))) == 2
+    assert len(find_heads(look_of(BODY, hair, (14, 40, 30, 49, FACE), (14, 51, 30, 60, FACE)))) == 1, "a strand over it"
+    assert len(find_heads(look_of(BODY, hair, (14, 26, 30, 40, FACE), (26, 60, 30, 66, FACE)))) == 1, "a bit of neck"
     assert (
         len(
-            heads_of(
+            find_heads(
                 look_of((30, 10, 90, 50, COAT), (8, 20, 32, 40, HAIR), (14, 24, 22, 36, FACE), (24, 24, 30, 36, FACE))
             )
         )
@@ -86,7 +86,7 @@ def test_two_faces_under_hair_that_touches_are_two_heads() -> None:
 
 def test_a_face_that_is_clicked_where_no_head_was_seen_is_somebody_elses() -> None:
     look = look_of(BODY, head(20))
-    heads = heads_of(look)
+    heads = find_heads(look)
     assert unseen_heads(look, heads, [Point(4 * 60, 4 * 55, FACE, True)]) == [(4 * 60, 4 * 55)]
     for x, y, channel, is_positive in ((60, 55, COAT, True), (60, 55, FACE, False), (28, 20, FACE, True)):
         assert unseen_heads(look, heads, [Point(4 * x, 4 * y, channel, is_positive)]) == []
@@ -95,15 +95,15 @@ def test_a_face_that_is_clicked_where_no_head_was_seen_is_somebody_elses() -> No
 
 def test_heads_on_figures_of_their_own_divide_nothing() -> None:
     people = look_of((30, 10, 90, 44, COAT), (30, 56, 90, 90, COAT), head(20), head(64))
-    figures = Figures.of(people)
+    figures = People.of(people)
     assert len(figures.boxes) == 2
-    assert set(np.unique(figures.numbers[:, :44])) != set(np.unique(figures.numbers[:, 56:]))
-    assert len(np.unique(figures.numbers[:, :44])) == 2
+    assert set(np.unique(figures.instance_map[:, :44])) != set(np.unique(figures.instance_map[:, 56:]))
+    assert len(np.unique(figures.instance_map[:, :44])) == 2
 
 
 def test_a_body_whose_head_is_outside_the_view_is_somebody_elses() -> None:
     body = np.ones((20, 30), np.int64)
-    people = apart(body, [(8.0, 2.0), (34.0, 2.0)])  # the border is at 21
+    people = split_by_heads(body, [(8.0, 2.0), (34.0, 2.0)])  # the border is at 21
     assert len(np.unique(people)) == 2
     assert people[10, 8] == people[10, 19]
     assert people[10, 23] == people[10, 29] != people[10, 8]
@@ -114,7 +114,7 @@ Masks = st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).i
 
 @given(Masks, st.lists(st.tuples(st.floats(-2, 18), st.floats(-2, 14)), max_size=4))
 def test_apart_divides_figures_and_joins_none(figures: NDArray[np.int64], heads: list[tuple[float, float]]) -> None:
-    people = apart(figures, heads)
+    people = split_by_heads(figures, heads)
     assert np.array_equal(people == 0, figures == 0)
     for person in np.unique(people):
         assert len(np.unique(figures[people == person])) == 1

@@ -79,7 +79,7 @@ def test_a_mask_does_not_spill_to_the_neighbour(seeds: tuple[int, ...], step: in
             if truth.sum() < 150:
                 continue
             click = Click(*middle(truth), part)
-            mask = shipped().predict(image, [click], wanted=[part], image_key=f"{seeds} {step}").masks[part]
+            mask = shipped().predict(image, [click], wanted=[part], key=f"{seeds} {step}").masks[part]
             spills.append((mask & others).sum() / mask.sum())
             quality.append(iou(mask, truth))
     assert len(spills) >= 2 * len(seeds)
@@ -105,8 +105,8 @@ def test_everyone_returns_both_people_and_a_click_one() -> None:
     image, labels = group(0, 1, step=230)
     faces = labels == LIP.names.index("face")
     click = [Click(*middle(faces[0]), "face")]
-    one = shipped().predict(image, click, wanted=["face"], image_key="two").masks["face"]
-    both = shipped().predict(image, click, wanted=["face"], image_key="two", everyone=True).masks["face"]
+    one = shipped().predict(image, click, wanted=["face"], key="two").masks["face"]
+    both = shipped().predict(image, click, wanted=["face"], key="two", everyone=True).masks["face"]
     assert iou(one & (faces[0] | faces[1]), faces[0]) > 0.5
     assert not one[faces[1]].any()
     assert both[faces[0]].mean() > 0.5
@@ -117,11 +117,11 @@ def test_what_of_a_mask_is_on_others_is_found() -> None:
     image, labels = group(0, 1, step=230)
     one, other = labels == LIP.names.index("upper-clothes")
     click = Click(*middle(one), "upper-clothes")
-    found = shipped().on_others(image, one | other, [click], image_key="two")
+    found = shipped().open(image, "two").on_other_people(one | other, [click])
     assert iou(found, other) > 0.9
-    assert not shipped().on_others(image, one, [click], image_key="two").any()
+    assert not shipped().open(image, "two").on_other_people(one, [click]).any()
     wall = Click(2.5, 2.5, "upper-clothes")
-    assert not shipped().on_others(image, one | other, [wall]).any(), "nobody is meant"
+    assert not shipped().open(image).on_other_people(one | other, [wall]).any(), "nobody is meant"
 
 
 def test_a_small_person_in_a_large_photo_is_cut_out_as_sharply_as_alone() -> None:
@@ -139,11 +139,9 @@ def test_a_small_person_in_a_large_photo_is_cut_out_as_sharply_as_alone() -> Non
                 continue
             x, y = middle(truth)
             near, far = Click(x, y, part), Click(x + left, y + top, part)
-            mask = shipped().predict(person, [near], wanted=[part], image_key=f"alone {seed}").masks[part]
+            mask = shipped().predict(person, [near], wanted=[part], key=f"alone {seed}").masks[part]
             alone.append(iou(mask, truth))
-            mask = (
-                shipped().predict(photo.astype(np.uint8), [far], wanted=[part], image_key=f"large {seed}").masks[part]
-            )
+            mask = shipped().predict(photo.astype(np.uint8), [far], wanted=[part], key=f"large {seed}").masks[part]
             assert mask.sum() == mask[cell].sum(), "nothing of it lies elsewhere"
             large.append(iou(mask[cell], truth))
             assert large[-1] > alone[-1] - 0.15

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from ihp_backend.clicks import Click
 from ihp_backend.geometry import Box, View
 from ihp_backend.inference.label_channels import Channels
+from ihp_backend.inference.people import People
+from ihp_backend.inference.postprocess.keep_unclicked import keep_unclicked
 from ihp_backend.inference.prediction import Parse
-from ihp_backend.inference.roi import Aim, Figures, keep_unclicked
+from ihp_backend.inference.roi import Target
 from ihp_backend.parts import LIP
 
 SCALE = 4
@@ -39,8 +41,8 @@ def pixels(person: tuple[int, int, int, int]) -> Box:
     return Box(left, top, right, bottom)
 
 
-def aim(look: Parse, *clicks: Click, accepted: dict[str, NDArray[np.bool_]] | None = None) -> Aim:
-    return Aim.of(Figures.of(look), clicks, accepted or {}, {"background"})
+def target(look: Parse, *clicks: Click, accepted: dict[str, NDArray[np.bool_]] | None = None) -> Target:
+    return Target.of(People.of(look), clicks, accepted or {}, {"background"})
 
 
 def close(box: Box, other: Box, by: int) -> bool:
@@ -53,28 +55,28 @@ def close(box: Box, other: Box, by: int) -> bool:
 
 
 def test_two_people_are_two_figures_whose_boxes_are_in_pixels_of_the_photo() -> None:
-    boxes = list(Figures.of(TWO).boxes.values())
+    boxes = list(People.of(TWO).boxes.values())
     assert len(boxes) == 2
     assert close(boxes[0], pixels(LEFT), 1), "the larger one comes first"
     assert close(boxes[1], pixels(RIGHT), 1)
 
 
 def test_specks_are_nobody_and_nobody_has_no_figure() -> None:
-    assert len(Figures.of(look_of(LEFT, (5, 95, 7, 97))).boxes) == 1
-    assert Figures.of(look_of()).boxes == {}
-    assert Figures.of(look_of()).at(10, 10) is None
-    assert Figures.of(look_of()).middles() == []
+    assert len(People.of(look_of(LEFT, (5, 95, 7, 97))).boxes) == 1
+    assert People.of(look_of()).boxes == {}
+    assert People.of(look_of()).at(10, 10) is None
+    assert People.of(look_of()).centres() == []
 
 
 def test_a_shoe_apart_belongs_to_the_figure_above_it_and_another_person_does_not() -> None:
-    figures = Figures.of(look_of((10, 40, 80, 60), (83, 42, 88, 52)))
+    figures = People.of(look_of((10, 40, 80, 60), (83, 42, 88, 52)))
     (box,) = figures.boxes.values()
     assert close(box, Box(160, 40, 240, 352), 1)
-    assert len(Figures.of(look_of((10, 10, 90, 30), (60, 70, 80, 76))).boxes) == 2
+    assert len(People.of(look_of((10, 10, 90, 30), (60, 70, 80, 76))).boxes) == 2
 
 
 def test_a_place_is_of_the_figure_on_or_near_it() -> None:
-    figures = Figures.of(TWO)
+    figures = People.of(TWO)
     left, right = figures.boxes
     assert (figures.at(80, 200), figures.at(290, 240)) == (left, right)
     assert figures.at(150, 200) == left, "a hand's breadth beside it"
@@ -82,9 +84,9 @@ def test_a_place_is_of_the_figure_on_or_near_it() -> None:
 
 
 def test_the_middle_of_each_figure_is_on_it() -> None:
-    figures = Figures.of(TWO)
-    assert [figures.at(c.x, c.y) for c in figures.middles()] == list(figures.boxes)
-    assert close(_around(figures.middles()[0]), Box(90, 220, 90, 220), 170)
+    figures = People.of(TWO)
+    assert [figures.at(c.x, c.y) for c in figures.centres()] == list(figures.boxes)
+    assert close(_around(figures.centres()[0]), Box(90, 220, 90, 220), 170)
 
 
 def _around(click: Click) -> Box:
@@ -92,17 +94,17 @@ def _around(click: Click) -> Box:
 
 
 def test_a_click_means_the_one_it_is_on_and_without_clicks_all_are_meant() -> None:
-    assert len(aim(TWO).figures) == 2
-    (meant,) = aim(TWO, ON_RIGHT).figures
+    assert len(target(TWO).people) == 2
+    (meant,) = target(TWO, ON_RIGHT).people
     assert close(meant, pixels(RIGHT), 1)
-    assert len(aim(TWO, ON_LEFT, ON_RIGHT).figures) == 2
+    assert len(target(TWO, ON_LEFT, ON_RIGHT).people) == 2
 
 
 def test_negative_clicks_and_those_on_the_background_mean_nobody() -> None:
     away = Click(290, 240, "face", is_positive=False)
     behind = Click(290, 240, "background")
     for other in (away, behind):
-        (meant,) = aim(TWO, ON_LEFT, other).figures
+        (meant,) = target(TWO, ON_LEFT, other).people
         assert close(meant, pixels(LEFT), 1)
 
 
@@ -110,24 +112,24 @@ def test_masks_on_others_do_not_widen_the_view_and_those_on_the_same_person_do()
     theirs, ours = np.zeros((400, 400), bool), np.zeros((400, 400), bool)
     theirs[200:260, 260:300] = True
     ours[10:60, 60:100] = True  # a hat, above what the look saw
-    alone = aim(TWO, ON_LEFT).box(400, 400)
-    assert aim(TWO, ON_LEFT, accepted={"hair": theirs}).box(400, 400) == alone
-    wider = aim(TWO, ON_LEFT, accepted={"hat": ours}).box(400, 400)
+    alone = target(TWO, ON_LEFT).region_of_interest(400, 400)
+    assert target(TWO, ON_LEFT, accepted={"hair": theirs}).region_of_interest(400, 400) == alone
+    wider = target(TWO, ON_LEFT, accepted={"hat": ours}).region_of_interest(400, 400)
     assert wider.top <= 10
     assert wider.right < 240, "the other person stays outside"
-    assert len(aim(TWO, accepted={"hair": theirs}).figures) == 1, "without clicks, masks say who is meant"
+    assert len(target(TWO, accepted={"hair": theirs}).people) == 1, "without clicks, masks say who is meant"
 
 
-def test_a_click_where_nobody_is_seen_is_lost_and_its_surroundings_are_looked_at() -> None:
-    found = aim(TWO, Click(200, 10, "face"))
-    assert found.is_lost
-    assert found.figures == []
+def test_a_click_where_nobody_is_seen_is_missing_and_its_surroundings_are_looked_at() -> None:
+    found = target(TWO, Click(200, 10, "face"))
+    assert found.is_missing
+    assert found.people == []
     large = look_of(width=1000, height=1000)
-    box = aim(large, Click(3000, 1000, "face")).box(4000, 4000)
+    box = target(large, Click(3000, 1000, "face")).region_of_interest(4000, 4000)
     assert box.left <= 3000 < box.right
     assert box.top <= 1000 < box.bottom
     assert box.width < 2000, "not the whole photo"
-    assert aim(look_of()).box(400, 400) == Box(0, 0, 400, 400)
+    assert target(look_of()).region_of_interest(400, 400) == Box(0, 0, 400, 400)
 
 
 def test_small_people_are_looked_at_again_and_large_ones_are_not() -> None:
@@ -135,20 +137,20 @@ def test_small_people_are_looked_at_again_and_large_ones_are_not() -> None:
     small = look_of((40, 20, 48, 23), height=50, width=50)
     view = View(Box(0, 0, 4000, 4000), 100, 100)
     look = Parse(4000, 4000, view, small.logits, small.channels, ())
-    closer = aim(look).look_closer(look)
+    closer = target(look).zoom_in(look)
     assert closer is not None
     assert closer.union(Box(1600, 3200, 1840, 3840)) == closer, "all of the person"
     assert max(closer.width, closer.height) < 2000
     filling = look_of((5, 10, 48, 40), height=50, width=50)
-    assert aim(Parse(4000, 4000, view, filling.logits, filling.channels, ())).look_closer(look) is None
-    assert aim(TWO).look_closer(look_of(LEFT, RIGHT)) is None
+    assert target(Parse(4000, 4000, view, filling.logits, filling.channels, ())).zoom_in(look) is None
+    assert target(TWO).zoom_in(look_of(LEFT, RIGHT)) is None
     exact = Parse(200, 200, View(Box(0, 0, 200, 200), 200, 200), TWO.logits, TWO.channels, ())
-    assert aim(exact).look_closer(exact) is None, "every pixel has been seen"
+    assert target(exact).zoom_in(exact) is None, "every pixel has been seen"
 
 
 def test_who_fills_a_part_of_the_photo_may_go_on_outside() -> None:
-    assert aim(look_of((0, 0, 100, 40))).fills(Box(0, 0, 400, 400))
-    assert not aim(TWO).fills(Box(0, 0, 400, 400))
+    assert target(look_of((0, 0, 100, 40))).fills(Box(0, 0, 400, 400))
+    assert not target(TWO).fills(Box(0, 0, 400, 400))
 
 
 people = st.lists(
@@ -162,11 +164,11 @@ def test_the_box_holds_who_is_meant_and_every_click_and_lies_in_the_photo(
     found: list[tuple[int, int, int, int]], places: list[tuple[float, float]]
 ) -> None:
     clicks = [Click(x, y, "face") for x, y in places]
-    said = aim(look_of(*found), *clicks)
-    box = said.box(400, 400)
+    meant = target(look_of(*found), *clicks)
+    box = meant.region_of_interest(400, 400)
     assert 0 <= box.left < box.right <= 400
     assert 0 <= box.top < box.bottom <= 400
-    for inside in (*said.figures, *said.places):
+    for inside in (*meant.people, *meant.places):
         assert box.union(inside) == box
 
 
@@ -175,17 +177,17 @@ def test_the_box_is_the_same_wherever_a_figure_is_clicked(
     found: list[tuple[int, int, int, int]], place: tuple[float, float], u: float, v: float
 ) -> None:
     look = look_of(LEFT, *found)
-    figures = Figures.of(look)
+    figures = People.of(look)
     (top, left, bottom, right) = LEFT
     inside = Click(SCALE * (left + u * (right - left - 1)), SCALE * (top + v * (bottom - top - 1)), "face")
-    first = next(c for c in figures.middles() if figures.at(c.x, c.y) == figures.at(inside.x, inside.y))
-    assert aim(look, inside).box(400, 400) == aim(look, first).box(400, 400)
+    first = next(c for c in figures.centres() if figures.at(c.x, c.y) == figures.at(inside.x, inside.y))
+    assert target(look, inside).region_of_interest(400, 400) == target(look, first).region_of_interest(400, 400)
 
 
 @given(people)
 def test_every_figure_is_found_in_its_middle(found: list[tuple[int, int, int, int]]) -> None:
-    figures = Figures.of(look_of(*found))
-    assert [figures.at(c.x, c.y) for c in figures.middles()] == list(figures.boxes)
+    figures = People.of(look_of(*found))
+    assert [figures.at(c.x, c.y) for c in figures.centres()] == list(figures.boxes)
 
 
 @pytest.mark.parametrize("pointed", ["click", "mask"])
@@ -199,8 +201,8 @@ def test_people_at_whom_nobody_has_pointed_stay_as_they_were_seen(pointed: str) 
         after = without
         guided[50:60, 15:20] = True
     kept = keep_unclicked(TWO, after, guided)
-    said = kept.logits.argmax(0)
-    assert (said[20:90, 10:35] == 7).all(), "what the click has changed"
-    assert (said[30:90, 60:85] == 5).all(), "who was not clicked"
+    predicted = kept.logits.argmax(0)
+    assert (predicted[20:90, 10:35] == 7).all(), "what the click has changed"
+    assert (predicted[30:90, 60:85] == 5).all(), "who was not clicked"
     both = Parse(400, 400, without.view, without.logits, without.channels, (ON_LEFT, ON_RIGHT))
     assert (keep_unclicked(TWO, both, guided).logits.argmax(0)[30:90, 60:85] == 0).all(), "who was clicked has changed"

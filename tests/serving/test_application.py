@@ -94,8 +94,8 @@ def test_what_the_draft_holds_reaches_the_model(client: FlaskClient, model: Disc
     client.post("/predict", json=golden("predict_click_n2_with_draft"))
     last = model.calls[-1]
     assert len(last["clicks"]) == 2, "the context's keypoints, which the draft has too, counted once"
-    assert list(last["accepted"]) == ["Building"]
-    assert last["accepted"]["Building"].any()
+    assert list(last["masks"]) == ["Building"]
+    assert last["masks"]["Building"].any()
 
 
 BAD_REQUESTS: dict[str, Any] = {

@@ -130,7 +130,7 @@ def test_a_version_with_own_labels_is_served_whatever_the_label_config_has_becom
     assert labels == {"Face": ("face",), "tattoo": ("Tattoo",), "Scar": ()}
     image = np.zeros((48, 64, 3), np.uint8)
     for label in labels:
-        answer = predictor.predict(image, [Click(20, 20, label)], labels=labels, wanted=[label], image_key="photo")
+        answer = predictor.predict(image, [Click(20, 20, label)], labels=labels, wanted=[label], key="photo")
         assert answer.masks[label][20, 20]
     known = LabelConfig.parse(xml).parts(base.schema)
     own = base.predict(image, [Click(20, 20, "tattoo")], labels=known, wanted=["tattoo"])

@@ -153,9 +153,9 @@ def test_a_missing_sdk_is_one_line_that_says_how_to_install_it(monkeypatch: pyte
 
 
 def test_importing_it_loads_no_model() -> None:
-    code = "import sys, ihp_backend.serving.sdk_adapter; print([m for m in sys.modules if 'inference.p' in m])"
+    code = "import sys, ihp_backend.serving.sdk_adapter; print('ihp_backend.inference.predictor' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.strip() == "False"
 
 
 def test_only_the_clicked_label_is_answered_whatever_the_draft_holds(
@@ -173,7 +173,7 @@ def test_accepted_regions_of_one_label_become_one_mask(parser: InteractiveHumanP
     parser.predict([drafted(region("Road", slice(0, 9), "a"), region("Road", slice(99, 120), "b"))], CONTEXT)
     expected = np.zeros((480, 640), bool)
     expected[:, :9] = expected[:, 99:120] = True
-    np.testing.assert_array_equal(disc_model.calls[-1]["accepted"]["Road"], expected)
+    np.testing.assert_array_equal(disc_model.calls[-1]["masks"]["Road"], expected)
 
 
 def test_a_draft_older_than_the_label_config_does_not_break_the_click(
@@ -195,7 +195,7 @@ def test_options_of_the_label_config_reach_the_model(runtime: Runtime, disc_mode
     xml = CLICK["label_config"].replace("<KeyPointLabels ", '<KeyPointLabels ihp_suggest="all" ihp_people="everyone" ')
     parser = InteractiveHumanParsing(project_id=CLICK["project"], label_config=xml, runtime=runtime)
     parser.predict(CLICK["tasks"], CONTEXT)
-    assert disc_model.calls[-1]["options"] == {"suggest": True, "everyone": True, "overlap": False}
+    assert disc_model.calls[-1]["options"] == {"suggest": True, "everyone": True}
 
 
 def test_the_same_mask_again_before_the_draft_is_saved_keeps_the_region(
@@ -204,14 +204,14 @@ def test_the_same_mask_again_before_the_draft_is_saved_keeps_the_region(
     (first,) = parser.predict(CLICK["tasks"], {"result": [keypoint("Building", "k1")]})
     (second,) = parser.predict(CLICK["tasks"], {"result": [keypoint("Building", "k2")]})
     assert second["result"][0]["id"] == first["result"][0]["id"]
-    assert disc_model.calls[-1]["accepted"] == {}  # it may have been rejected
-    assert disc_model.calls[-1]["settled"] == []
+    assert disc_model.calls[-1]["masks"] == {}  # it may have been rejected
+    assert disc_model.calls[-1]["earlier_clicks"] == []
     parser.predict(CLICK["tasks"], {"result": [keypoint("Building", "k3", is_positive=False)]})
-    assert [click.part for click in disc_model.calls[-1]["settled"]] == ["Building"]  # what made it is known
+    assert [click.part for click in disc_model.calls[-1]["earlier_clicks"]] == ["Building"]  # what made it is known
     saved = {**CLICK["tasks"][0], "drafts": [{"id": 1, "result": [], "updated_at": "2026-11-23T00:33:59Z"}]}
     parser.predict([saved], {"result": [keypoint("Building", "k4", is_positive=False)]})
-    assert disc_model.calls[-1]["accepted"] == {}  # deleted, and saved so
-    assert disc_model.calls[-1]["settled"] == []
+    assert disc_model.calls[-1]["masks"] == {}  # deleted, and saved so
+    assert disc_model.calls[-1]["earlier_clicks"] == []
 
 
 def test_a_click_inside_an_accepted_mask_of_another_label_wins(
@@ -222,7 +222,7 @@ def test_a_click_inside_an_accepted_mask_of_another_label_wins(
     building, road = item["result"]
     assert (building["value"]["brushlabels"], road["value"]["brushlabels"]) == (["Building"], ["Road"])
     assert road["id"] == "r"
-    assert disc_model.calls[-1]["accepted"] == {}
+    assert disc_model.calls[-1]["masks"] == {}
     masks = [decode_mask(r["value"]["rle"], 480, 640) for r in (building, road)]
     assert masks[0][162, 173]
     assert not (masks[0] & masks[1]).any()
@@ -237,7 +237,7 @@ def test_an_annotation_of_somebody_else_does_not_block_a_new_one(
     assert [r["value"]["brushlabels"] for r in item["result"]] == [["Building"]]
     two = [theirs, {**theirs, "id": 10}]
     parser.predict([{**CLICK["tasks"][0], "annotations": two}], CONTEXT)
-    assert disc_model.calls[-1]["accepted"] == {}
+    assert disc_model.calls[-1]["masks"] == {}
 
 
 def test_an_annotation_that_is_opened_again_is_corrected(
@@ -257,13 +257,15 @@ def test_what_was_answered_before_a_submit_or_a_reload_is_not_there_afterwards(
     mine = {"result": [keypoint("Building", "k2")]}
     (road,) = parser.predict([task], hers)
     parser.predict([task], mine)
-    assert [c.part for c in disc_model.calls[-1]["settled"]] == ["Road"], "it may have been accepted a moment ago"
+    assert [c.part for c in disc_model.calls[-1]["earlier_clicks"]] == ["Road"], (
+        "it may have been accepted a moment ago"
+    )
     submitted = {"id": 9, "result": road["result"], "updated_at": "2026-11-23T00:01:00Z"}
     parser.predict([{**task, "annotations": [submitted, {**submitted, "id": 10}]}], mine)
-    assert disc_model.calls[-1]["settled"] == []
+    assert disc_model.calls[-1]["earlier_clicks"] == []
     parser.predict([task])  # opened
     parser.predict([task], mine)
-    assert disc_model.calls[-1]["settled"] == []
+    assert disc_model.calls[-1]["earlier_clicks"] == []
 
 
 def test_an_empty_mask_gives_no_region(parser: InteractiveHumanParsing) -> None:
@@ -285,7 +287,7 @@ def test_the_image_key_tells_images_apart_and_the_same_image_together(
 ) -> None:
     other = {**CLICK["tasks"][0], "data": {"image": "/data/upload/2/d902d92d-test.png"}}
     parser.predict([CLICK["tasks"][0], other, CLICK["tasks"][0]])
-    first, second, third = [call["image_key"] for call in disc_model.calls]
+    first, second, third = [call["key"] for call in disc_model.calls]
     assert first == third != second
 
 
@@ -320,4 +322,4 @@ def test_a_task_that_is_opened_is_made_ready_for_a_click(
     assert disc_model.warmed == [], "a batch of photos is nobody's opened task"
     parser.predict(CLICK["tasks"])
     finish()
-    assert disc_model.warmed == [disc_model.calls[-1]["image_key"]]
+    assert disc_model.warmed == [disc_model.calls[-1]["key"]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ihp_backend.clicks import Click
+from ihp_backend.inference.prompts import Prompts
 from ihp_backend.parts import LIP
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -52,40 +53,50 @@ class DiscModel:
     calls: list[dict[str, Any]] = field(default_factory=list)
     warmed: list[str] = field(default_factory=list)
 
-    def predict(
-        self,
-        image: NDArray[np.uint8],
-        clicks: Sequence[Click] = (),
-        *,
-        labels: Mapping[str, tuple[str, ...]],
-        wanted: Sequence[str] | None = None,
-        settled: Sequence[Click] = (),
-        accepted: Mapping[str, NDArray[np.bool_]] | None = None,
-        image_key: str | None = None,
-        **options: bool,
-    ) -> Prediction:
+    def open(self, image: NDArray[np.uint8], key: str | None = None) -> DiscSession:
+        return DiscSession(self, image, key)
+
+    def predict(self, image: NDArray[np.uint8], prompts: Prompts, key: str | None) -> Prediction:
         self.calls.append(
             {
-                "options": options,
-                "clicks": list(clicks),
-                "wanted": wanted,
-                "settled": list(settled),
-                "accepted": dict(accepted or {}),
-                "image_key": image_key,
+                "options": {"suggest": prompts.suggest, "everyone": prompts.everyone},
+                "clicks": list(prompts.clicks),
+                "wanted": prompts.wanted,
+                "earlier_clicks": list(prompts.earlier_clicks),
+                "masks": dict(prompts.masks),
+                "key": key,
             }
         )
         rows, columns = np.ogrid[: image.shape[0], : image.shape[1]]
-        masks = {label: np.zeros(image.shape[:2], bool) for label in (labels if wanted is None else wanted)}
+        masks = {
+            label: np.zeros(image.shape[:2], bool)
+            for label in (prompts.labels or () if prompts.wanted is None else prompts.wanted)
+        }
         for label, mask in masks.items():
-            for click in clicks:
+            for click in prompts.clicks:
                 if click.part == label and click.is_positive:
                     mask |= (columns - click.x) ** 2 + (rows - click.y) ** 2 < 20**2
-            if wanted is None:
+            if prompts.wanted is None:
                 mask[:, : image.shape[1] // 2] = True
         return Prediction(masks, dict.fromkeys(masks, 0.75))
 
-    def warming(self, image: NDArray[np.uint8], image_key: str) -> list[Callable[[], None]]:
-        return [lambda: self.warmed.append(image_key)]
+
+@dataclass
+class DiscSession:
+    """A photo that is open; all of its answers come from ``DiscModel.predict``."""
+
+    model: DiscModel
+    image: NDArray[np.uint8]
+    key: str | None
+
+    def predict(self, prompts: Prompts) -> Prediction:
+        return self.model.predict(self.image, prompts, self.key)
+
+    def on_other_people(self, mask: NDArray[np.bool_], clicks: Sequence[Click]) -> NDArray[np.bool_]:
+        return np.zeros_like(mask)
+
+    def prefetch(self) -> list[Callable[[], None]]:
+        return [lambda: self.model.warmed.append(str(self.key))]
 
 
 class ImageHost:

@@ -15,12 +15,12 @@ _REACH = 12.0
 _SURPLUS = 0.5
 
 
-def obey(
+def enforce_clicks(
     logits: NDArray[np.float32], embedding: NDArray[np.float32] | None, points: Sequence[Point]
 ) -> NDArray[np.float32]:
     """Makes each click's part win (a negative click's part lose) at the click.
 
-    Where the network obeys already, nothing changes. Otherwise the part's logit is raised by what it lacks at the
+    Where the network obeys already, nothing changes. Otherwise the part's logit is raised by what it deficits at the
     click, fading with the distance and with the unlikeness of the features.
 
     Args:
@@ -32,14 +32,15 @@ def obey(
         The logits.
     """
     _, height, width = logits.shape
-    for x, y, channel, is_positive in points:
-        row, column = int(y // 2), int(x // 2)
+    for point in points:
+        channel, is_positive = point.channel, point.is_positive
+        row, column = point.cell
         if not (0 <= row < height and 0 <= column < width):
             continue
         rest = np.delete(logits[:, row, column], channel).max()
-        lead = float(logits[channel, row, column] - rest)
-        lack = _SURPLUS - lead if is_positive else _SURPLUS + lead
-        if lack <= 0:
+        margin = float(logits[channel, row, column] - rest)
+        deficit = _SURPLUS - margin if is_positive else _SURPLUS + margin
+        if deficit <= 0:
             continue
         reach = int(3 * _REACH)
         top, bottom = max(row - reach, 0), min(row + reach + 1, height)
@@ -49,7 +50,7 @@ def obey(
         weight = np.exp((dy[:, None] ** 2 + dx[None, :] ** 2) / np.float32(-2 * _REACH**2))
         if embedding is not None:
             weight = weight * _alike(embedding, row, column, height, width)[top:bottom, left:right]
-        logits[channel, top:bottom, left:right] += np.float32(lack if is_positive else -lack) * weight
+        logits[channel, top:bottom, left:right] += np.float32(deficit if is_positive else -deficit) * weight
     return logits
 
 

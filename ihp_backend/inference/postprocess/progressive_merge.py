@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ihp_backend.inference.people import winners
+from ihp_backend.inference.logits import best_channel
 from ihp_backend.inference.prediction import Parse
 
 _LEAD = 0.5
@@ -18,7 +18,7 @@ _CELLS = 4
 """Smaller ones are the edges' wobble."""
 
 
-def take_over(before: Parse, after: Parse) -> Parse:
+def progressive_merge(before: Parse, after: Parse) -> Parse:
     """Returns the parse after a correction, in which what the correction does not point at stays.
 
     The piece of the change that holds the click is taken over. Other pieces are only where they are more than a wobble
@@ -30,7 +30,7 @@ def take_over(before: Parse, after: Parse) -> Parse:
         after: The parse after them, of the same photo.
     """
     known = before.seen_from(after.view)
-    was, now = winners(known), winners(after.logits)
+    was, now = best_channel(known), best_channel(after.logits)
     changed = was != now
     asked, edges = np.zeros_like(changed), np.zeros_like(changed)
     spots = []
@@ -40,13 +40,12 @@ def take_over(before: Parse, after: Parse) -> Parse:
             continue
         asked |= changed & ((now if click.is_positive else was) == channel)
         edges |= _edge(was == channel)
-        x, y = after.view.into(click.x, click.y)
-        spots.append((int(y // 2), int(x // 2)))
+        spots.append(after.view.cell(click.x, click.y))
     taken = np.zeros_like(changed)
     for where in (asked, changed & ~asked):
         taken |= _decided(after.logits, was, now, where, spots if where is asked else ())
     kept = (changed & ~taken) | (edges & ~_grown(taken, 2))
-    return replace(after, logits=np.where(kept, known, after.logits), raw=after.logits)
+    return replace(after, logits=np.where(kept, known, after.logits), predicted=after.logits)
 
 
 def _decided(

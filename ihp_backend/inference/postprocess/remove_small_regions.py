@@ -9,8 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ihp_backend.inference.head_seeds import Place, apart
-from ihp_backend.inference.people import joined, winners
+from ihp_backend.geometry import OUTPUT_STRIDE
+from ihp_backend.inference.head_seeds import Place, split_by_heads
+from ihp_backend.inference.logits import best_channel
+from ihp_backend.inference.people import close_gaps
 from ihp_backend.network.click_maps import Point
 
 _LEAST_SHARE = 0.03
@@ -21,7 +23,7 @@ _CERTAIN = 0.8
 """Of a part that is clicked, islands without a click stay if the network is as sure of them on average."""
 
 
-def tidy(
+def remove_small_regions(
     logits: NDArray[np.float32], points: Sequence[Point], heads: Sequence[Place] = (), *, one_person: bool = True
 ) -> NDArray[np.float32]:
     """Removes islands that hold no positive click.
@@ -41,12 +43,15 @@ def tidy(
     """
     clicked = _cells(points, *logits.shape[1:])
     gone = np.zeros(logits.shape, bool)
-    winner = winners(logits)
+    winner = best_channel(logits)
     suspects = np.flatnonzero(np.bincount(winner.ravel()))
     for _ in range(_PASSES):
         people = None
         if clicked and one_person:
-            people = apart(cv2.connectedComponents(joined(winner != 0))[1], [(x / 2, y / 2) for x, y in heads])
+            people = split_by_heads(
+                cv2.connectedComponents(close_gaps(winner != 0))[1],
+                [(x / OUTPUT_STRIDE, y / OUTPUT_STRIDE) for x, y in heads],
+            )
         rows, columns = _remove(logits, gone, winner, clicked, suspects, people)
         before = winner[rows, columns]
         winner[rows, columns] = now = logits[:, rows, columns].argmax(0)
@@ -111,10 +116,10 @@ def _islands(part: NDArray[np.bool_], people: NDArray[Any] | None) -> tuple[NDAr
 def _cells(points: Sequence[Point], height: int, width: int) -> dict[int, list[tuple[int, int]]]:
     """The cells (row, column) of the positive clicks, by channel."""
     cells: dict[int, list[tuple[int, int]]] = {}
-    for x, y, channel, is_positive in points:
-        row, column = int(y // 2), int(x // 2)
-        if is_positive and 0 <= row < height and 0 <= column < width:
-            cells.setdefault(channel, []).append((row, column))
+    for point in points:
+        row, column = point.cell
+        if point.is_positive and 0 <= row < height and 0 <= column < width:
+            cells.setdefault(point.channel, []).append((row, column))
     return cells
 
 

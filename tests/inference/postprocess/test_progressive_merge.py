@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ihp_backend.clicks import Click
 from ihp_backend.geometry import Box, View
 from ihp_backend.inference.label_channels import Channels
-from ihp_backend.inference.postprocess.progressive_merge import take_over
+from ihp_backend.inference.postprocess.progressive_merge import progressive_merge
 from ihp_backend.inference.prediction import Parse
 from ihp_backend.parts import HELEN
 
@@ -36,7 +36,7 @@ BEFORE = parse_of(square((10, 10, 20, 20)), FIRST)
 
 def test_the_piece_under_the_click_is_taken_over_whole() -> None:
     grown = square((10, 10, 20, 30))
-    after = take_over(BEFORE, parse_of(grown, FIRST, Click(50, 30, "face-skin")))
+    after = progressive_merge(BEFORE, parse_of(grown, FIRST, Click(50, 30, "face-skin")))
     assert np.array_equal(after.logits.argmax(0), grown)
 
 
@@ -44,7 +44,7 @@ def test_the_edge_far_from_the_click_stays_as_it_was() -> None:
     wobbling = square((10, 10, 20, 30))
     wobbling[9, 11:14] = FACE  # three cells more above, one column less at the left
     wobbling[10:20, 10] = 0
-    after = take_over(BEFORE, parse_of(wobbling, FIRST, Click(50, 30, "face-skin"), lead=0.4))
+    after = progressive_merge(BEFORE, parse_of(wobbling, FIRST, Click(50, 30, "face-skin"), lead=0.4))
     assert np.array_equal(after.logits.argmax(0), square((10, 10, 20, 30)))
 
 
@@ -52,22 +52,22 @@ def test_elsewhere_only_what_the_network_is_sure_of_changes() -> None:
     far = square((10, 10, 20, 30))
     far[2:6, 30:36] = HAIR
     click = Click(50, 30, "face-skin")
-    assert np.array_equal(take_over(BEFORE, parse_of(far, FIRST, click, lead=1.0)).logits.argmax(0), far)
-    unsure = take_over(BEFORE, parse_of(far, FIRST, click, lead=0.3)).logits.argmax(0)
+    assert np.array_equal(progressive_merge(BEFORE, parse_of(far, FIRST, click, lead=1.0)).logits.argmax(0), far)
+    unsure = progressive_merge(BEFORE, parse_of(far, FIRST, click, lead=0.3)).logits.argmax(0)
     assert np.array_equal(unsure, square((10, 10, 20, 30)))
 
 
 def test_a_negative_click_takes_away_what_it_points_at() -> None:
     shrunk = square((10, 10, 20, 15))
-    after = take_over(BEFORE, parse_of(shrunk, FIRST, Click(36, 30, "face-skin", is_positive=False), lead=0.3))
+    after = progressive_merge(BEFORE, parse_of(shrunk, FIRST, Click(36, 30, "face-skin", is_positive=False), lead=0.3))
     assert np.array_equal(after.logits.argmax(0), shrunk)
 
 
 def test_the_network_goes_on_from_what_it_said_itself() -> None:
     far = square((10, 10, 20, 30), (2, 30, 6, 36))
-    after = take_over(BEFORE, parse_of(far, FIRST, Click(50, 30, "face-skin"), lead=0.3))
+    after = progressive_merge(BEFORE, parse_of(far, FIRST, Click(50, 30, "face-skin"), lead=0.3))
     shown = np.zeros_like(after.logits)
-    after.resample(after.view, shown)
+    after.write_prev_mask(after.view, shown)
     assert np.array_equal(shown.argmax(0), far)
 
 
@@ -75,5 +75,5 @@ def test_another_view_of_the_photo_is_carried_over() -> None:
     wide = Parse(
         60, 80, View(Box(0, 0, 40, 60), 60, 40), BEFORE.logits[:, :, :20].copy(), BEFORE.channels, BEFORE.clicks
     )
-    after = take_over(wide, parse_of(square((10, 10, 20, 20)), FIRST, Click(36, 30, "face-skin")))
+    after = progressive_merge(wide, parse_of(square((10, 10, 20, 20)), FIRST, Click(36, 30, "face-skin")))
     assert np.array_equal(after.logits.argmax(0), square((10, 10, 20, 20)))

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ihp_backend.inference.people import joined
-from ihp_backend.inference.postprocess.remove_small_regions import tidy
+from ihp_backend.inference.people import close_gaps
+from ihp_backend.inference.postprocess.remove_small_regions import remove_small_regions
 from ihp_backend.network.click_maps import Point
 
 
@@ -30,7 +30,7 @@ def scene() -> NDArray[np.int64]:
 
 def test_specks_become_the_runner_up() -> None:
     winner = scene()
-    said = tidy(logits_of(winner), []).argmax(0)
+    said = remove_small_regions(logits_of(winner), []).argmax(0)
     assert (said[2:4, 45:48] == 0).all()
     assert not (said == 2).any()
     kept = (winner == 1).copy()
@@ -40,18 +40,18 @@ def test_specks_become_the_runner_up() -> None:
 
 def test_a_clicked_speck_stays() -> None:
     clicks = [Point(2 * 46, 2 * 3, 1), Point(2 * 10 + 1, 2 * 10 + 1, 2)]
-    said = tidy(logits_of(scene()), [*clicks, Point(2 * 35, 2 * 32, 1)]).argmax(0)
+    said = remove_small_regions(logits_of(scene()), [*clicks, Point(2 * 35, 2 * 32, 1)]).argmax(0)
     assert np.array_equal(said, scene())
 
 
 def test_a_negative_click_keeps_nothing() -> None:
-    said = tidy(logits_of(scene()), [Point(2 * 46, 2 * 3, 1, is_positive=False)]).argmax(0)
+    said = remove_small_regions(logits_of(scene()), [Point(2 * 46, 2 * 3, 1, is_positive=False)]).argmax(0)
     assert (said[2:4, 45:48] == 0).all()
 
 
 def test_the_rest_is_untouched() -> None:
     logits = logits_of(scene())
-    after = tidy(logits.copy(), [])
+    after = remove_small_regions(logits.copy(), [])
     same = (after == logits).all(0)
     assert np.array_equal(~same, np.isin(scene(), (1, 2)) & ~(after.argmax(0) == scene()))
 
@@ -61,12 +61,12 @@ def test_of_a_clicked_part_only_sure_islands_stay() -> None:
     winner[5:20, 5:20] = winner[5:20, 30:45] = winner[25:38, 5:20] = 1
     logits = logits_of(winner, runner_up=3)
     logits[1, 25:38, 5:20] = 1.5  # 0.5 above the runner-up: about half sure
-    said = tidy(logits.copy(), [Point(20, 20, 1)]).argmax(0)
+    said = remove_small_regions(logits.copy(), [Point(20, 20, 1)]).argmax(0)
     assert (said[5:20, 5:20] == 1).all()
     assert (said[5:20, 30:45] == 1).all()
     assert not (said[25:38, 5:20] == 1).any()
-    assert (tidy(logits.copy(), []).argmax(0) == winner).all()
-    assert (tidy(logits.copy(), [Point(20, 20, 1), Point(20, 60, 1)]).argmax(0) == winner).all()
+    assert (remove_small_regions(logits.copy(), []).argmax(0) == winner).all()
+    assert (remove_small_regions(logits.copy(), [Point(20, 20, 1), Point(20, 60, 1)]).argmax(0) == winner).all()
 
 
 def test_a_click_means_one_person() -> None:
@@ -74,11 +74,11 @@ def test_a_click_means_one_person() -> None:
     for left in (5, 50):  # two people: part 1 on top of part 2
         winner[5:20, left : left + 20] = 1
         winner[20:50, left : left + 20] = 2
-    said = tidy(logits_of(winner), [Point(2 * 10, 2 * 10, 1)]).argmax(0)
+    said = remove_small_regions(logits_of(winner), [Point(2 * 10, 2 * 10, 1)]).argmax(0)
     assert (said[5:20, 5:25] == 1).all()
     assert (said[5:20, 50:70] == 0).all()
     assert (said[20:50] == winner[20:50]).all()  # what is not clicked stays
-    both = tidy(logits_of(winner), [Point(2 * 10, 2 * 10, 1), Point(2 * 60, 2 * 10, 1)]).argmax(0)
+    both = remove_small_regions(logits_of(winner), [Point(2 * 10, 2 * 10, 1), Point(2 * 60, 2 * 10, 1)]).argmax(0)
     assert np.array_equal(both, winner)
 
 
@@ -88,15 +88,15 @@ def test_a_click_means_one_person_of_two_who_touch() -> None:
     winner[20:50, 5:75] = 2
     heads = [(2 * 20, 2 * 6), (2 * 60, 2 * 6)]
     click = Point(2 * 10, 2 * 10, 1)
-    said = tidy(logits_of(winner), [click], heads).argmax(0)
+    said = remove_small_regions(logits_of(winner), [click], heads).argmax(0)
     assert (said[5:20, 5:40] == 1).all()
     assert (said[5:20, 41:75] == 0).all()
     assert (said[20:50] == winner[20:50]).all()
     for points, told in (([click, Point(2 * 60, 2 * 30, 2)], heads), ([click], heads[:1]), ([], heads)):
-        assert np.array_equal(tidy(logits_of(winner), points, told).argmax(0), winner), (
+        assert np.array_equal(remove_small_regions(logits_of(winner), points, told).argmax(0), winner), (
             "both are meant, or one is there"
         )
-    assert np.array_equal(tidy(logits_of(winner), [click], heads, one_person=False).argmax(0), winner)
+    assert np.array_equal(remove_small_regions(logits_of(winner), [click], heads, one_person=False).argmax(0), winner)
 
 
 @given(
@@ -107,7 +107,7 @@ def test_what_is_seen_belongs_to_a_figure(shape: tuple[int, int], blocks: list[t
     seen = np.zeros(shape, bool)
     for top, left, height, width in blocks:
         seen[top : top + height + 1, left : left + width + 1] = True
-    assert joined(seen)[seen].all()
+    assert close_gaps(seen)[seen].all()
 
 
 def test_a_clicked_background_stays_between_the_legs() -> None:
@@ -116,7 +116,7 @@ def test_a_clicked_background_stays_between_the_legs() -> None:
     winner[30:55, 39:41] = 0  # narrow enough to be closed when figures are looked for
     logits = logits_of(winner, runner_up=1)
     logits[0, 30:55, 39:41] = logits[1, 30:55, 39:41] + 0.2
-    said = tidy(logits, [Point(5, 5, 0), Point(60, 20, 1)]).argmax(0)
+    said = remove_small_regions(logits, [Point(5, 5, 0), Point(60, 20, 1)]).argmax(0)
     assert np.array_equal(said, winner)
 
 
@@ -126,6 +126,6 @@ def test_who_takes_over_from_a_speck_makes_no_new_one() -> None:
     winner[30:32, 40:42] = 2  # a speck, of which the clicked part 1 is the runner-up
     logits = logits_of(winner, runner_up=3)
     logits[1, 30:32, 40:42] = 3
-    said = tidy(logits, [Point(20, 20, 1)]).argmax(0)
+    said = remove_small_regions(logits, [Point(20, 20, 1)]).argmax(0)
     assert (said[30:32, 40:42] == 3).all()
     assert (said[5:20, 5:20] == 1).all()

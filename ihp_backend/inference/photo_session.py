@@ -1,0 +1,297 @@
+"""One photo in one request: from clicks and masks to masks.
+
+The coarse pass finds the people, the prompts say who of them is meant, and the region of interest around them goes
+through the network. Post-processing makes the answer honour every click.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ihp_backend.cache import LoadingCache
+from ihp_backend.clicks import Click
+from ihp_backend.geometry import Box, View, box_of, digest, working_size
+from ihp_backend.inference.click_free import click_free, coarse_size
+from ihp_backend.inference.engine import Engine
+from ihp_backend.inference.head_seeds import Place, unseen_heads
+from ihp_backend.inference.label_channels import Channels
+from ihp_backend.inference.people import People
+from ihp_backend.inference.postprocess.enforce_clicks import enforce_clicks
+from ihp_backend.inference.postprocess.guided_upsampling import Guide
+from ihp_backend.inference.postprocess.keep_unclicked import keep_unclicked
+from ihp_backend.inference.postprocess.progressive_merge import progressive_merge
+from ihp_backend.inference.postprocess.remove_small_regions import remove_small_regions
+from ihp_backend.inference.prediction import Parse, Prediction
+from ihp_backend.inference.prompts import Prompts
+from ihp_backend.inference.roi import Target
+from ihp_backend.network.click_maps import Point
+from ihp_backend.network.parser import SILENT
+
+_LEAST_SCORE = 0.25
+"""A label that nobody asked for is suggested from this expected IoU on."""
+_ZOOMS = 3
+"""At most so many zoom-ins."""
+_PREFETCHED = 4
+"""For at most so many people, the largest ones, features are computed ahead."""
+_LEAST_ON_OTHERS = 0.05
+"""Less than this share of a mask on somebody else is a border that is not exact."""
+_CHAIN = 24
+"""At most so many corrections in a row are replayed if their parses are not remembered."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is remembered of photos between requests. It only makes answers faster.
+
+    Attributes:
+        people: The people of a coarse pass; each takes about 1.5 MB.
+        parses: The last parses; each takes about 6 MB with its probabilities, 9 MB after a correction.
+        guides: The photos' brightness, a byte for each pixel of the region of interest.
+    """
+
+    people: LoadingCache[Hashable, People] = field(
+        default_factory=lambda: LoadingCache(12 * 2**20, lambda people: _bytes_of(people.coarse))
+    )
+    parses: LoadingCache[Hashable, Parse] = field(default_factory=lambda: LoadingCache(32 * 2**20, _bytes_of))
+    guides: LoadingCache[Hashable, Guide] = field(
+        default_factory=lambda: LoadingCache(16 * 2**20, lambda guide: guide.grey.nbytes)
+    )
+
+
+class PhotoSession:
+    """One photo in one request. ``Predictor.open`` makes it."""
+
+    def __init__(self, engine: Engine, image: NDArray[np.uint8], key: str | None, memory: Memory) -> None:
+        """Takes the photo.
+
+        Args:
+            engine: Runs the network.
+            image: (H, W, 3) uint8 RGB.
+            key: Names the photo in the memory of features; ``None`` keeps none.
+            memory: What is remembered of this photo, under the key.
+
+        Raises:
+            ValueError: If the image has another shape or type.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+            raise ValueError(f"the image is {image.dtype} of shape {image.shape}; expected uint8 (H, W, 3)")
+        self.image, self.key = image, key
+        self._engine, self._memory = engine, memory
+        self._config, self._schema = engine.config, engine.config.parts
+        self._meant: dict[tuple[Click, ...], People] = {}
+
+    def predict(self, prompts: Prompts) -> Prediction:
+        """Answers the prompts with masks. Masks of different labels do not overlap.
+
+        Raises:
+            ValueError: If a label is unknown, or a mask prompt has another shape than the photo.
+        """
+        prompts.check(self._schema, *self.image.shape[:2])
+        clicks, labels = tuple(prompts.clicks), prompts.parts(self._schema)
+        earlier = prompts.earlier_clicks
+        if earlier and not prompts.everyone:
+            earlier = self._on_the_same_person(earlier, clicks)
+        parse = self._remembered(prompts.after((*earlier, *clicks)))
+        asked = list(prompts.wanted or ())
+        if prompts.wanted is None or prompts.suggest:
+            asked += [label for label in self.suggested(parse, labels) if label not in (*prompts.masks, *asked)]
+        masks: dict[str, NDArray[np.bool_]] = {}
+        scores: dict[str, float] = {}
+        answered = np.zeros(self.image.shape[:2], bool)
+        for label in asked:
+            mask = np.greater(parse.mask(label), answered)  # along the photo's edges two may meet by a pixel
+            answered |= mask
+            if mask.any() or label in {c.part for c in clicks}:
+                masks[label], scores[label] = mask, parse.score(label)
+        return Prediction(masks, scores)
+
+    def suggested(self, parse: Parse, labels: Mapping[str, tuple[str, ...]]) -> list[str]:
+        """Returns the labels of a parse that are seen with some certainty, but for the background."""
+        named = [label for label, parts in labels.items() if parts != self._schema.names[:1]]
+        return [label for label in named if parse.is_seen(label) and parse.score(label) >= _LEAST_SCORE]
+
+    def parse(self, prompts: Prompts, previous: Parse | None = None) -> Parse:
+        """Parses the photo.
+
+        Args:
+            prompts: The clicks, labels and mask prompts.
+            previous: The parse before the newest click. The network sees it, and what the click does not point at
+                stays as it was there.
+
+        Raises:
+            ValueError: If a label is unknown, or a mask prompt has another shape than the photo.
+        """
+        prompts.check(self._schema, *self.image.shape[:2])
+        clicks, labels = tuple(prompts.clicks), prompts.parts(self._schema)
+        background = {label for label, parts in labels.items() if parts == self._schema.names[:1]}
+        if prompts.everyone:
+            people, box = self._find((), {}, background)
+        else:
+            people, box = self._find(clicks, prompts.masks, background)
+        channels = Channels(self._schema, self._config.spares, labels, clicks, prompts.masks, people.coarse)
+        if previous is not None and not channels.agree_with(previous.channels):
+            previous = None
+        view = self._view(box)
+        prev_mask, is_masked = self._prev_mask(view, channels, prompts.masks, previous)
+        assigned = [(c, channels.at(c.part, c.x, c.y)) for c in clicks]
+        placed = [Point(c.x, c.y, channel, c.is_positive) for c, channel in assigned if channel is not None]
+        points = [p._replace(x=u, y=v) for p in placed for u, v in [view.into(p.x, p.y)]]
+        is_click_free = not points and not prompts.masks and previous is None
+        logits, embedding = (
+            (click_free(self._engine, self.image, view, self.key), None)
+            if is_click_free
+            else self._run(view, points, prev_mask)
+        )
+        heads = [*people.heads, *unseen_heads(people.coarse, people.heads, placed)]
+        parse = self._clean(view, logits, embedding, points, channels, clicks, heads, everyone=prompts.everyone)
+        if prompts.everyone and (clicks or is_masked.any()):
+            logits, embedding = self._run(view, [], self._engine.no_prev_mask(view))
+            without = self._clean(view, logits, embedding, [], channels, (), (), everyone=True)
+            parse = keep_unclicked(without, parse, is_masked)
+        guide = self._memory.guides.get((self.key, view), lambda: Guide.of(self.image, view))
+        parse = replace(parse, guide=guide)
+        return parse if previous is None else progressive_merge(previous, parse)
+
+    def on_other_people(self, mask: NDArray[np.bool_], clicks: Sequence[Click]) -> NDArray[np.bool_]:
+        """Returns what of a mask (H, W) is on other people than those whom the clicks mean."""
+        people = self._people_meant_by(clicks)
+        meant = {people.at(c.x, c.y) for c in clicks if c.is_positive}
+        others = np.isin(people.instance_map, [person for person in people.boxes if person not in meant])
+        box, found = people.coarse.view.box, mask.copy()  # whoever is outside of the coarse pass is somebody else, too
+        found[box.slices] &= cv2.resize(others.astype(np.uint8), (box.width, box.height)) > 0
+        is_known = meant and None not in meant
+        return found if is_known and found.sum() >= _LEAST_ON_OTHERS * mask.sum() else np.zeros_like(mask)
+
+    def prefetch(self) -> list[Callable[[], None]]:
+        """Returns steps that compute ahead what the first click would wait for: one for each of the largest people."""
+
+        def compute_features(click: Click) -> None:
+            _, box = self._find([click], {}, set())
+            if self._engine.keeps_features:
+                self._engine.encode(self.image, self._view(box), self.key)
+
+        return [partial(compute_features, click) for click in self._people_meant_by(()).centres()[:_PREFETCHED]]
+
+    def _on_the_same_person(self, earlier: Sequence[Click], clicks: Sequence[Click]) -> list[Click]:
+        """Leaves out earlier clicks on other people than those whom the open clicks mean."""
+        people = self._people_meant_by(clicks)
+        meant = {people.at(c.x, c.y) for c in clicks if c.is_positive} or {people.at(c.x, c.y) for c in clicks}
+        return [c for c in earlier if None in meant or people.at(c.x, c.y) in {*meant, None}]
+
+    def _people_meant_by(self, clicks: Sequence[Click]) -> People:
+        """The people of the coarse pass, or of the zoom-in in which the clicks' target is seen well."""
+        clicks = tuple(clicks)
+        if clicks not in self._meant:
+            self._meant[clicks], _ = self._find(clicks, {}, set())
+        return self._meant[clicks]
+
+    def _remembered(self, prompts: Prompts, depth: int = 0) -> Parse:
+        """The parse after the clicks. A further click of a label is a correction of the parse before it.
+
+        The same request, or one at the same time, gets the same parse.
+        """
+        clicks = tuple(prompts.clicks)
+
+        def parse() -> Parse:
+            is_correction = len(clicks) > 1 and clicks[-1].part in {c.part for c in clicks[:-1]}
+            previous = None
+            if is_correction and depth < _CHAIN:
+                previous = self._remembered(prompts.after(clicks[:-1]), depth + 1)
+            return self.parse(prompts, previous)
+
+        labels = tuple(prompts.parts(self._schema).items())
+        masks = tuple((label, digest(mask)) for label, mask in prompts.masks.items())
+        asked = (self.key, self.image.shape, clicks, labels, masks, prompts.everyone)
+        return self._memory.parses.get(asked, parse)
+
+    def _find(
+        self, clicks: Sequence[Click], masks: Mapping[str, NDArray[np.bool_]], background: set[str]
+    ) -> tuple[People, Box]:
+        """Finds who is meant: the people of the last pass, and the region of interest."""
+        height, width = self.image.shape[:2]
+        people = self._coarse_pass(Box(0, 0, width, height))
+        target = Target.of(people, clicks, masks, background)
+        for _ in range(_ZOOMS):
+            box = target.zoom_in(people.coarse)
+            if box is None:
+                break
+            closer = self._coarse_pass(box)
+            found = Target.of(closer, clicks, masks, background)
+            if found.is_missing and not target.is_missing:
+                break
+            if target.is_missing and found.fills(box):
+                break  # somebody larger than this, of whom the pass before saw nothing
+            people, target = closer, found
+        return people, target.region_of_interest(height, width)
+
+    def _coarse_pass(self, box: Box) -> People:
+        """Finds the people in a part of the photo by a small parse without clicks."""
+
+        def find() -> People:
+            view = View(box, *coarse_size(box, self._config.area))
+            channels = Channels(self._schema, self._config.spares, {name: (name,) for name in self._schema.names})
+            logits, embedding = self._run(view, [], self._engine.no_prev_mask(view))
+            return People.of(self._clean(view, logits, embedding, [], channels, (), ()))
+
+        return self._memory.people.get((self.key, self.image.shape, box), find)
+
+    def _view(self, box: Box) -> View:
+        return View(box, *working_size(box.height, box.width, area=self._config.area))
+
+    def _prev_mask(
+        self, view: View, channels: Channels, masks: Mapping[str, NDArray[np.bool_]], previous: Parse | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """What the network sees of the parse before and of the mask prompts, (K, h, w), and where the masks are."""
+        prev_mask = self._engine.no_prev_mask(view)
+        if previous is not None:
+            previous.write_prev_mask(view, prev_mask)
+        is_masked = np.zeros(view.grid, bool)
+        for label, mask in masks.items():
+            box = box_of(mask)
+            if box is None:
+                continue
+            pixels = mask[view.box.slices].astype(np.float32)
+            small = cv2.resize(pixels, view.grid[::-1], interpolation=cv2.INTER_AREA)
+            channel = channels.at(label, (box.left + box.right) / 2, (box.top + box.bottom) / 2)
+            if channel is not None:
+                is_masked |= small > 0.5
+                prev_mask[:, small > 0.5] = 0
+                prev_mask[channel] = np.maximum(prev_mask[channel], small)
+        return prev_mask, is_masked
+
+    def _run(
+        self, view: View, points: Sequence[Point], prev_mask: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        return self._engine.run(self.image, view, points, prev_mask, self.key)
+
+    def _clean(
+        self,
+        view: View,
+        logits: NDArray[np.float32],
+        embedding: NDArray[np.float32] | None,
+        points: Sequence[Point],
+        channels: Channels,
+        clicks: Sequence[Click],
+        heads: Sequence[Place],
+        *,
+        everyone: bool = False,
+    ) -> Parse:
+        """Post-processes logits (K, h, w), in place, into a parse."""
+        logits[[c for c in self._config.optional if c not in channels.used]] = SILENT
+        logits = enforce_clicks(logits, embedding, points)
+        in_view = [view.into(x, y) for x, y in heads]
+        logits = remove_small_regions(logits, points, in_view, one_person=not everyone)
+        height, width = self.image.shape[:2]
+        return Parse(height, width, view, logits, channels, tuple(clicks))
+
+
+def _bytes_of(parse: Parse) -> int:
+    # The logits, the probabilities once somebody asks for them, and after a correction the network's own logits.
+    logits = (2 if parse.predicted is None else 3) * parse.logits.nbytes
+    return logits + (parse.guide.grey.nbytes if parse.guide else 0)
