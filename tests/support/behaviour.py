@@ -111,7 +111,9 @@ class Annotator:
         }
         answer = self.client.post("/predict", json=body)
         self.steps += 1
-        items = answer.json["results"] if answer.status_code == 200 else [{"result": [], "error": answer.json}]
+        items = (
+            answer.json["results"] if answer.status_code == 200 else [{"result": [], "error": answer.json["detail"]}]
+        )  # its id is a new one each time
         self.last = items[0]["result"]
         self.record[f"{self.name} {self.steps}"] = digest([self._plain(item) for item in items])
 
