@@ -5,7 +5,13 @@ from __future__ import annotations
 import click
 import requests
 
-from ihp_backend.demo.project import BackendAccess, check_label_config, connect_backend, label_config_of
+from ihp_backend.demo.project import (
+    BackendAccess,
+    check_label_config,
+    connect_backend,
+    label_config_of,
+    missing_weights,
+)
 from ihp_backend.label_studio.client import Client, LabelStudioError
 from ihp_backend.label_studio.label_config import LabelConfigError
 from ihp_backend.label_studio.schema_choice import asked_schema, rank_schemas
@@ -81,6 +87,8 @@ def connect(
             click.echo(f"the label config has {len(config.labels)} labels to click and paint")
             fits = asked_schema(config) or rank_schemas(config, SCHEMAS.values())[0].name
             click.echo(f"of the label sets, {fits} fits it best: its weights answer")
+            if missing := missing_weights(access, fits):
+                click.echo(f"warning: {missing}", err=True)
             connect_backend(client, int(made["id"]), access, preannotate=preannotate)
         except Exception:
             if project is None:

@@ -6,6 +6,7 @@ import signal
 import textwrap
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -15,13 +16,24 @@ from ihp_backend.demo.processes import ProcessError
 from ihp_backend.demo.project import (
     BackendAccess,
     connect_backend,
+    demo_title,
     find_project,
     hotkeys,
     import_new,
     label_config_of,
+    missing_weights,
 )
-from ihp_backend.demo.stack import Credentials, running
+from ihp_backend.demo.stack import Credentials, Stack, running
 from ihp_backend.label_studio.client import LabelStudioError
+from ihp_backend.parts import SCHEMAS
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project's title, and the address of its photos."""
+
+    title: str
+    address: str
 
 
 @click.command()
@@ -36,7 +48,11 @@ from ihp_backend.label_studio.client import LabelStudioError
     type=click.Path(path_type=Path),
     help="Label Studio's command.",
 )
-@click.option("--schema", default="lip", show_default=True, help="Whose label config a new project gets.")
+@click.option(
+    "--schema",
+    type=click.Choice(list(SCHEMAS)),
+    help="A project of this label set alone.  [default: one of each; with --images, lip]",
+)
 @click.option("--preannotate", is_flag=True, help="Opened photos start with all parts that the backend sees.")
 def demo(
     images: Path | None,
@@ -44,35 +60,27 @@ def demo(
     backend_port: int,
     data_dir: Path,
     label_studio: Path,
-    schema: str,
+    schema: str | None,
     preannotate: bool,
 ) -> None:
-    """Starts Label Studio and the backend on this machine, with a project of photos. Ctrl+C stops both.
+    """Starts Label Studio and the backend on this machine, with a project of photos for each label set.
 
-    Everything is kept in --data-dir: the next start finds the project, its annotations and the password again.
+    Ctrl+C stops both. Everything is kept in --data-dir: the next start finds the projects, their annotations and the
+    password again.
     """
     for stop in (signal.SIGINT, signal.SIGTERM):  # SIGINT, too: a shell's background job ignores it
         signal.signal(stop, signal.default_int_handler)
     try:
         data_dir = data_dir.resolve()
-        photos = photos_in(images) if images else default_photos(data_dir / "photos")
-        title = f"Human parsing: {images.resolve().name}" if images else "Human parsing"
-        place = str(images.resolve()) if images else ""  # tells apart two folders of one name
-        config = label_config_of(schema)
+        chosen = [schema] if schema else ["lip"] if images else list(SCHEMAS)
+        own = photos_in(images) if images else None
+        photos = {name: own or default_photos(data_dir / "photos", name) for name in chosen}
         with running(
             data_dir, port=port, backend_port=backend_port, label_studio=label_studio, say=click.echo
         ) as stack:
-            project = find_project(stack.client, title, place)
-            if project is None:
-                project = stack.client.create_project(title[:50], config, description=place)
-            elif schema != "lip":
-                click.echo(f"project {title!r} keeps its label config; --schema is for a new one")
-            number = int(project["id"])
-            connect_backend(stack.client, number, BackendAccess(stack.backend), preannotate=preannotate)
-            made = import_new(stack.client, number, photos)
-            click.echo(f"project {title!r}: {made} new photos" if made else f"project {title!r} is as you left it")
-            address = f"{stack.url}/projects/{number}/data"
-            click.echo(_instructions(address, stack.credentials, hotkeys(project["label_config"])))
+            made = {name: _project(stack, name, photos[name], images, preannotate) for name in chosen}
+            first, *others = made.values()
+            click.echo(_instructions(first, stack.credentials, hotkeys(label_config_of(chosen[0])), others))
             while True:
                 stack.children.check()
                 time.sleep(1)
@@ -82,16 +90,36 @@ def demo(
         raise click.ClickException(str(error)) from error
 
 
-def _instructions(address: str, credentials: Credentials, keys: Sequence[tuple[str, str]]) -> str:
+def _project(stack: Stack, schema: str, photos: Sequence[Path], images: Path | None, preannotate: bool) -> Project:
+    """Makes the project of a label set, or finds it; its own label config stays."""
+    title = demo_title(schema, images.resolve().name if images else "")
+    place = str(images.resolve()) if images else ""  # tells apart two folders of one name
+    project = find_project(stack.client, title, place)
+    if project is None:
+        project = stack.client.create_project(title, label_config_of(schema), description=place)
+    access = BackendAccess(stack.backend)
+    connect_backend(stack.client, int(project["id"]), access, preannotate=preannotate)
+    new = import_new(stack.client, int(project["id"]), photos)
+    click.echo(f"project {title!r}: {new} new photos" if new else f"project {title!r} is as you left it")
+    if missing := missing_weights(access, schema):
+        click.echo(f"warning: {missing}", err=True)
+    return Project(title, f"{stack.url}/projects/{project['id']}/data")
+
+
+def _instructions(
+    project: Project, credentials: Credentials, keys: Sequence[tuple[str, str]], others: Sequence[Project] = ()
+) -> str:
+    more = "".join(f"\n  {other.address}   {other.title}" for other in others)
+    more = f"\n  More projects, each with keys and photos of its own:{more}\n" if more else ""
     parts = [f"{key.upper()} {label}" for key, label in keys]
     table = textwrap.fill("   ".join(part.replace(" ", "\0") for part in parts), 88, break_on_hyphens=False).replace(
         "\0", " "
     )
     return f"""
-  address   {address}
+  address   {project.address}
   user      {credentials.user}
   password  {credentials.password}
-
+{more}
   1. Open a photo. Switch on Auto-Annotation, below it, and pick the keypoint tool with the wand (key M).
   2. Press a label's key, then click on the part:
 {textwrap.indent(table, "       ")}

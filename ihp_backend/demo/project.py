@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 from xml.sax.saxutils import quoteattr
 
+import requests
 from defusedxml.ElementTree import fromstring
 
 from ihp_backend.label_studio.client import Client, LabelStudioError
@@ -43,6 +44,36 @@ def hotkeys(label_config: str) -> list[tuple[str, str]]:
     """Returns the key and the label of each keypoint label that has a key."""
     labels = fromstring(label_config, forbid_dtd=True).iterfind(".//KeyPointLabels/Label")
     return [(label.get("hotkey", ""), label.get("value", "")) for label in labels if label.get("hotkey")]
+
+
+def demo_title(schema: str, photos: str = "") -> str:
+    """Returns the title of a label set's project.
+
+    Args:
+        schema: Name of the label set.
+        photos: Name of the folder of the user's own photos; empty for the default ones.
+    """
+    suits = {"lip": "", "cihp": "CIHP, several people", "helen": "Helen, faces"}.get(schema, get_schema(schema).title)
+    name = ": ".join(filter(None, ("Human parsing", suits, photos)))
+    return name[:50]  # Label Studio's limit
+
+
+def missing_weights(access: BackendAccess, schema: str) -> str:
+    """Asks a backend for its label sets; returns what is to be known if it has no weights of one, else an empty text.
+
+    A backend that does not answer is no news here.
+    """
+    try:
+        auth = (access.user, access.password) if access.user else None
+        there = requests.get(f"{access.url.rstrip('/')}/health", auth=auth, timeout=10).json()["label_sets"]
+    except (requests.RequestException, ValueError, KeyError, TypeError):
+        return ""
+    if schema in there:
+        return ""
+    return (
+        f"the backend has no weights of the label set {schema} (it has {', '.join(there) or 'none'}): another set's "
+        "answer, and labels that those do not know are cut out by their clicks alone"
+    )
 
 
 @dataclass(frozen=True)

@@ -21,18 +21,20 @@ from fake_label_studio import LEGACY, FakeLabelStudio
 from PIL import Image
 
 from ihp_backend.cli import main
-from ihp_backend.commands.demo import _instructions
+from ihp_backend.commands.demo import Project, _instructions
 from ihp_backend.demo.photos import PhotosError, default_photos, photos_in
 from ihp_backend.demo.processes import Children, ProcessError, require_free
 from ihp_backend.demo.project import (
     BackendAccess,
     check_label_config,
     connect_backend,
+    demo_title,
     explain_refusal,
     find_project,
     hotkeys,
     import_new,
     label_config_of,
+    missing_weights,
 )
 from ihp_backend.demo.stack import Credentials, alone, backend_environment, credentials_in
 from ihp_backend.label_studio.client import Client, LabelStudioError
@@ -82,7 +84,51 @@ def test_default_photos_are_real_portraits_and_drawn_figures(tmp_path: Path) -> 
         with Image.open(photo) as image:
             assert min(image.size) >= 400
             assert np.asarray(image.convert("RGB")).std() > 20
-    assert default_photos(tmp_path) == photos
+    assert default_photos(tmp_path) == photos == photos_in(tmp_path)
+
+
+def test_each_label_set_gets_photos_that_suit_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+
+    def draw(rng: np.random.Generator, height: int, width: int) -> Any:
+        drawn.append((height, width))
+        labels = np.zeros((height, width), np.uint8)
+        labels[20:, width // 4 : 3 * width // 4] = 5
+        return np.where(labels[..., None] > 0, np.uint8(25 * len(drawn) % 200), np.uint8(230)).repeat(3, 2), labels
+
+    monkeypatch.setattr("ihp_backend.demo.photos.draw_person", draw)
+    names = {schema: {p.name for p in default_photos(tmp_path, schema)} for schema in SCHEMAS}
+    assert {"figure-6.jpg", "grace-hopper.jpg"} <= names["lip"]
+    for schema in ("cihp", "pascal-person-part"):
+        assert {"figure-1.jpg", "group-1.jpg", "group-2.jpg"} <= names[schema]
+    assert "grace-hopper-face.jpg" in names["helen"]
+    assert not [name for name in names["helen"] if name.startswith(("figure", "group"))], "drawn faces have no eyes"
+    assert not [name for name in names["lip"] if name.startswith("group") or "face" in name]
+    assert len(drawn) == 6 + 2 * 3, "what two share is drawn once"
+    with Image.open(tmp_path / "grace-hopper-face.jpg") as face:
+        assert min(face.size) > 600
+    with Image.open(tmp_path / "group-1.jpg") as group:
+        assert len(np.unique(np.asarray(group.convert("L"))[400])) >= 4, "three people before a wall"
+
+
+def test_each_label_set_has_a_project_of_its_own() -> None:
+    titles = [demo_title(schema) for schema in SCHEMAS]
+    assert titles[0] == "Human parsing", "as before there were others"
+    assert len(set(titles)) == 4
+    long = {demo_title(schema, "x" * 80) for schema in SCHEMAS}
+    assert len(long) == 4
+    assert all(len(title) <= 50 for title in long), "Label Studio's limit"
+
+
+def test_a_label_set_without_weights_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Answer:
+        def json(self) -> Any:
+            return {"label_sets": {"lip": "lip-3"}}
+
+    monkeypatch.setattr("ihp_backend.demo.project.requests.get", lambda *args, **options: Answer())
+    access = BackendAccess("http://b:9090")
+    assert missing_weights(access, "lip") == ""
+    assert "no weights of the label set helen (it has lip)" in missing_weights(access, "helen")
 
 
 def test_a_folder_of_photos(tmp_path: Path) -> None:
@@ -183,7 +229,10 @@ def test_the_instructions_say_which_key_does_what() -> None:
     keys = hotkeys(label_config_of("lip"))
     assert ("1", "Face") in keys
     assert len(keys) == 19
-    text = _instructions("http://a", Credentials("u", "p", "t"), keys)
+    others = [Project("Human parsing: Helen, faces", "http://a/projects/4/data")]
+    text = _instructions(Project("Human parsing", "http://a/projects/1/data"), Credentials("u", "p", "t"), keys, others)
+    assert re.findall(r"(?m)^ +address +(\S+)$", text) == ["http://a/projects/1/data"]
+    assert "http://a/projects/4/data   Human parsing: Helen, faces" in text
     for key, label in keys:
         assert re.search(rf"(?m)(^|\s){key.upper()} {label}(\s|$)", text)
 
