@@ -11,6 +11,7 @@ import pytest
 from fake_label_studio import LEGACY
 from fake_project import PROJECT, FakeLearner, FakeProject, box, region
 from fakes import DiscModel
+from tiny_weights import ship
 
 from ihp_backend.data.sample import DataError
 from ihp_backend.label_studio.connections import Connection
@@ -80,6 +81,29 @@ def test_a_better_version_is_promoted(runtime: Runtime, learner: FakeLearner, pr
     assert learner.calls[1]["base"].name == "lip"
     assert runtime.registry.get(PROJECT, second.version).status.parent == FIRST
     assert project.writes() == [], "nothing is written to Label Studio"
+
+
+def test_a_training_starts_from_its_own_label_set_and_leaves_the_others(
+    tmp_path: Path, project: FakeProject, learner: FakeLearner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ship(monkeypatch, tmp_path / "shipped", ["lip", "helen"])
+    runtime = runtime_of(tmp_path, project)
+    assert train(runtime).version == "lip-1+p1.001"
+    body = project.project["label_config"]
+    attribute = '<KeyPointLabels ihp_schema="helen"'
+    project.project["label_config"] = body.replace("<KeyPointLabels", attribute)
+    assert project.project["label_config"] != body
+    record = train(runtime)
+    assert (record.state, record.version) == ("promoted", "helen-1+p1.002")
+    call = learner.calls[1]
+    assert (call["start"].name, call["base"].name) == ("helen", "helen"), "not from what LIP's has learnt"
+    assert call["train"].labels["Face"] == ("face-skin",)
+    assert runtime.registry.get(PROJECT, record.version).status.schema == "helen"
+    assert runtime.registry.current(PROJECT, "lip") == "lip-1+p1.001"
+    project.project["label_config"] = body
+    assert train(runtime).version == "lip-1+p1.003"
+    assert learner.calls[2]["start"].name == "lip-1+p1.001", "it goes on where LIP was left"
+    assert runtime.registry.current(PROJECT, "helen") == "helen-1+p1.002"
 
 
 def test_a_worse_version_is_kept_as_rejected(runtime: Runtime, learner: FakeLearner) -> None:
