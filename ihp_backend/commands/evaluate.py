@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from ihp_backend.data.catalogue import LAYOUTS, open_data_set
+from ihp_backend.data.catalogue import LAYOUTS, RENDERED, open_data_set
 from ihp_backend.data.sample import DataError, DataSet
 from ihp_backend.evaluation.protocol import ProtocolConfig
 from ihp_backend.evaluation.protocol import evaluate as run
@@ -22,7 +22,8 @@ from ihp_backend.network.weights import WeightsError
 
 @click.command()
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of the data set.")
-@click.option("--layout", type=click.Choice(list(LAYOUTS)), default="folder", show_default=True)
+@click.option("--layout", type=click.Choice([*LAYOUTS, *RENDERED]), default="folder", show_default=True)
+@click.option("--images", type=click.Path(file_okay=False, path_type=Path), help="Its photos, if not in DIR/images.")
 @click.option("--split", default="val", show_default=True, help="Which photos.")
 @click.option("--weights", default="lip", show_default=True, help="Name in model_weights/, or a folder.")
 @click.option("--user", type=click.Choice(["center", "sloppy"]), default="center", show_default=True)
@@ -42,6 +43,7 @@ from ihp_backend.network.weights import WeightsError
 def evaluate(
     data: Path,
     layout: str,
+    images: Path | None,
     split: str,
     weights: str,
     user: str,
@@ -65,7 +67,7 @@ def evaluate(
     ihp evaluate --data DIR --split val --out runs/eval
     """
     try:
-        photos = open_data_set(data, split, layout)
+        photos = open_data_set(data, split, layout, images)
         predictor = Predictor.load(weights, device=device)
         config = ProtocolConfig(user=user, max_clicks=max_clicks, seed=seed, previous=previous)  # type: ignore[arg-type]
         result = run(predictor, photos, config)
