@@ -14,8 +14,13 @@ class LockedError(RuntimeError):
     """Another process, or another thread, holds the lock."""
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
     """Puts a text in a file's place at once: readers have the old one or the new one. Its folder is made if missing.
+
+    Args:
+        path: The file.
+        text: What it shall hold.
+        mode: Who may read it; by default everybody, for server and trainer may run as different users.
 
     Raises:
         OSError: If it cannot be written, as on a full disk; the old file is untouched then.
@@ -26,7 +31,7 @@ def write_whole(path: Path, text: str) -> None:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            os.fchmod(file.fileno(), 0o644)  # server and trainer may run as different users
+            os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ihp_backend.demo.processes import Children, ProcessError, require_free
+from ihp_backend.files import LockedError, locked, write_whole
 from ihp_backend.label_studio.client import Client
 
 _USER = "annotator@example.com"
@@ -95,10 +95,10 @@ def alone(data_dir: Path) -> Iterator[None]:
     Raises:
         ProcessError: If there is one.
     """
-    with (data_dir / "lock").open("w") as lock:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            stack.enter_context(locked(data_dir / "lock", wait=False))
+        except LockedError as error:
             raise ProcessError(f"{data_dir} is in use by another demo; stop it, or take another --data-dir") from error
         yield
 
@@ -106,12 +106,8 @@ def alone(data_dir: Path) -> Iterator[None]:
 def credentials_in(path: Path) -> Credentials:
     """Reads the password and token of earlier starts, or makes them, readable by the owner only."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         made = {"user": _USER, "password": secrets.token_urlsafe(9), "token": secrets.token_hex(20)}
-        part = path.with_suffix(".part")
-        part.touch(mode=0o600)
-        part.write_text(json.dumps(made))
-        part.replace(path)
+        write_whole(path, json.dumps(made), mode=0o600)
     return Credentials(**json.loads(path.read_text()))
 
 
