@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from ihp_backend.clicks import Click
 from ihp_backend.parts import Schema
-
-log = logging.getLogger(__name__)
 
 
 class ClickFree(Protocol):
@@ -24,7 +21,9 @@ class Channels:
 
     A label that is one part of the schema takes that part's channel. A label that stands for several parts owns all
     of their channels; a click on it means the part that is most probable there. A label that the schema does
-    not know, or whose channel another clicked label has taken, gets a spare channel for this request.
+    not know, or whose channel another clicked label has taken, gets an open-class channel for this request. If there
+    are more such labels than channels, those that were not clicked for longest share the last one: the network is told
+    where they are, so that the others keep off them, but they have no mask of their own in this request.
     """
 
     def __init__(
@@ -39,6 +38,7 @@ class Channels:
         self.schema, self.count = schema, len(schema) + spares
         self._click_free = click_free
         self._channels: dict[str, tuple[int, ...]] = {}
+        self._shared: dict[str, int] = {}
         used = dict.fromkeys([*(c.part for c in clicks), *accepted])  # the order stays when clicks are added
         free = range(len(schema), self.count)
         taken: set[int] = set()
@@ -50,28 +50,35 @@ class Channels:
                 self._channels[label] = own
             elif label in used:
                 unassigned.append(label)
-        if len(unassigned) > len(free):
+        if len(unassigned) > len(free) > 1:
             newest = dict.fromkeys([*(c.part for c in reversed(clicks)), *accepted])
-            heard = [label for label in newest if label in unassigned][: len(free)]
-            for label in (label for label in unassigned if label not in heard):
-                log.warning("no spare channel left for label %r; its clicks are not seen", label)
+            heard = [label for label in newest if label in unassigned][: len(free) - 1]
+            self._shared = {label: free[-1] for label in unassigned if label not in heard}
             unassigned = [label for label in unassigned if label in heard]
+            taken.add(free[-1])
         for label, channel in zip(unassigned, free, strict=False):
             taken.add(channel)
             self._channels[label] = (channel,)
         self.used = frozenset(taken)
 
     def of(self, label: str) -> tuple[int, ...]:
-        """Returns a label's channels; none if it has nothing to say in this request."""
+        """Returns a label's own channels; none if it was not used in this request, or shares one with others."""
         return self._channels.get(label, ())
 
     def agree_with(self, earlier: Channels) -> bool:
         """Whether the labels that were in use earlier speak through the same channels now."""
-        return all(self.of(label) == own for label, own in earlier._channels.items() if label in self._channels)
+        is_moved = any(label in self._shared for label in earlier._channels) or any(
+            self._shared.get(label) != channel for label, channel in earlier._shared.items()
+        )
+        return not is_moved and all(
+            self.of(label) == own for label, own in earlier._channels.items() if label in self._channels
+        )
 
     def at(self, label: str, x: float, y: float) -> int | None:
         """Returns the channel through which a label speaks at a place of the image."""
         own = self.of(label)
+        if not own:
+            return self._shared.get(label)
         if len(own) < 2 or self._click_free is None:
-            return own[0] if own else None
+            return own[0]
         return self._click_free.most_probable(x, y, own)

@@ -10,11 +10,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ihp_backend.clicks import Click
+from ihp_backend.inference.label_channels import Channels
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.network.parser import HumanParser, ParserConfig
+from ihp_backend.parts import LIP
 
 UNION = "Upper body"
 LABELS: dict[str, tuple[str, ...]] = {
@@ -102,3 +106,33 @@ def test_an_unknown_label_keeps_its_channel_while_others_come(predictor: Predict
     for before, after in pairwise(parses):
         for label in {c.part for c in before.clicks}:
             assert before.channels.of(label) == after.channels.of(label)
+
+
+@settings(max_examples=60, deadline=None)
+@given(order=st.lists(st.integers(0, 9), min_size=1, max_size=25), open_classes=st.integers(2, 6))
+def test_any_number_of_unknown_labels_is_heard(order: list[int], open_classes: int) -> None:
+    """The label that was clicked last has a channel of its own, and everybody's clicks reach the network."""
+    labels: dict[str, tuple[str, ...]] = {f"Thing {i}": () for i in range(10)}
+    clicks = [Click(float(i), 1.0, f"Thing {n}") for i, n in enumerate(order)]
+    channels = Channels(LIP, open_classes, labels, clicks)
+    used = {click.part for click in clicks}
+    own = [channels.of(label) for label in used if channels.of(label)]
+    assert channels.of(clicks[-1].part)
+    assert len(own) == len(set(own))
+    for label in used:
+        channel = channels.at(label, 1.0, 1.0)
+        assert channel is not None
+        assert len(LIP) <= channel < len(LIP) + open_classes
+        assert channel in channels.used
+        if not channels.of(label):
+            assert channel == len(LIP) + open_classes - 1
+            assert all(channel not in others for others in own)
+    assert len(own) == (len(used) if len(used) <= open_classes else open_classes - 1)
+
+
+def test_a_label_that_comes_to_share_a_channel_makes_what_was_seen_before_another_matter() -> None:
+    labels: dict[str, tuple[str, ...]] = dict.fromkeys("ABC", ())
+    clicks = [Click(1.0, 1.0, name) for name in "ABC"]
+    before, after = Channels(LIP, 2, labels, clicks[:2]), Channels(LIP, 2, labels, clicks)
+    assert before.agree_with(Channels(LIP, 2, labels, clicks[:1]))
+    assert not after.agree_with(before)
