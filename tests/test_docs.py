@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
+import cv2
+import numpy as np
 import pytest
 
 from ihp_backend.cli import COMMANDS, main
+from ihp_backend.data.synthetic import draw_person
 from ihp_backend.settings import Settings, variable
 
 ROOT = Path(__file__).parents[1]
@@ -59,3 +63,15 @@ def test_the_messages_that_are_explained_are_ours() -> None:
     ours = re.sub(r'"\s*\n\s*f?"', "", SOURCE).replace('\\"', '"')
     for message in messages:
         assert all(piece.strip() in ours for piece in re.split(r"(?:IHP_)?\.\.\.", message)), message
+
+
+def test_the_example_in_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = re.findall(r"```python\n(.*?)```", PAGES[0].read_text(), re.DOTALL)[0]
+    image, _ = draw_person(np.random.default_rng(3), 300, 420)
+    cv2.imwrite(str(tmp_path / "photo.jpg"), image[..., ::-1])
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    mask = names["masks"]["face"]
+    assert mask.shape == image.shape[:2]
+    assert mask[88, 210]
