@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ihp_backend.annotation.click_provenance import TimedClick
@@ -356,3 +359,26 @@ def test_a_suggestion_of_another_label_keeps_off_a_guess() -> None:
 def test_a_negative_click_far_from_what_is_remembered_corrects_nothing() -> None:
     far = Click(75.0, 55.0, "Hair", is_positive=False)
     assert Scene((far,), (), (), [hair()]).corrected("Hair") is None
+
+
+@settings(max_examples=80, deadline=None)
+@given(seed=st.integers(0, 10_000), may_overlap=st.booleans())
+def test_whatever_is_answered_keeps_off_what_was_accepted(seed: int, may_overlap: bool) -> None:
+    rng = np.random.default_rng(seed)
+
+    def blob() -> NDArray[np.bool_]:
+        return square(int(rng.integers(40)), int(rng.integers(40)), int(rng.integers(5, 30)))
+
+    accepted = [AcceptedMask(f"r{i}", label, blob()) for i, label in enumerate(("Hair", "Scarf", "Hair"))]
+    masks = {"Face": blob(), "Coat": blob()}
+    drawn = {label: mask.copy() for label, mask in masks.items()}
+    answers = scene(*accepted, clicks=(OUTSIDE,)).answers("Face", masks, None, may_overlap=may_overlap)
+    for answer in answers:
+        assert answer.id not in {mask.id for mask in accepted}
+        if may_overlap and answer.label == "Face":
+            assert np.array_equal(answer.mask, drawn["Face"])
+        elif not may_overlap:
+            assert not any((answer.mask & mask.mask).any() for mask in accepted)
+            assert not (answer.mask & ~drawn[answer.label]).any()
+    for one, two in combinations(answers, 2):
+        assert not (one.mask & two.mask).any()
