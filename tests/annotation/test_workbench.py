@@ -369,10 +369,14 @@ def test_whatever_is_answered_keeps_off_what_was_accepted(seed: int, may_overlap
     def blob() -> NDArray[np.bool_]:
         return square(int(rng.integers(40)), int(rng.integers(40)), int(rng.integers(5, 30)))
 
-    accepted = [AcceptedMask(f"r{i}", label, blob()) for i, label in enumerate(("Hair", "Scarf", "Hair"))]
+    accepted = [
+        AcceptedMask(f"r{i}", label, blob(), clicks=(HAIR_CLICK,) if rng.random() < 0.5 else ())
+        for i, label in enumerate(("Hair", "Scarf", "Hair"))
+    ]
+    beyond = Click(79.5, 5.0, "Face")
     masks = {"Face": blob(), "Coat": blob()}
     drawn = {label: mask.copy() for label, mask in masks.items()}
-    answers = scene(*accepted, clicks=(OUTSIDE,)).answers("Face", masks, None, may_overlap=may_overlap)
+    answers = scene(*accepted, clicks=(beyond,)).answers("Face", masks, None, may_overlap=may_overlap)
     for answer in answers:
         assert answer.id not in {mask.id for mask in accepted}
         if may_overlap and answer.label == "Face":
