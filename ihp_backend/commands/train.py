@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 @click.option("--seed", type=int, help="Instead of the configuration's.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
 @click.option("--calibrate", default=200, show_default=True, help="Training photos that set the classes' biases.")
-@click.option("--version", default="lip", show_default=True, help="What predictions of the result call it.")
+@click.option("--version", help="What predictions of the result call it; by default, the label set's name.")
 def train(
     data: Path,
     layout: str,
@@ -69,7 +69,7 @@ def train(
     seed: int | None,
     device: str,
     calibrate: int,
-    version: str,
+    version: str | None,
 ) -> None:
     """Trains with simulated clicks; run the same command again to go on after a stop.
 
@@ -95,7 +95,7 @@ def train(
             scores = {f"miou_at_{b:g}": mean_iou(m) for b, m in found.confusions.items() if b in (0, 1, 2)}
             return {"score": scores["miou_at_2"], **scores}
 
-        info = {"version": version, "command": shlex.join(["ihp", *sys.argv[1:]])}
+        info = {"version": version or photos.schema.name, "command": shlex.join(["ihp", *sys.argv[1:]])}
         trainer = Trainer(config, photos, out, validate=validate, start=init, device=device, info=info)
         trainer.run(until)
         if calibrate and (until is None or until >= config.steps):
