@@ -29,6 +29,13 @@ from ihp_backend.network.weights import WeightsError
 @click.option("--user", type=click.Choice(["center", "sloppy"]), default="center", show_default=True)
 @click.option("--max-clicks", type=click.FloatRange(1), default=20.0, show_default=True, help="Per class.")
 @click.option("--seed", default=0, show_default=True, help="Of the sloppy user.")
+@click.option(
+    "--people",
+    type=click.Choice(["one", "everyone"]),
+    default="one",
+    show_default=True,
+    help="Whom a click means: the person it is on, or everyone, as in data that labels everybody in a photo.",
+)
 @click.option("--previous/--no-previous", default=True, help="Show each round the round before.")
 @click.option("--session", is_flag=True, help="Also annotate through /predict, as Label Studio's interface asks.")
 @click.option(
@@ -49,6 +56,7 @@ def evaluate(
     user: str,
     max_clicks: float,
     seed: int,
+    people: str,
     previous: bool,
     session: bool,
     refine: str,
@@ -69,7 +77,13 @@ def evaluate(
     try:
         photos = open_data_set(data, split, layout, images)
         predictor = Predictor.load(weights, device=device)
-        config = ProtocolConfig(user=user, max_clicks=max_clicks, seed=seed, previous=previous)  # type: ignore[arg-type]
+        config = ProtocolConfig(
+            user=user,  # type: ignore[arg-type]
+            max_clicks=max_clicks,
+            seed=seed,
+            previous=previous,
+            everyone=people == "everyone",
+        )
         result = run(predictor, photos, config)
         metrics = write_report(result, photos, predictor, config, out, command=shlex.join(["ihp", *sys.argv[1:]]))
     except (DataError, WeightsError, ValueError, OSError) as error:

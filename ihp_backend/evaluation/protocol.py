@@ -38,6 +38,8 @@ class ProtocolConfig:
         max_clicks: Clicks per class at which a photo is given up.
         seed: Of the sloppy user.
         previous: Whether each round sees the probabilities of the one before.
+        everyone: Whether a click means everyone in the photo, not the one person it is on: right for data that labels
+            everybody, such as CIHP and PASCAL-Person-Part.
         only_present: Whether a photo's own parts alone are told apart: any other part counts as background.
     """
 
@@ -45,6 +47,7 @@ class ProtocolConfig:
     max_clicks: float = 20.0
     seed: int = 0
     previous: bool = True
+    everyone: bool = False
     only_present: bool = False
 
 
@@ -173,7 +176,7 @@ def _photo(predictor: Predictor, data: DataSet, index: int, config: ProtocolConf
         clicks += new
         started = time.perf_counter()
         prev = parse if config.previous and len(clicks) > photo.first_round else None
-        parse = session.parse(Prompts(tuple(clicks), labels=labels), prev)
+        parse = session.parse(Prompts(tuple(clicks), labels=labels, everyone=config.everyone), prev)
         result.seconds_per_click.append(time.perf_counter() - started)
         before, predicted = matrix, predicted_ids(parse)
         matrix = confusion(sample.labels, predicted, count)

@@ -61,6 +61,7 @@ def summarise(result: Evaluation, predictor: Predictor, config: ProtocolConfig, 
             "max_clicks_per_class": config.max_clicks,
             "seed": config.seed,
             "previous_round_shown": config.previous,
+            "people": "everyone" if config.everyone else "one",
             "miou": "one confusion matrix over all photos, classes that occur, background included, 255 ignored",
             "clicks_per_class": "clicks so far / parts present, background not counted",
             "clicks_per_class_at_miou": "smallest mean budget at which the mIoU of all photos crosses, interpolated; "
@@ -164,7 +165,11 @@ def _draw_failures(result: Evaluation, data: DataSet, predictor: Predictor, conf
     for i in ranked[:_WORST]:
         photo, sample = result.photos[i], data[i]
         clicks = photo.clicks[: photo.first_round + at_two(photo) - 1]
-        asked: dict[str, Any] = {"labels": labels_of(data.schema, predictor), "key": sample.name}
+        asked: dict[str, Any] = {
+            "labels": labels_of(data.schema, predictor),
+            "key": sample.name,
+            "everyone": config.everyone,
+        }
         parse = predictor.parse(sample.image, clicks[: photo.first_round], **asked)
         for count in range(photo.first_round + 1, len(clicks) + 1):  # as in the protocol
             parse = predictor.parse(sample.image, clicks[:count], previous=parse if config.previous else None, **asked)

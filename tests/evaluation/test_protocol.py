@@ -68,6 +68,7 @@ class Scripted:
     def __init__(self, answers: Mapping[int, NDArray[np.uint8]]) -> None:
         self.answers = answers
         self.seen: list[tuple[int, bool]] = []
+        self.meant_everyone: list[bool] = []
 
     def suggested(self, parse: Answer, labels: Any) -> list[str]:
         return [LIP.names[i] for i in np.unique(parse.ids) if i]
@@ -77,6 +78,7 @@ class Scripted:
 
     def parse(self, prompts: Prompts, previous: Any = None) -> Answer:
         self.seen.append((len(prompts.clicks), previous is not None))
+        self.meant_everyone += [prompts.everyone] if prompts.clicks else []
         known = max(n for n in self.answers if n <= len(prompts.clicks))
         return Answer(self.answers[known])
 
@@ -154,6 +156,15 @@ def test_a_click_that_harms_is_counted() -> None:
 def test_without_previous_round() -> None:
     _, predictor = run({0: with_rows(0, 0, 0, 0, 0), 4: LABELS}, previous=False)
     assert not any(shown for _, shown in predictor.seen)
+
+
+@pytest.mark.parametrize("everyone", [False, True])
+def test_a_click_means_one_person_or_everyone_as_asked(everyone: bool) -> None:
+    nothing = np.zeros_like(LABELS)
+    result, predictor = run({0: nothing, 2: with_rows(13, 13, 9, 0, 0)}, everyone=everyone, max_clicks=2.0)
+    assert set(predictor.meant_everyone) == {everyone}
+    metrics = summarise(result, predictor, ProtocolConfig(everyone=everyone))  # type: ignore[arg-type]
+    assert metrics["protocol"]["people"] == ("everyone" if everyone else "one")
 
 
 def test_other_classes_are_refused() -> None:
