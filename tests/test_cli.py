@@ -127,7 +127,10 @@ def test_serve_answers_a_click_in_flight_before_it_stops(
     environment = {"IHP_WEIGHTS": str(tiny_weights), "IHP_ALLOW_PRIVATE_ADDRESSES": "true"}
     with server(tmp_path, **environment) as (url, process, log), ThreadPoolExecutor() as pool:
         told = golden("setup") | {"hostname": image_host.url, "access_token": TOKEN}
-        assert requests.post(f"{url}/setup", json=told, timeout=10).json() == {"model_version": "tiny-1", "label_set": "lip"}
+        assert requests.post(f"{url}/setup", json=told, timeout=10).json() == {
+            "model_version": "tiny-1",
+            "label_set": "lip",
+        }
         refused = requests.post(f"{url}/predict", data="{", timeout=5, headers={"Content-Type": "application/json"})
         assert refused.status_code == 400
         assert "JSON" in refused.reason

@@ -7,15 +7,15 @@ import logging
 import math
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ihp_backend.annotation.click_provenance import TimedClick, from_meta, to_meta
+from ihp_backend.annotation.masks import AcceptedMask, TimedClick
 from ihp_backend.clicks import Click
 from ihp_backend.geometry import percent_to_pixels
+from ihp_backend.label_studio.click_provenance import from_meta, to_meta
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.rle import RleError, decode_mask, encode
 
@@ -30,25 +30,6 @@ _ID_LENGTH = 100
 
 class RequestError(ValueError):
     """A request is malformed; the message says where and what was expected."""
-
-
-@dataclass(frozen=True)
-class AcceptedMask:
-    """A mask that the annotator has accepted or drawn.
-
-    Attributes:
-        id: The region's id.
-        label: Its label.
-        mask: (H, W) bool.
-        is_guess: It comes from a prediction, and nobody has touched it.
-        clicks: The clicks that made it, if they are known and nobody has changed it since.
-    """
-
-    id: str
-    label: str
-    mask: NDArray[np.bool_]
-    is_guess: bool = False
-    clicks: tuple[TimedClick, ...] = ()
 
 
 def working_results(task: Mapping[str, Any], keypoints: Collection[str] = ()) -> list[dict[str, Any]]:

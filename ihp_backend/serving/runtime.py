@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ihp_backend.annotation.workbench import Workbench
+from ihp_backend.annotation.recent_answers import RecentAnswers
 from ihp_backend.cache import LoadingCache
 from ihp_backend.label_studio.client import LabelStudioError
 from ihp_backend.label_studio.connections import Connection, Connections
@@ -71,7 +71,7 @@ class Runtime:
         self.settings = settings
         self.images = ImageLoader(settings)
         self.connections = Connections(settings.data_dir / "connections")
-        self.workbench = Workbench()
+        self.recent_answers = RecentAnswers()
         self.answers: LoadingCache[str, dict[str, Any]] = LoadingCache(0, lambda answer: 1)
         self._computing = _compute_threads(settings)
         self.metrics = Metrics()

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ihp_backend.annotation.click_provenance import with_new
-from ihp_backend.annotation.workbench import Scene
+from ihp_backend.annotation.masks import AcceptedMask, with_new
+from ihp_backend.annotation.state import AnnotationState
 from ihp_backend.clicks import Click
 from ihp_backend.inference.prompts import Prompts
 from ihp_backend.label_studio.client import LabelStudioError
@@ -22,7 +22,6 @@ from ihp_backend.label_studio.image_address import address_of
 from ihp_backend.label_studio.images import ImageError
 from ihp_backend.label_studio.label_config import LabelConfig, LabelConfigError
 from ihp_backend.label_studio.regions import (
-    AcceptedMask,
     RequestError,
     brush_region,
     has_short_id,
@@ -193,12 +192,12 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
                     if mask.any()
                 ]
             if warms:
-                self._runtime.workbench.forget(self._task_key(task))  # a page that is opened shows what is saved
+                self._runtime.recent_answers.forget(self._task_key(task))  # a page that is opened shows what is saved
                 self._runtime.prefetch(session.prefetch)
             return {"result": regions, "score": float(prediction.score), "model_version": predictor.version}
         with metrics.stage("read"):
-            scene = self._scene(task, config, clicked, (image.shape[0], image.shape[1]))
-        if not scene.clicks:
+            state = self._state(task, config, clicked, (image.shape[0], image.shape[1]))
+        if not state.clicks:
             logger.info("no keypoint of %s in the context", config.keypoint, extra=fields(task=task.get("id")))
             return empty
         key_of_task, saved = self._task_key(task), saved_state(task)
@@ -207,25 +206,25 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         session = predictor.open(image, key)
         regions, scores = [], []
         answered: list[AcceptedMask] = []
-        for label in dict.fromkeys(click.part for click in scene.clicks):
-            corrected = scene.corrected(label)
-            refined = scene.refinable(label) if config.refine == "all" else []
+        for label in dict.fromkeys(click.part for click in state.clicks):
+            corrected = state.corrected(label)
+            refined = state.refinable(label) if config.refine == "all" else []
             prompts = Prompts(
-                [*scene.other_clicks, *scene.clicks],  # the newest last
+                [*state.other_clicks, *state.clicks],  # the newest last
                 labels=parts,
                 wanted=[label, *refined],
-                earlier_clicks=scene.settled(label, corrected),
-                masks=scene.guides(label, corrected),
+                earlier_clicks=state.earlier_clicks(label, corrected),
+                masks=state.mask_prompts(label, corrected),
                 suggest=config.suggest == "all",
                 everyone=config.people == "everyone",
             )
             prediction = self._computed(partial(session.predict, prompts))
             on_others = None
             if corrected is not None and corrected.is_guess and config.people == "one":
-                on_others = self._runtime.compute(partial(session.on_other_people, corrected.mask, scene.clicks))
+                on_others = self._runtime.compute(partial(session.on_other_people, corrected.mask, state.clicks))
             with metrics.stage("encode"):
                 scores.append(prediction.scores[label])
-                answers = scene.answers(
+                answers = state.answers(
                     label,
                     prediction.masks,
                     corrected,
@@ -235,13 +234,13 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
                 )
                 for n, answer in enumerate(answers):
                     score = prediction.scores.get(answer.label, scores[-1])
-                    own = [c for c in (*scene.other_clicks, *scene.clicks) if c.part == answer.label]
+                    own = [c for c in (*state.other_clicks, *state.clicks) if c.part == answer.label]
                     if n and answer.label == label:
                         own = []  # on somebody else
                     answers[n] = kept = replace(answer, clicks=with_new(answer.clicks, own, round(1000 * time())))
                     regions.append(brush_region(kept.mask, kept.label, score, config, kept.id, kept.clicks))
                 answered += answers
-        self._runtime.workbench.remember(key_of_task, saved, answered, keypoints)
+        self._runtime.recent_answers.remember(key_of_task, saved, answered, keypoints)
         return {"result": regions, "score": float(np.mean(scores)), "model_version": predictor.version}
 
     def _computed(self, predict: Callable[[], Prediction]) -> Prediction:
@@ -253,13 +252,13 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
 
         return self._runtime.compute(timed)
 
-    def _scene(
+    def _state(
         self,
         task: Mapping[str, Any],
         config: LabelConfig,
         clicked: Sequence[dict[str, Any]],
         shape: tuple[int, int],
-    ) -> Scene:
+    ) -> AnnotationState:
         """Reads what lies before the annotator who has just clicked."""
         clicks = read_clicks(list(clicked), config, *shape)
         drawn = working_results(task, {region_id(result) for result in clicked})
@@ -277,8 +276,8 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         if not task.get("drafts") and any(c.is_positive and m.mask[c.pixel(*shape)] for c in clicks for m in masks):
             # Label Studio takes no plain click inside a mask: this annotation is another one, not the open one.
             masks = []
-        recent = self._runtime.workbench.recent(self._task_key(task), saved_state(task), opened, drafted, shape)
-        return Scene.of(clicks, others, masks, recent)
+        recent = self._runtime.recent_answers.recent(self._task_key(task), saved_state(task), opened, drafted, shape)
+        return AnnotationState.of(clicks, others, masks, recent)
 
     def _task_key(self, task: Mapping[str, Any]) -> str:
         return short_name((self._project, task["data"] if task.get("id") is None else task["id"]))

@@ -8,31 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ihp_backend.annotation.masks import MOST_CLICKS, TimedClick
 from ihp_backend.clicks import Click
 from ihp_backend.geometry import digest
-
-_MOST = 40
-"""Of one region, at most so many clicks are kept, the newest."""
-
-
-@dataclass(frozen=True)
-class TimedClick:
-    """A click and when it was first seen, in milliseconds since 1970."""
-
-    click: Click
-    at: int
-
-
-def with_new(known: Sequence[TimedClick], clicks: Sequence[Click], now: int) -> tuple[TimedClick, ...]:
-    """Returns the clicks that were known, then those that are new."""
-    old = {timed.click for timed in known}
-    return (*known, *(TimedClick(click, now) for click in clicks if click not in old))[-_MOST:]
 
 
 def to_meta(clicks: Sequence[TimedClick], mask: NDArray[np.bool_]) -> dict[str, Any]:
@@ -52,7 +35,7 @@ def from_meta(meta: object, label: str, mask: NDArray[np.bool_]) -> tuple[TimedC
         return ()
     height, width = mask.shape
     clicks = []
-    for record in own["clicks"][-_MOST:]:
+    for record in own["clicks"][-MOST_CLICKS:]:
         if not (isinstance(record, list) and len(record) == 4 and all(isinstance(v, int | float) for v in record)):
             return ()
         try:

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ihp_backend.annotation.click_provenance import TimedClick
-from ihp_backend.annotation.workbench import Scene, Workbench
+from ihp_backend.annotation.masks import AcceptedMask, TimedClick
+from ihp_backend.annotation.recent_answers import RecentAnswers
+from ihp_backend.annotation.state import AnnotationState
 from ihp_backend.clicks import Click
-from ihp_backend.label_studio.regions import AcceptedMask
 
 SHAPE = (60, 80)
 FACE = Click(15.0, 15.0, "Face")
@@ -37,13 +37,13 @@ def hair(mask: NDArray[np.bool_] | None = None, region: str = "r1") -> AcceptedM
 
 
 def recent(
-    bench: Workbench, *still_open: str, task: str = "1 7", draft: str = "d", drafted: tuple[str, ...] = ()
+    bench: RecentAnswers, *still_open: str, task: str = "1 7", draft: str = "d", drafted: tuple[str, ...] = ()
 ) -> list[AcceptedMask]:
     return bench.recent(task, draft, still_open, drafted, SHAPE)
 
 
 def test_an_answer_is_remembered_once_its_keypoint_is_gone() -> None:
-    bench = Workbench()
+    bench = RecentAnswers()
     bench.remember("1 7", "d", [hair()], {"k1"})
     assert recent(bench, "k1") == []  # the suggestion is open
     (found,) = recent(bench, "k2")
@@ -54,14 +54,14 @@ def test_an_answer_is_remembered_once_its_keypoint_is_gone() -> None:
 
 def test_once_a_newer_draft_is_there_only_the_draft_counts() -> None:
     """It was deleted, say, and the draft without it saved."""
-    bench = Workbench()
+    bench = RecentAnswers()
     bench.remember("1 7", "d", [hair()], {"k1"})
     assert recent(bench, draft="e") == []
 
 
 def test_a_draft_that_was_saved_before_the_answer_was_accepted_does_not_take_it_away() -> None:
     """Found in a browser: it was saved while the suggestion was open, and the next part came before the next save."""
-    bench = Workbench()
+    bench = RecentAnswers()
     bench.remember("1 7", "d", [hair()], {"k1", "k2"})
     assert recent(bench, "k3", draft="e", drafted=("k1",))
     assert recent(bench, "k1", "k2", draft="e", drafted=("k1",)) == []  # the suggestion is open
@@ -71,12 +71,12 @@ def test_a_draft_that_was_saved_before_the_answer_was_accepted_does_not_take_it_
 def test_of_many_clicks_behind_accepted_masks_the_newest_are_shown() -> None:
     made = [TimedClick(Click(float(i), 1.0, "Hair"), at=i) for i in range(300)]
     masks = [replace(hair(region=f"r{i}"), clicks=tuple(made[i::10])) for i in range(10)]
-    shown = Scene.of([FACE], [], masks, ()).settled("Face", None)
+    shown = AnnotationState.of([FACE], [], masks, ()).earlier_clicks("Face", None)
     assert shown == [timed.click for timed in made[100:]]
 
 
 def test_an_answer_to_more_clicks_or_about_the_same_mask_takes_the_place_of_the_older_one() -> None:
-    bench = Workbench()
+    bench = RecentAnswers()
     bench.remember("1 7", "d", [hair(), AcceptedMask("r2", "Hat", square(30, 0))], {"k1"})
     bench.remember("1 7", "d", [hair(square(30, 30), "r3")], {"k1", "k2"})
     assert [m.id for m in recent(bench)] == ["r3"], "the suggestions of the first click are gone"
@@ -85,24 +85,24 @@ def test_an_answer_to_more_clicks_or_about_the_same_mask_takes_the_place_of_the_
 
 
 def test_two_peoples_masks_of_one_label_are_both_remembered_and_the_nearer_one_is_corrected() -> None:
-    bench = Workbench()
+    bench = RecentAnswers()
     bench.remember("1 7", "d", [hair()], {"k1"})
     bench.remember("1 7", "d", [hair(square(30, 50), "r2")], {"k2"})
     for x, y, meant in ((5, 5, "r1"), (60, 40, "r2")):
-        again = Scene.of([Click(x, y, "Hair", is_positive=False)], (), (), recent(bench))
+        again = AnnotationState.of([Click(x, y, "Hair", is_positive=False)], (), (), recent(bench))
         mine = again.corrected("Hair")
         assert mine is not None
         assert mine.id == meant
-    again = Scene.of([Click(22, 5, "Hair")], (), (), recent(bench))
+    again = AnnotationState.of([Click(22, 5, "Hair")], (), (), recent(bench))
     (answer,) = again.answers("Hair", {"Hair": square(0, 0, 25)}, None)
     assert answer.id == "r1", "it takes the place of the one that it holds"
-    face = Scene.of([Click(40, 5, "Face")], (), (), recent(bench))
+    face = AnnotationState.of([Click(40, 5, "Face")], (), (), recent(bench))
     assert [m.id for m in face.accepted] == ["r1", "r2"], "both are kept free"
 
 
 def test_it_forgets_after_a_minute_and_photos_of_another_size() -> None:
     clock = Clock()
-    bench = Workbench(clock)
+    bench = RecentAnswers(clock)
     bench.remember("1 7", "d", [hair()], {"k1"})
     bench.remember("1 7", "d", [AcceptedMask("r2", "Hat", np.ones((5, 5), bool))], {"k2"})
     assert [m.label for m in recent(bench)] == ["Hair"]
@@ -111,7 +111,7 @@ def test_it_forgets_after_a_minute_and_photos_of_another_size() -> None:
 
 
 def test_it_is_bounded() -> None:
-    bench = Workbench()
+    bench = RecentAnswers()
     for number in range(1000):
         bench.remember(f"1 {number}", "d", [hair()], {"k"})
         bench.remember("1 0", "d", [AcceptedMask(f"r{number}", f"label {number}", square(0, 0))], {f"k{number}"})
@@ -119,14 +119,14 @@ def test_it_is_bounded() -> None:
     assert len(bench._tasks["1 0"]) <= 40
 
 
-def sorted_scene(click: Click, drawn: list[AcceptedMask], remembered: list[AcceptedMask]) -> Scene:
-    return Scene.of([click], (), drawn, remembered)
+def sorted_scene(click: Click, drawn: list[AcceptedMask], remembered: list[AcceptedMask]) -> AnnotationState:
+    return AnnotationState.of([click], (), drawn, remembered)
 
 
 def test_a_remembered_mask_keeps_other_labels_off_it() -> None:
     found = sorted_scene(Click(70, 50, "Face"), [], [hair()])
     assert [m.id for m in found.accepted] == ["r1"]
-    assert found.guides("Face", None).keys() == {"Hair"}
+    assert found.mask_prompts("Face", None).keys() == {"Hair"}
 
 
 def test_a_click_of_another_label_into_it_says_it_was_rejected() -> None:
@@ -146,7 +146,7 @@ def test_a_rejected_mask_does_not_come_back() -> None:
     wrong = hair(square(0, 0))
     again = sorted_scene(Click(50, 40, "Hair"), [], [wrong])
     assert again.corrected("Hair") is None
-    assert again.guides("Hair", None) == {}
+    assert again.mask_prompts("Hair", None) == {}
     (answer,) = again.answers("Hair", {"Hair": square(30, 40)}, None)
     assert answer.id != "r1"
     assert np.array_equal(answer.mask, square(30, 40))
@@ -159,7 +159,7 @@ def test_a_second_correction_goes_on_from_the_first_before_the_draft_has_it() ->
     assert mine is not None
     assert np.array_equal(mine.mask, corrected.mask)
     other = sorted_scene(Click(70, 50, "Face"), [drawn], [corrected])
-    assert np.array_equal(other.guides("Face", None)["Hair"], corrected.mask)
+    assert np.array_equal(other.mask_prompts("Face", None)["Hair"], corrected.mask)
 
 
 def test_a_fresh_mask_that_holds_the_remembered_one_takes_its_place() -> None:
@@ -179,8 +179,8 @@ def test_a_negative_click_alone_corrects_what_is_remembered() -> None:
     assert not answer.mask[5, 5]
 
 
-def scene(*accepted: AcceptedMask, clicks: tuple[Click, ...] = (FACE,)) -> Scene:
-    return Scene(clicks, (), accepted, ())
+def scene(*accepted: AcceptedMask, clicks: tuple[Click, ...] = (FACE,)) -> AnnotationState:
+    return AnnotationState(clicks, (), accepted, ())
 
 
 def test_a_click_in_or_near_a_mask_of_its_label_corrects_it_and_keeps_its_id() -> None:
@@ -190,14 +190,14 @@ def test_a_click_in_or_near_a_mask_of_its_label_corrects_it_and_keeps_its_id() -
     (answer,) = there.answers("Face", {"Face": square(10, 10) | square(10, 30, 10)}, mine)
     assert answer.id == "r1"
     assert np.array_equal(answer.mask, square(10, 10) | square(10, 30, 10))
-    assert there.guides("Face", mine).keys() == {"Face"}
+    assert there.mask_prompts("Face", mine).keys() == {"Face"}
 
 
 def test_a_click_far_from_it_begins_a_new_mask_and_leaves_it_alone() -> None:
     mine = AcceptedMask("r1", "Face", square(0, 0, 10))
     there = scene(mine, clicks=(Click(60, 40, "Face"),))
     assert there.corrected("Face") is None
-    assert there.guides("Face", None) == {}
+    assert there.mask_prompts("Face", None) == {}
     (answer,) = there.answers("Face", {"Face": square(30, 50) | square(0, 0, 10)}, None)
     assert answer.id != "r1"
     assert np.array_equal(answer.mask, square(30, 50))
@@ -214,7 +214,7 @@ def test_accepted_masks_of_others_are_shown_and_guesses_are_not() -> None:
         AcceptedMask("b", "Hair", square(30, 0)),
         AcceptedMask("c", "Coat", square(30, 40), is_guess=True),
     )
-    guides = scene(one, two, guess).guides("Face", None)
+    guides = scene(one, two, guess).mask_prompts("Face", None)
     assert guides.keys() == {"Hair"}
     assert np.array_equal(guides["Hair"], square(0, 0) | square(30, 0))
 
@@ -265,16 +265,16 @@ def test_a_click_into_an_unsaved_mask_takes_its_place_if_that_was_accepted() -> 
 def test_where_masks_may_overlap_none_gives_way() -> None:
     coat = AcceptedMask("r1", "Coat", square(10, 10))
     guess = AcceptedMask("g", "Scarf", square(12, 12, 5), is_guess=True)
-    there = Scene.of([FACE], (), [coat, guess], [])
+    there = AnnotationState.of([FACE], (), [coat, guess], [])
     (answer,) = there.answers("Face", {"Face": square(10, 10)}, None, may_overlap=True)
     assert answer.id not in ("r1", "g")
     assert np.array_equal(answer.mask, square(10, 10))
 
 
 def test_a_second_click_beside_an_unsaved_mask_takes_its_place_though_it_holds_a_part_of_it_only() -> None:
-    bench = Workbench()
+    bench = RecentAnswers()
     bench.remember("1 7", "d", [hair(square(0, 0, 30))], {"k1"})
-    again = Scene.of([Click(35, 5, "Hair")], (), (), recent(bench))
+    again = AnnotationState.of([Click(35, 5, "Hair")], (), (), recent(bench))
     (answer,) = again.answers("Hair", {"Hair": square(0, 12)}, None)
     assert answer.id == "r1"
 
@@ -358,7 +358,7 @@ def test_a_suggestion_of_another_label_keeps_off_a_guess() -> None:
 
 def test_a_negative_click_far_from_what_is_remembered_corrects_nothing() -> None:
     far = Click(75.0, 55.0, "Hair", is_positive=False)
-    assert Scene((far,), (), (), [hair()]).corrected("Hair") is None
+    assert AnnotationState((far,), (), (), [hair()]).corrected("Hair") is None
 
 
 @settings(max_examples=80, deadline=None)

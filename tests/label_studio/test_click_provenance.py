@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from ihp_backend.annotation.click_provenance import TimedClick, from_meta, to_meta, with_new
+from ihp_backend.annotation.masks import TimedClick, with_new
 from ihp_backend.clicks import Click
+from ihp_backend.label_studio.click_provenance import from_meta, to_meta
 
 MASK = np.eye(30, 40, dtype=bool)
 CLICKS = (TimedClick(Click(3.25, 4.5, "Face"), 1), TimedClick(Click(39.9, 0.0, "Face", False), 2))

@@ -1,38 +1,21 @@
-"""What lies before the annotator: the accepted masks, as the draft has them or as they were answered a moment ago.
-
-Label Studio saves a draft some seconds after the last change. Who clicks part after part is faster, so the draft knows
-nothing of the masks that were just accepted. A memory of the last answers fills that gap. It is a help, not a record:
-a request does not tell whether an answer was accepted or rejected, for both take its keypoint away. So a remembered
-mask keeps other labels off it, and a remembered correction counts as made, but no mask comes back by itself. Once a
-newer draft or annotation is there, or the task is opened again, only what is saved counts.
-
-A request does not tell who asks either: of two who click on one photo within seconds, before anything is saved, each
-finds the other's masks kept free.
-"""
+"""What lies before the annotator who has just clicked, and what the click changes in it."""
 
 from __future__ import annotations
 
 import uuid
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from threading import Lock
-from time import monotonic
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ihp_backend.annotation.click_provenance import TimedClick
 from ihp_backend.annotation.local_correction import only_where_clicked
+from ihp_backend.annotation.masks import AcceptedMask, are_same
 from ihp_backend.clicks import Click
-from ihp_backend.geometry import Box, box_of
-from ihp_backend.label_studio.regions import AcceptedMask
+from ihp_backend.geometry import box_of
 
-_LIFETIME_S = 60.0
-_TASKS = 64
-_ANSWERS = 40
-_SETTLED = 200
+_EARLIER_CLICKS = 200
 """So many clicks behind accepted masks are shown to the network; each takes time."""
 _NEAR = 0.5
 """A click that is farther from a mask than this share of the mask's longer side does not correct it."""
@@ -42,114 +25,10 @@ _MOSTLY = 0.8
 """A new mask that holds this share of another one may take its place."""
 _THIN = 0.02
 """What is left of a mask is a rim if it is nowhere thicker than twice this share of the mask's longer side."""
-_SAME = 0.5
-"""Of two answers of one label that share so much of the smaller one, the newer takes the other one's place."""
 
 
 @dataclass(frozen=True)
-class _Answer:
-    id: str
-    label: str
-    keypoints: frozenset[str]
-    saved: str
-    shape: tuple[int, int]
-    box: Box
-    bits: NDArray[np.uint8]  # eight pixels of the box in a byte
-    clicks: tuple[TimedClick, ...]
-    at: float
-
-    def is_over(self, ids: Collection[str], keypoints: Collection[str], newer: Sequence[AcceptedMask]) -> bool:
-        """Whether newer answers, to these keypoints, take this one's place."""
-        return self.id in ids or self.keypoints.issubset(keypoints) or any(self._is_same(answer) for answer in newer)
-
-    def _is_same(self, other: AcceptedMask) -> bool:
-        if self.label != other.label or self.shape != other.mask.shape:
-            return False
-        return _are_same(self.mask(), other.mask)
-
-    def mask(self) -> NDArray[np.bool_]:
-        mask = np.zeros(self.shape, bool)
-        inside = np.unpackbits(self.bits, count=self.box.height * self.box.width)
-        mask[self.box.slices] = inside.reshape(self.box.height, self.box.width)
-        return mask
-
-
-class Workbench:
-    """Remembers the last answers of the last tasks for a minute. May be shared between threads."""
-
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
-        self._clock = clock
-        self._tasks: OrderedDict[str, list[_Answer]] = OrderedDict()
-        self._lock = Lock()
-
-    def remember(self, task: str, saved: str, answers: Sequence[AcceptedMask], keypoints: Collection[str]) -> None:
-        """Keeps the regions of an answer, in place of what was answered to the same keypoints or means the same mask.
-
-        Args:
-            task: Names the project and the task.
-            saved: What was saved of the task when the request came, see ``saved_state``.
-            answers: The answered regions.
-            keypoints: Ids of the keypoints that they answer: as long as they are open, these are suggestions.
-        """
-        if not answers:
-            return  # the suggestions that were there stay
-        new = []
-        for answer in answers:
-            box = box_of(answer.mask) or Box(0, 0, 0, 0)
-            height, width = answer.mask.shape
-            bits, opened = np.packbits(answer.mask[box.slices]), frozenset(keypoints)
-            made = (answer.id, answer.label, opened, saved, (height, width), box, bits, answer.clicks)
-            new.append(_Answer(*made, self._clock()))
-        ids = {answer.id for answer in answers}
-        with self._lock:
-            kept = [a for a in self._tasks.get(task, ()) if not a.is_over(ids, keypoints, answers)]
-            self._tasks[task] = [*kept, *new][-_ANSWERS:]
-            self._tasks.move_to_end(task)
-            while len(self._tasks) > _TASKS:
-                self._tasks.popitem(last=False)
-
-    def forget(self, task: str) -> None:
-        """Forgets a task's answers.
-
-        Args:
-            task: Names the project and the task.
-        """
-        with self._lock:
-            self._tasks.pop(task, None)
-
-    def recent(
-        self,
-        task: str,
-        saved: str,
-        open_keypoints: Collection[str],
-        drafted_keypoints: Collection[str],
-        shape: tuple[int, int],
-    ) -> list[AcceptedMask]:
-        """Returns what was answered since the last save, and is no open suggestion any more, the oldest first.
-
-        Args:
-            task: Names the project and the task.
-            saved: What is saved of the task as this request comes.
-            open_keypoints: Ids of the keypoints that were clicked.
-            drafted_keypoints: Ids of those in the draft. An answer to one of them is newer than that draft, even if
-                it was saved after the answer was given: it was not accepted yet then.
-            shape: Height and width of the photo.
-        """
-        now = self._clock()
-        with self._lock:
-            answers = list(self._tasks.get(task, ()))
-        return [
-            AcceptedMask(a.id, a.label, a.mask(), clicks=a.clicks)
-            for a in answers
-            if now - a.at < _LIFETIME_S
-            and a.shape == shape
-            and (a.saved == saved or not a.keypoints.isdisjoint(drafted_keypoints))
-            and a.keypoints.isdisjoint(open_keypoints)
-        ]
-
-
-@dataclass(frozen=True)
-class Scene:
+class AnnotationState:
     """What a click finds.
 
     Attributes:
@@ -172,7 +51,7 @@ class Scene:
         other_clicks: Sequence[Click],
         drawn: Sequence[AcceptedMask],
         recent: Sequence[AcceptedMask],
-    ) -> Scene:
+    ) -> AnnotationState:
         """Sorts what is there.
 
         A mask of the draft into which another label is clicked is contradicted: it becomes a guess. A remembered one
@@ -201,7 +80,7 @@ class Scene:
                 there[answer.id] = answer
         return cls(clicks, other_clicks, list(there.values()), unsure)
 
-    def settled(self, label: str, corrected: AcceptedMask | None) -> list[Click]:
+    def earlier_clicks(self, label: str, corrected: AcceptedMask | None) -> list[Click]:
         """Returns the newest clicks behind the masks that are there, oldest first: the network sees them again.
 
         Of other masks of the clicked label none: they are somebody else's, or apart.
@@ -215,7 +94,7 @@ class Scene:
             kept.append(corrected)
         open_clicks = {*self.clicks, *self.other_clicks}
         timed = sorted((t for mask in kept for t in mask.clicks if t.click not in open_clicks), key=lambda t: t.at)
-        return [t.click for t in timed[-_SETTLED:]]
+        return [t.click for t in timed[-_EARLIER_CLICKS:]]
 
     def corrected(self, label: str) -> AcceptedMask | None:
         """Returns the mask of this label that the newest click means: it lies in it or near it.
@@ -237,7 +116,7 @@ class Scene:
         labels = [m.label for m in self.accepted]
         return [m.label for m in self.accepted if m.clicks and m.label != label and labels.count(m.label) == 1]
 
-    def guides(self, label: str, corrected: AcceptedMask | None) -> dict[str, NDArray[np.bool_]]:
+    def mask_prompts(self, label: str, corrected: AcceptedMask | None) -> dict[str, NDArray[np.bool_]]:
         """Returns the masks (H, W) that the network is shown, one a label: what others accepted, what is corrected.
 
         Not those whose clicks are known: it sees the clicks.
@@ -278,7 +157,7 @@ class Scene:
                 of its own.
         """
         for name, mask in masks.items():
-            for other_label, taken in () if may_overlap else self.guides(label, corrected).items():
+            for other_label, taken in () if may_overlap else self.mask_prompts(label, corrected).items():
                 if other_label != name:
                     mask &= ~taken
         mask = masks[label]
@@ -328,7 +207,7 @@ class Scene:
 
     def _replaced(self, label: str, mask: NDArray[np.bool_], *, may_overlap: bool) -> AcceptedMask | None:
         """The mask whose place a new one takes: one that was accepted a moment ago, if it was, or a guess."""
-        same = [m for m in self.recent if m.label == label and _are_same(m.mask, mask)]
+        same = [m for m in self.recent if m.label == label and are_same(m.mask, mask)]
         guesses = [m for m in self.accepted if m.is_guess and m.label != label and _is_taken(m.mask, mask)]
         recent = [m for m in self.recent if self._is_clicked(m, label) and _is_taken(m.mask, mask)]
         for found in (same,) if may_overlap else (same, guesses, recent):
@@ -358,11 +237,6 @@ class Scene:
 
 def _new_id() -> str:
     return uuid.uuid4().hex[:10]
-
-
-def _are_same(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
-    """Whether two masks of one label mean the same thing."""
-    return bool((one & other).sum() >= max(1, _SAME * min(one.sum(), other.sum())))
 
 
 def _is_taken(mask: NDArray[np.bool_], by: NDArray[np.bool_]) -> bool:

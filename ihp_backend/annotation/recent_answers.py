@@ -1,0 +1,131 @@
+"""The masks that were answered a moment ago: what the draft does not have yet.
+
+Label Studio saves a draft some seconds after the last change. Who clicks part after part is faster, so the draft knows
+nothing of the masks that were just accepted. A memory of the last answers fills that gap. It is a help, not a record:
+a request does not tell whether an answer was accepted or rejected, for both take its keypoint away. So a remembered
+mask keeps other labels off it, and a remembered correction counts as made, but no mask comes back by itself. Once a
+newer draft or annotation is there, or the task is opened again, only what is saved counts.
+
+A request does not tell who asks either: of two who click on one photo within seconds, before anything is saved, each
+finds the other's masks kept free.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from time import monotonic
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ihp_backend.annotation.masks import AcceptedMask, TimedClick, are_same
+from ihp_backend.geometry import Box, box_of
+
+_LIFETIME_S = 60.0
+_TASKS = 64
+_ANSWERS = 40
+
+
+@dataclass(frozen=True)
+class _Answer:
+    id: str
+    label: str
+    keypoints: frozenset[str]
+    saved: str
+    shape: tuple[int, int]
+    box: Box
+    bits: NDArray[np.uint8]  # eight pixels of the box in a byte
+    clicks: tuple[TimedClick, ...]
+    at: float
+
+    def is_over(self, ids: Collection[str], keypoints: Collection[str], newer: Sequence[AcceptedMask]) -> bool:
+        """Whether newer answers, to these keypoints, take this one's place."""
+        return self.id in ids or self.keypoints.issubset(keypoints) or any(self._is_same(answer) for answer in newer)
+
+    def _is_same(self, other: AcceptedMask) -> bool:
+        if self.label != other.label or self.shape != other.mask.shape:
+            return False
+        return are_same(self.mask(), other.mask)
+
+    def mask(self) -> NDArray[np.bool_]:
+        mask = np.zeros(self.shape, bool)
+        inside = np.unpackbits(self.bits, count=self.box.height * self.box.width)
+        mask[self.box.slices] = inside.reshape(self.box.height, self.box.width)
+        return mask
+
+
+class RecentAnswers:
+    """Remembers the last answers of the last tasks for a minute. May be shared between threads."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._tasks: OrderedDict[str, list[_Answer]] = OrderedDict()
+        self._lock = Lock()
+
+    def remember(self, task: str, saved: str, answers: Sequence[AcceptedMask], keypoints: Collection[str]) -> None:
+        """Keeps the regions of an answer, in place of what was answered to the same keypoints or means the same mask.
+
+        Args:
+            task: Names the project and the task.
+            saved: What was saved of the task when the request came, see ``saved_state``.
+            answers: The answered regions.
+            keypoints: Ids of the keypoints that they answer: as long as they are open, these are suggestions.
+        """
+        if not answers:
+            return  # the suggestions that were there stay
+        new = []
+        for answer in answers:
+            box = box_of(answer.mask) or Box(0, 0, 0, 0)
+            height, width = answer.mask.shape
+            bits, opened = np.packbits(answer.mask[box.slices]), frozenset(keypoints)
+            made = (answer.id, answer.label, opened, saved, (height, width), box, bits, answer.clicks)
+            new.append(_Answer(*made, self._clock()))
+        ids = {answer.id for answer in answers}
+        with self._lock:
+            kept = [a for a in self._tasks.get(task, ()) if not a.is_over(ids, keypoints, answers)]
+            self._tasks[task] = [*kept, *new][-_ANSWERS:]
+            self._tasks.move_to_end(task)
+            while len(self._tasks) > _TASKS:
+                self._tasks.popitem(last=False)
+
+    def forget(self, task: str) -> None:
+        """Forgets a task's answers.
+
+        Args:
+            task: Names the project and the task.
+        """
+        with self._lock:
+            self._tasks.pop(task, None)
+
+    def recent(
+        self,
+        task: str,
+        saved: str,
+        open_keypoints: Collection[str],
+        drafted_keypoints: Collection[str],
+        shape: tuple[int, int],
+    ) -> list[AcceptedMask]:
+        """Returns what was answered since the last save, and is no open suggestion any more, the oldest first.
+
+        Args:
+            task: Names the project and the task.
+            saved: What is saved of the task as this request comes.
+            open_keypoints: Ids of the keypoints that were clicked.
+            drafted_keypoints: Ids of those in the draft. An answer to one of them is newer than that draft, even if
+                it was saved after the answer was given: it was not accepted yet then.
+            shape: Height and width of the photo.
+        """
+        now = self._clock()
+        with self._lock:
+            answers = list(self._tasks.get(task, ()))
+        return [
+            AcceptedMask(a.id, a.label, a.mask(), clicks=a.clicks)
+            for a in answers
+            if now - a.at < _LIFETIME_S
+            and a.shape == shape
+            and (a.saved == saved or not a.keypoints.isdisjoint(drafted_keypoints))
+            and a.keypoints.isdisjoint(open_keypoints)
+        ]
