@@ -31,9 +31,9 @@ class Choice:
 def rank_schemas(config: LabelConfig, schemas: Iterable[Schema]) -> list[Schema]:
     """Sorts schemas by how well they fit a label config, the best first.
 
-    The number of labels that a schema knows decides (by name, alias or ``predicted_values``), then how many of them
-    it knows by their exact name; of those that are equal, the one that comes first in ``schemas``. The labels of all
-    keypoint controls count: a project has one schema, whichever control is clicked with.
+    The number of labels that a schema tells apart decides (by name, alias or ``predicted_values``), then how many of
+    them it knows by their exact name; of those that are equal, the one that comes first in ``schemas``. The labels of
+    all keypoint controls count: a project has one schema, whichever control is clicked with.
     """
     return sorted(schemas, key=lambda schema: _fit(config, schema), reverse=True)  # a stable sort
 
@@ -67,13 +67,22 @@ def asked_schema(config: LabelConfig) -> str:
 
 @lru_cache(maxsize=256)
 def _fit(config: LabelConfig, schema: Schema) -> tuple[int, int]:
-    """How many labels a schema knows, and how many of them by their exact name."""
+    """How many labels a schema tells apart, and how many of them it knows by their exact name.
+
+    Of two labels that mean the same part, such as Face and Skin in Helen, it tells one apart only.
+    """
     exact = {normalise(name) for name in schema.names}
-    known, by_name = set(), set()
+    known: dict[str, set[int]] = {}
+    by_name = set()
     for view in (config, *config.others):
         for label, values in zip(view.labels, view.predicted_values, strict=True):
-            if any(schema.find(name) is not None for name in (*values, label)):
-                known.add(label)
+            if parts := {i for name in (*values, label) if (i := schema.find(name)) is not None}:
+                known.setdefault(label, set()).update(parts)
             if any(normalise(name) in exact for name in values or (label,)):
                 by_name.add(label)
-    return len(known), len(by_name)
+    apart: set[int] = set()
+    count = 0
+    for parts in sorted(known.values(), key=len):
+        count += not parts <= apart
+        apart |= parts
+    return count, len(by_name)

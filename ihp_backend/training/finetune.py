@@ -116,15 +116,15 @@ def finetune(
         base: Folder of the base weights: the teacher.
         config: How to learn.
         device: A torch device, or ``auto``.
-        base_data: A folder data set of the base's schema with the splits ``train``, which is rehearsed, and ``val``,
-            which is the base check. Without, the teacher's opinion of the project's photos is both.
+        base_data: A folder data set with the splits ``train``, which is rehearsed, and ``val``, which is the base
+            check. Without, or if it is of another schema than the base, the teacher's opinion of the project's photos
+            is both.
         report: Told of the progress: a stage and the share of it that is done.
 
     Raises:
         WeightsError: If weights are missing or damaged.
         TrainerError: If the training cannot go on.
         DataError: If ``base_data`` is not such a data set.
-        ValueError: If the base data has another schema than the weights.
     """
     began = time.monotonic()
     config, report = config or FinetuneConfig(), report or (lambda stage, share: None)
@@ -145,10 +145,12 @@ def finetune(
         reason = f"{len(targets)} photos to learn from and {len(tests)} to measure with; at least one of each is needed"
         return Outcome(False, reason, {}, {}, time.monotonic() - began)
 
+    if base_data is not None and not _is_of_schema(base_data, teacher.schema):
+        base_data = None
     rehearsal = [target.base for target in targets] if own else []
     check = Samples([target.base for target in tests], teacher.schema)
     if base_data is not None:
-        rehearsal += _rehearsal(base_data, teacher.schema, range(len(names), len(schema)), config)
+        rehearsal += _rehearsal(base_data, range(len(names), len(schema)), config)
         check = Samples(first_samples(FolderDataSet(base_data, "val"), config.measured), teacher.schema)
     photos = [target.own for target in targets]
     photos *= max(1, round(len(rehearsal) / len(photos)))
@@ -203,11 +205,18 @@ def _targets(
     return [target for target in targets if np.any((target.own.labels != IGNORE) & (target.own.labels > 0))]
 
 
-def _rehearsal(folder: Path, schema: Schema, own: Sequence[int], config: FinetuneConfig) -> list[Sample]:
-    data = FolderDataSet(folder, "train")
-    if data.schema.names != schema.names:
-        raise ValueError(f"the base data {folder} has the classes of {data.schema.name!r}, not of {schema.name!r}")
-    samples = first_samples(data, config.rehearsal)
+def _is_of_schema(folder: Path, schema: Schema) -> bool:
+    """Whether base data has a schema's classes: a project of another label set goes on without it."""
+    found = FolderDataSet(folder, "train").schema
+    if found.names != schema.names:
+        log.warning(
+            "the base data %s has the classes of %s, not of %s: it is left out", folder, found.name, schema.name
+        )
+    return found.names == schema.names
+
+
+def _rehearsal(folder: Path, own: Sequence[int], config: FinetuneConfig) -> list[Sample]:
+    samples = first_samples(FolderDataSet(folder, "train"), config.rehearsal)
     return [Sample(s.name, s.image, s.labels, unknown=tuple(own)) for s in samples]
 
 

@@ -53,6 +53,7 @@ def test_the_ready_configs_are_answered_by_their_own_schema(name: str) -> None:
         (["Left-eye", "Upper-clothes", "Bag"], "lip"),
         (["Left-eye", "Right-eye", "Upper-clothes", "Bag"], "helen"),
         (["Outfit", "Bare area", "Bag"], "lip"),  # no schema knows any
+        (["Face", "Skin", "Costume"], "lip"),  # to Helen, Face and Skin are one part
     ],
 )
 def test_the_schema_that_knows_most_labels_answers(labels: list[str], expected: str) -> None:

@@ -22,7 +22,7 @@ from flask.testing import FlaskClient
 from numpy.typing import NDArray
 
 from ihp_backend.clicks import Click
-from ihp_backend.data.augment import beside
+from ihp_backend.data.augment import copy_paste
 from ihp_backend.data.sample import Sample
 from ihp_backend.data.synthetic import draw_person
 from ihp_backend.inference.predictor import Predictor
@@ -47,7 +47,7 @@ def photos() -> dict[str, tuple[Photo, NDArray[np.uint8]]]:
     for seed in range(4):
         rng = np.random.default_rng(100 + seed)
         one, other = (Sample("", *draw_person(rng, 420, 420)) for _ in range(2))
-        sample, theirs = beside(one, other, rng)
+        sample, theirs = copy_paste(one, other, rng)
         found[f"two {seed}"] = sample.image, np.where(theirs > 0, theirs, sample.labels).astype(np.uint8)
     for seed, size in enumerate([(1100, 1500), (900, 700)]):
         image, labels = draw_person(np.random.default_rng(200 + seed), 240, 160)

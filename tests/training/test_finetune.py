@@ -12,13 +12,14 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ihp_backend.data.sample import DataError, Sample
 from ihp_backend.data.synthetic import draw_person
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.network.parser import HumanParser, ParserConfig
 from ihp_backend.network.weights import SHIPPED, load_parser, save_parser
-from ihp_backend.parts import LIP
+from ihp_backend.parts import HELEN, LIP
 from ihp_backend.training import finetune as module
 from ihp_backend.training.finetune import FinetuneConfig, Outcome, finetune, interpolate_weights, judge, least_gain_of
 
@@ -79,6 +80,25 @@ def test_it_leaves_weights_with_the_projects_own_label(base: Path, tmp_path: Pat
     assert done == ["read", "measure before", "train", "measure after"]
     backbone = {k: v for k, v in load_parser(base)[0].state_dict().items() if k.startswith("backbone")}
     assert all(torch.equal(v, parser.state_dict()[k]) for k, v in backbone.items())  # it is left as it is
+
+
+def test_base_data_of_another_label_set_is_left_out_and_told(
+    base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = tmp_path / "faces"
+    for folder, array in (("images", np.zeros((40, 40, 3), np.uint8)), ("labels", np.ones((40, 40), np.uint8))):
+        (data / folder).mkdir(parents=True)
+        Image.fromarray(array).save(data / folder / "a.png")
+    (data / "splits").mkdir()
+    for split in ("train", "val"):
+        (data / "splits" / f"{split}.txt").write_text("a\n")
+    classes = [{"id": i, "name": name, "colour": [i, 0, 0]} for i, name in enumerate(HELEN.names)]
+    (data / "classes.json").write_text(json.dumps({"classes": classes, "flip_pairs": []}))
+    options = {"version": "tiny-1+p7.1", "base": base, "config": CONFIG}
+    with_it = finetune(base, Drawn(1, 2), Drawn(4), tmp_path / "with", base_data=data, **options)  # type: ignore[arg-type]
+    without = finetune(base, Drawn(1, 2), Drawn(4), tmp_path / "without", **options)  # type: ignore[arg-type]
+    assert (with_it.before, with_it.after) == (without.before, without.after)
+    assert "helen, not of lip: it is left out" in caplog.text
 
 
 def test_a_left_hand_is_learnt_without_a_right_one(base: Path, tmp_path: Path) -> None:
