@@ -121,15 +121,15 @@ class AnnotationState:
 
         Not those whose clicks are known: it sees the clicks.
         """
-        guides: dict[str, NDArray[np.bool_]] = {}
+        prompts: dict[str, NDArray[np.bool_]] = {}
         if corrected is not None and not corrected.is_guess and not corrected.clicks:
-            guides[label] = corrected.mask
+            prompts[label] = corrected.mask
         for accepted in self.accepted:
             if accepted.is_guess or accepted.clicks or accepted.label == label:
                 continue
-            known = guides.get(accepted.label)
-            guides[accepted.label] = accepted.mask if known is None else known | accepted.mask
-        return guides
+            known = prompts.get(accepted.label)
+            prompts[accepted.label] = accepted.mask if known is None else known | accepted.mask
+        return prompts
 
     def answers(
         self,
@@ -156,8 +156,9 @@ class AnnotationState:
             on_others: (H, W), what of the corrected mask is on other people than the clicked one: it becomes a region
                 of its own.
         """
+        prompts = {} if may_overlap else self.mask_prompts(label, corrected)
         for name, mask in masks.items():
-            for other_label, taken in () if may_overlap else self.mask_prompts(label, corrected).items():
+            for other_label, taken in prompts.items():
                 if other_label != name:
                     mask &= ~taken
         mask = masks[label]

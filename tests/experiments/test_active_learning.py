@@ -9,27 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from drawn import Drawn
 
 from ihp_backend.data.catalogue import some_photos
 from ihp_backend.data.sample import Sample
-from ihp_backend.data.synthetic import draw_person
 from ihp_backend.demo.project import plain_label_config
 from ihp_backend.experiments.active_learning import OWN_LABELS, Relabelled, Round, measure, run
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.network.parser import HumanParser, ParserConfig
 from ihp_backend.network.weights import save_parser
 from ihp_backend.parts import IGNORE, LIP
-
-
-class Drawn:
-    schema = LIP
-    names: Sequence[str] = ("a", "b", "c")
-
-    def __len__(self) -> int:
-        return 3
-
-    def __getitem__(self, index: int) -> Sample:
-        return Sample(self.names[index], *draw_person(np.random.default_rng(index), 96, 64))
 
 
 class OneRow:
