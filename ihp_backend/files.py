@@ -4,40 +4,56 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
 class LockedError(RuntimeError):
     """Another process, or another thread, holds the lock."""
 
 
-def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
-    """Puts a text in a file's place at once: readers have the old one or the new one. Its folder is made if missing.
+def is_file_name(name: str) -> bool:
+    """Whether a name from outside may be a file's: letters, digits, dots, hyphens and underscores, 100 at most."""
+    return _NAME.fullmatch(name) is not None
+
+
+@contextmanager
+def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
+    """Gives the name of an empty file to write to. At the end of the block it takes the place of ``path``, whole.
+
+    Readers have the old file or the new one. The folder is made if missing. Until the end only the owner may read it.
 
     Args:
         path: The file.
-        text: What it shall hold.
         mode: Who may read it; by default everybody, for server and trainer may run as different users.
 
     Raises:
-        OSError: If it cannot be written, as on a full disk; the old file is untouched then.
+        OSError: If it cannot be written, as on a full disk. Then, and if the block raises, the old file is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-", suffix=".part")
+    os.close(descriptor)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        yield Path(name)
+        os.chmod(name, mode)
+        sync(Path(name))
+        os.replace(name, path)
     except BaseException:
         with suppress(OSError):
-            os.unlink(temporary)
+            os.unlink(name)
         raise
+
+
+def write_whole(path: Path, content: str | bytes, mode: int = 0o644) -> None:
+    """Puts a text (as UTF-8) or bytes in a file's place at once, see ``replacing``, which says what is raised."""
+    with replacing(path, mode) as new:
+        new.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -52,6 +68,31 @@ def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
             (Path(beside) / name).write_bytes(content)
         for name in files:
             os.replace(Path(beside) / name, folder / name)
+
+
+@contextmanager
+def draft_folder(home: Path) -> Iterator[Path]:
+    """Gives an empty folder in ``home`` to fill and to rename. What is left there at the end of the block is deleted.
+
+    Drafts that a killed process left behind are deleted, too: only one process at a time may have a draft in ``home``.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    for left in home.glob(".draft-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(dir=home, prefix=".draft-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or what a folder lists, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

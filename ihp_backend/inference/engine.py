@@ -19,6 +19,8 @@ from ihp_backend.inference.batching import Batching
 from ihp_backend.network.click_maps import Point, localization_maps
 from ihp_backend.network.folding import folded
 from ihp_backend.network.parser import HumanParser
+from ihp_backend.network.precision import is_bf16_faster
+from ihp_backend.network.preprocessing import to_input
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +55,7 @@ class Engine:
             batch: Views that are computed at once, at most; 0: 16 on a GPU, 1 on a CPU, where more are no faster.
         """
         self.device = torch.device(device)
-        self.dtype = torch.bfloat16 if _is_bf16_faster(self.device) else torch.float32
+        self.dtype = torch.bfloat16 if is_bf16_faster(self.device) else torch.float32
         self.parser = folded(parser).to(self.device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         for head in (self.parser.decoder.coarse, self.parser.decoder.fine):
             head.float()  # the edge of a mask is where two logits are equal
@@ -191,8 +193,7 @@ class Engine:
 
     def _pixels(self, image: NDArray[np.uint8], view: View, mirrored: bool) -> Tensor:
         pixels = view.crop(image)[:, ::-1] if mirrored else view.crop(image)
-        rgb = (pixels.astype(np.float32) * np.float32(1 / 127.5) - np.float32(1)).transpose(2, 0, 1)
-        return self.tensor(rgb)
+        return self.tensor(to_input(pixels))
 
     def tensor(self, array: NDArray[Any]) -> Tensor:
         """A batch of one (1, K, H, W) from (K, H, W), channels last in memory and by its strides.
@@ -205,13 +206,6 @@ class Engine:
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
-
-
-def _is_bf16_faster(device: torch.device) -> bool:
-    """Whether the device computes in bfloat16: a GPU since 2020, or a CPU with AVX-512 BF16."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
 def _bytes_of(features: Sequence[Tensor]) -> int:

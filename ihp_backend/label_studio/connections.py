@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import re
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from ihp_backend.files import is_file_name, write_whole
 from ihp_backend.label_studio.regions import RequestError
 
 logger = logging.getLogger(__name__)
 
 _LENGTH = 10_000
-_PROJECT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -57,15 +54,7 @@ class Connections:
             return
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # mkstemp makes the file with mode 0600.
-            descriptor, temporary = tempfile.mkstemp(dir=self._folder, prefix=".new-")
-            try:
-                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                    json.dump(asdict(connection), file)
-                os.replace(temporary, path)
-            except BaseException:
-                os.unlink(temporary)
-                raise
+            write_whole(path, json.dumps(asdict(connection)), mode=0o600)
         except OSError as error:
             logger.warning("project %s: cannot keep its address and token in %s: %s", project, path, error)
             self._unsaved[project] = connection
@@ -113,7 +102,7 @@ class Connections:
         return sorted(found | self._unsaved.keys())
 
     def _path(self, project: str) -> Path:
-        if not _PROJECT.fullmatch(project):
+        if not is_file_name(project):
             raise RequestError(
                 f"project is {project[:100]!r}; expected Label Studio's id, such as '1.1795392500': "
                 "letters, digits, dots, hyphens and underscores"

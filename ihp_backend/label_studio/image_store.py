@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+
+from ihp_backend.files import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -52,15 +53,7 @@ class ImageStore:
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._make_room(len(data))
-        descriptor, temporary = tempfile.mkstemp(dir=self._folder, prefix=".new-")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-            os.replace(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
+        write_whole(path, data, mode=0o600)
 
     def _make_room(self, size: int) -> None:
         files = sorted((entry.stat().st_mtime, entry.stat().st_size, entry.path) for entry in os.scandir(self._folder))

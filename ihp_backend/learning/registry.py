@@ -16,16 +16,14 @@ import json
 import logging
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ihp_backend.files import locked, write_whole
+from ihp_backend.files import draft_folder, is_file_name, locked, sync, write_whole
+from ihp_backend.learning.records import now
 from ihp_backend.learning.version import (
     BASE,
     FIRST_SCHEMA,
@@ -43,7 +41,6 @@ __all__ = ["BASE", "INFO", "MODEL", "STATUS", "Registry", "RegistryError", "Stam
 logger = logging.getLogger(__name__)
 
 CURRENT = "current.json"
-_PROJECT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _NUMBER = re.compile(r".+\+p[^.]*\.(\d+)")
 _REMEMBERED = 50
 Stamp = tuple[int, int, int]
@@ -162,21 +159,12 @@ class Registry:
         numbers = [_number(path.name) for path in self._of(project).glob("*+p*") if not path.name.startswith(".")]
         return f"{base.partition('+')[0]}+p{project.partition('.')[0]}.{max(numbers, default=0) + 1:03d}"
 
-    @contextmanager
-    def draft(self, project: str) -> Iterator[Path]:
+    def draft(self, project: str) -> AbstractContextManager[Path]:
         """Gives an empty folder to write a version into. What is left there at the end is deleted.
 
         What a killed trainer left behind is deleted, too: a project has one training at a time.
         """
-        home = self._of(project)
-        home.mkdir(parents=True, exist_ok=True)
-        for left in home.glob(".draft-*"):
-            shutil.rmtree(left, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(dir=home, prefix=".draft-"))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        return draft_folder(self._of(project))
 
     def add(self, project: str, name: str, draft: Path, status: Status, instead_of: str | None = None) -> Version:
         """Gives a draft its name. If its state is ``promoted``, it becomes current.
@@ -197,10 +185,10 @@ class Registry:
         if missing := [file for file in (MODEL, INFO) if not (draft / file).is_file()]:
             raise RegistryError(f"the draft of {name} has no {' and no '.join(missing)}")
         schema = status.schema or schema_in(draft)
-        status = replace(status, when=_now(), digest=_digest(draft / MODEL), schema=schema)
+        status = replace(status, when=now(), digest=_digest(draft / MODEL), schema=schema)
         write_whole(draft / STATUS, _dump(asdict(status)))
         for file in (MODEL, INFO):
-            _sync(draft / file)
+            sync(draft / file)
         draft.chmod(0o755)
         with self._lock(project):
             if folder.exists():
@@ -212,7 +200,7 @@ class Registry:
                 write_whole(draft / STATUS, _dump(asdict(status)))
             os.rename(draft, folder)
             try:
-                _sync(folder.parent)
+                sync(folder.parent)
                 if status.state == "promoted":
                     self._serve(project, schema, [*self._served(project).get(schema, []), name])
             except OSError:
@@ -294,11 +282,11 @@ class Registry:
         return [version.name for version in old]
 
     def _of(self, project: str) -> Path:
-        if not _PROJECT.fullmatch(project):
+        if not is_file_name(project):
             raise RegistryError(f"project is {project[:100]!r}; expected Label Studio's id, such as '1.1795392500'")
         return self.folder / project
 
-    def _lock(self, project: str) -> Any:
+    def _lock(self, project: str) -> AbstractContextManager[None]:
         return locked(self._of(project) / ".lock")
 
     def _one_schema(self, project: str, schema: str | None) -> str:
@@ -326,20 +314,16 @@ class Registry:
 
     def _serve(self, project: str, schema: str, names: list[str]) -> None:
         served = {**self._served(project), schema: names[-_REMEMBERED:]}
-        write_whole(self._of(project) / CURRENT, _dump({"served": served, "since": _now()}))
+        write_whole(self._of(project) / CURRENT, _dump({"served": served, "since": now()}))
 
     def _mark(self, version: Version, state: str, reason: str) -> None:
-        status = replace(version.status, state=state, reason=reason, when=_now())
+        status = replace(version.status, state=state, reason=reason, when=now())
         write_whole(version.folder / STATUS, _dump(asdict(status)))
 
 
 def _number(name: str) -> int:
     found = _NUMBER.fullmatch(name)
     return int(found[1]) if found else 0
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _dump(value: dict[str, Any]) -> str:
@@ -349,11 +333,3 @@ def _dump(value: dict[str, Any]) -> str:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ihp_backend.files import replacing, write_whole
 from ihp_backend.network.parser import HumanParser, ParserConfig
 from ihp_backend.network.weights_folder import SHIPPED, WeightsError, find_weights, read_info
 
@@ -61,7 +62,7 @@ def _check(weights: dict[str, Tensor], parser: HumanParser) -> None:
 
 
 def save_parser(parser: HumanParser, folder: Path, info: dict[str, Any], *, dtype: torch.dtype = torch.float32) -> None:
-    """Writes model.safetensors and info.json, each to a temporary name first, so that no half file is ever seen.
+    """Writes model.safetensors and info.json; nobody sees half a file.
 
     Args:
         parser: The network.
@@ -79,15 +80,9 @@ def save_parser(parser: HumanParser, folder: Path, info: dict[str, Any], *, dtyp
     }
     if dtype != torch.float32 and (too_large := [n for n, v in stored.items() if not torch.isfinite(v).all()]):
         raise ValueError(f"{', '.join(too_large)}: values are not finite as {dtype}; store torch.float32 instead")
-    folder.mkdir(parents=True, exist_ok=True)
-    model = folder / "model.safetensors.part"
-    try:
-        save_file(stored, model)
-    except safetensors.SafetensorError as error:  # what the library makes of a full disk
-        model.unlink(missing_ok=True)
-        raise OSError(f"{model} cannot be written: {error}") from error
-    model.chmod(0o644)  # the library writes for the owner alone; a server may run as another user
-    model.replace(folder / "model.safetensors")
-    text = folder / "info.json.part"
-    text.write_text(json.dumps({"architecture": parser.config.to_dict(), **info}, indent=1) + "\n")
-    text.replace(folder / "info.json")
+    with replacing(folder / "model.safetensors") as model:
+        try:
+            save_file(stored, model)
+        except safetensors.SafetensorError as error:  # what the library makes of a full disk
+            raise OSError(f"{folder / 'model.safetensors'} cannot be written: {error}") from error
+    write_whole(folder / "info.json", json.dumps({"architecture": parser.config.to_dict(), **info}, indent=1) + "\n")

@@ -27,6 +27,7 @@ from ihp_backend.data.mixture import Mixture
 from ihp_backend.data.sample import DataError, DataSet, Sample
 from ihp_backend.network.click_maps import Point
 from ihp_backend.network.parser import ParserConfig
+from ihp_backend.network.preprocessing import to_input
 from ihp_backend.parts import IGNORE
 from ihp_backend.simulation.sampling import SamplingConfig, first_clicks, sample_open_classes
 
@@ -63,11 +64,6 @@ class Batch:
     no_clicks_allowed: list[bool]
     unknown: Tensor
     rng: np.random.Generator
-
-
-def to_input(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Converts an image (H, W, 3) uint8 to the network's (3, H, W) float32 in [-1, 1]."""
-    return np.ascontiguousarray(image.transpose(2, 0, 1), np.float32) * np.float32(1 / 127.5) - np.float32(1)
 
 
 class Batches:

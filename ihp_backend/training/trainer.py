@@ -23,11 +23,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from ihp_backend.data.sample import DataSet
-from ihp_backend.files import write_whole
+from ihp_backend.files import replacing, write_whole
 from ihp_backend.network.backbone import MobileNetV2
 from ihp_backend.network.click_maps import localization_maps
 from ihp_backend.network.decoder import prototype_similarity
 from ihp_backend.network.parser import SILENT, HumanParser
+from ihp_backend.network.precision import is_bf16_faster
 from ihp_backend.network.weights import save_parser
 from ihp_backend.simulation.sampling import error_clicks
 from ihp_backend.training import losses
@@ -255,7 +256,7 @@ class Trainer:
 
     def _autocast(self) -> torch.autocast:
         """Mixed precision where it is faster: on a GPU, and on a CPU with bf16 units in passes without gradient."""
-        fast = self.device.type == "cuda" or (not torch.is_grad_enabled() and _cpu_has_bf16())
+        fast = is_bf16_faster(self.device) and (self.device.type == "cuda" or not torch.is_grad_enabled())
         return torch.autocast(self.device.type, torch.bfloat16, enabled=fast)
 
     def _set_rates(self) -> None:
@@ -295,13 +296,12 @@ class Trainer:
             "averaged": self.averaged.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
-        part = self.out / "last.pt.part"
+        last = self.out / "last.pt"
         try:
-            torch.save(state, part)
-            part.replace(self.out / "last.pt")
+            with replacing(last) as new:
+                torch.save(state, new)
         except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
-            part.unlink(missing_ok=True)
-            raise WriteError(f"{part} cannot be written ({error}); the state before it is kept") from error
+            raise WriteError(f"{last} cannot be written ({error}); the state before it is kept") from error
 
     def _resume(self) -> None:
         last = self.out / "last.pt"
@@ -319,10 +319,6 @@ class Trainer:
             kept = [",".join(row) + "\n" for row in rows if row[0].isdecimal() and int(row[0]) <= self.step]
             write_whole(written, "".join(kept))
         log.info("resuming at step %d", self.step)
-
-
-def _cpu_has_bf16() -> bool:
-    return bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def load_start(parser: HumanParser, path: Path, *, forget_clicks: bool = False) -> None:

@@ -117,7 +117,7 @@ except WriteError as error:
     assert "told:" in done.stdout, done.stderr
     assert "cannot be written" in done.stdout
     assert {path: path.read_bytes() for path in before} == before
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".new-*"))
     Trainer(CONFIG, Drawn(), tmp_path).run()  # and it goes on when there is room again
 
 
