@@ -1,0 +1,121 @@
+"""What a request for a prediction says: its task, its clicks, and the annotation that is open."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ihp_backend.annotation.masks import AcceptedMask
+from ihp_backend.clicks import Click
+from ihp_backend.label_studio.label_config import LabelConfig
+from ihp_backend.label_studio.regions import (
+    RequestError,
+    has_short_id,
+    read_clicks,
+    read_masks,
+    region_id,
+    working_results,
+)
+
+logger = logging.getLogger(__name__)
+
+_MOST_CLICKS = 200
+"""More open keypoints than anybody makes; each takes time."""
+
+
+@dataclass(frozen=True)
+class OpenAnnotation:
+    """What a request tells of the annotation in which somebody has just clicked.
+
+    Attributes:
+        clicks: The clicks of the request, in image pixels.
+        other_clicks: Open clicks of labels that the request does not click, in image pixels.
+        masks: The masks of the draft.
+        open_keypoints: Ids of the keypoints in the request.
+        drafted_keypoints: Ids of those in the draft.
+    """
+
+    clicks: Sequence[Click]
+    other_clicks: Sequence[Click]
+    masks: Sequence[AcceptedMask]
+    open_keypoints: frozenset[str]
+    drafted_keypoints: frozenset[str]
+
+
+def read_task(task: object) -> Mapping[str, Any]:
+    """Returns a task that has ``data``.
+
+    Raises:
+        RequestError: If it is none.
+    """
+    if not isinstance(task, Mapping) or not isinstance(task.get("data"), Mapping):
+        raise RequestError("a task is not an object with `data`; expected {'id': 1, 'data': {'image': '...'}, ...}")
+    return task
+
+
+def read_context(context: object) -> list[dict[str, Any]] | None:
+    """Returns the open keypoints of the clicked label; ``None`` without a click: the context is ``None`` or empty.
+
+    Raises:
+        RequestError: If the context has no list of regions, or one with a very long id.
+    """
+    if context is None or context == {}:
+        return None
+    results = context.get("result") if isinstance(context, Mapping) else None
+    if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
+        raise RequestError("the context has no list `result` of objects; expected {'result': [a keypoint, ...]}")
+    if not all(has_short_id(result) for result in results):
+        raise RequestError("a keypoint of the context has a very long id; expected that of Label Studio, ten letters")
+    return results
+
+
+def read_annotation(
+    task: Mapping[str, Any], clicked: Sequence[dict[str, Any]], config: LabelConfig, height: int, width: int
+) -> OpenAnnotation:
+    """Reads the clicks of a request, and the masks and further clicks of the annotation that they belong to.
+
+    Args:
+        task: Label Studio's task, with its drafts and annotations.
+        clicked: The keypoints of the request.
+        config: The project's label config.
+        height: Height of the image in pixels.
+        width: Its width.
+
+    Raises:
+        RequestError: If a keypoint cannot be read, or there is more than an annotator could have made.
+    """
+    clicks = read_clicks(clicked, config, height, width)
+    drawn = working_results(task, {region_id(result) for result in clicked})
+    others = _other_clicks(drawn, config, height, width, {click.part for click in clicks})
+    if len(clicks) + len(others) > _MOST_CLICKS:
+        raise RequestError(
+            f"{len(clicks) + len(others)} keypoints are open; expected at most {_MOST_CLICKS}: accept their masks, "
+            "or delete them"
+        )
+    opened, drafted = (
+        frozenset(region_id(result) for result in results if result.get("type") == "keypointlabels")
+        for results in (clicked, drawn)
+    )
+    masks = read_masks(drawn, config, height, width)
+    if not task.get("drafts") and any(c.is_positive and m.mask[c.pixel(height, width)] for c in clicks for m in masks):
+        # Label Studio takes no plain click inside a mask: this annotation is another one, not the open one.
+        masks = []
+    return OpenAnnotation(clicks, others, masks, opened, drafted)
+
+
+def _other_clicks(
+    drawn: Sequence[dict[str, Any]], config: LabelConfig, height: int, width: int, clicked: set[str]
+) -> list[Click]:
+    """Reads the open keypoints of the labels that were not clicked; the context has all of the clicked ones.
+
+    What cannot be read is left out: a draft may be older than the label config.
+    """
+    clicks: list[Click] = []
+    for result in drawn:
+        try:
+            clicks += read_clicks([result], config, height, width)
+        except RequestError as error:
+            logger.warning("a keypoint of the draft was left out: %s", error)
+    return [click for click in clicks if click.part not in clicked]

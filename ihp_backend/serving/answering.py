@@ -1,0 +1,194 @@
+"""Answers one task: a click with the mask of its label, a task without a click with a mask for each part."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from time import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ihp_backend.annotation.masks import AcceptedMask, with_new
+from ihp_backend.annotation.state import AnnotationState
+from ihp_backend.inference.prompts import Prompts
+from ihp_backend.label_studio.client import LabelStudioError
+from ihp_backend.label_studio.connections import Connection
+from ihp_backend.label_studio.image_address import address_of
+from ihp_backend.label_studio.images import ImageError
+from ihp_backend.label_studio.label_config import LabelConfig
+from ihp_backend.label_studio.predict_request import read_annotation
+from ihp_backend.label_studio.regions import brush_region, region_id, saved_state, short_name
+from ihp_backend.logs import fields
+from ihp_backend.serving.runtime import Runtime
+
+if TYPE_CHECKING:
+    from ihp_backend.inference.photo_session import PhotoSession
+    from ihp_backend.inference.prediction import Prediction
+    from ihp_backend.inference.predictor import Predictor
+
+logger = logging.getLogger(__name__)
+
+Answer = dict[str, Any]
+"""``{"result": [a region, ...], "score": 0..1, "model_version": "..."}``, as Label Studio wants it."""
+
+
+class Answering:
+    """Answers the tasks of one request.
+
+    Args:
+        runtime: The models, the photos and the recent answers.
+        project: Label Studio's id of the project; ``None`` if it is not known.
+        config: The project's label config.
+        told: The Label Studio that the SDK's own server named, if it did.
+    """
+
+    def __init__(self, runtime: Runtime, project: str | None, config: LabelConfig, told: Connection | None) -> None:
+        self._runtime, self._project, self._config, self._told = runtime, project, config, told
+        self._predictor: Predictor = runtime.predictor(project, config)
+
+    def answer(
+        self, task: Mapping[str, Any], clicked: Sequence[dict[str, Any]] | None, *, prefetches: bool = False
+    ) -> Answer:
+        """Answers a task. The same request twice, as Label Studio sends it at the same time, is computed once.
+
+        Args:
+            task: Label Studio's task.
+            clicked: The open keypoints of the clicked label; ``None`` if nobody has clicked.
+            prefetches: Whether the photo is made ready for a first click, after the answer.
+
+        Returns:
+            The answer. It has no regions if the photo cannot be had; the log says why.
+
+        Raises:
+            RequestError: If a keypoint cannot be read, or there are too many.
+        """
+        if task.get("id") is None:
+            return self._answer(task, clicked, prefetches)
+        asked = None if clicked is None else [(r.get("id"), r.get("is_positive"), r.get("value")) for r in clicked]
+        key = repr((self._project, task["id"], task["data"], self._config, asked, saved_state(task)))
+        return self._runtime.answers.get(key, lambda: self._answer(task, clicked, prefetches))
+
+    def _answer(self, task: Mapping[str, Any], clicked: Sequence[dict[str, Any]] | None, prefetches: bool) -> Answer:
+        metrics = self._runtime.metrics
+        try:
+            with metrics.stage("fetch"):
+                image, key = self._image(task)
+        except (ImageError, LabelStudioError) as error:
+            # An error here would break the annotator's page, and one bad photo a whole batch.
+            metrics.failures.labels(type(error).__name__).inc()
+            logger.warning("task skipped: %s", error, extra=fields(task=task.get("id"), project=self._project))
+            return self._written([], 0.0)
+        session = self._predictor.open(image, key)
+        if clicked is not None:
+            return self._after_a_click(task, clicked, session)
+        answer = self._without_clicks(session)
+        if prefetches:
+            self._runtime.recent_answers.forget(self._name(task))  # a page that is opened shows what is saved
+            self._runtime.prefetch(session.prefetch)
+        return answer
+
+    def _without_clicks(self, session: PhotoSession) -> Answer:
+        """Answers a photo with a region for each part that was found."""
+        prompts = Prompts(labels=self._config.parts(self._predictor.schema))
+        prediction = self._computed(partial(session.predict, prompts))
+        with self._runtime.metrics.stage("encode"):
+            regions = [
+                brush_region(mask, label, prediction.scores[label], self._config)
+                for label, mask in prediction.masks.items()
+                if mask.any()
+            ]
+        return self._written(regions, prediction.score)
+
+    def _after_a_click(
+        self, task: Mapping[str, Any], clicked: Sequence[dict[str, Any]], session: PhotoSession
+    ) -> Answer:
+        """Answers a click with the regions that it makes and changes."""
+        shape = (session.image.shape[0], session.image.shape[1])
+        name, saved = self._name(task), saved_state(task)
+        with self._runtime.metrics.stage("read"):
+            found = read_annotation(task, clicked, self._config, *shape)
+            recent = self._runtime.recent_answers.recent(
+                name, saved, found.open_keypoints, found.drafted_keypoints, shape
+            )
+            state = AnnotationState.of(found.clicks, found.other_clicks, found.masks, recent)
+        if not state.clicks:
+            logger.info("no keypoint of %s in the context", self._config.keypoint, extra=fields(task=task.get("id")))
+            return self._written([], 0.0)
+        regions: list[dict[str, Any]] = []
+        scores: list[float] = []
+        answered: list[AcceptedMask] = []
+        for label in dict.fromkeys(click.part for click in state.clicks):
+            answers, written, score = self._label(label, state, session)
+            regions, answered = [*regions, *written], [*answered, *answers]
+            scores.append(score)
+        self._runtime.recent_answers.remember(name, saved, answered, {region_id(result) for result in clicked})
+        return self._written(regions, float(np.mean(scores)))
+
+    def _label(
+        self, label: str, state: AnnotationState, session: PhotoSession
+    ) -> tuple[list[AcceptedMask], list[dict[str, Any]], float]:
+        """Answers the clicks of one label: the masks that they make and change, their regions, the label's score."""
+        config = self._config
+        corrected = state.corrected(label)
+        refined = state.refinable(label) if config.refine == "all" else []
+        clicks = [*state.other_clicks, *state.clicks]  # the newest last
+        prompts = Prompts(
+            clicks,
+            labels=config.parts(self._predictor.schema),
+            wanted=[label, *refined],
+            earlier_clicks=state.earlier_clicks(label, corrected),
+            masks=state.mask_prompts(label, corrected),
+            suggest=config.suggest == "all",
+            everyone=config.people == "everyone",
+        )
+        prediction = self._computed(partial(session.predict, prompts))
+        on_others = None
+        if corrected is not None and corrected.is_guess and config.people == "one":
+            on_others = self._runtime.compute(partial(session.on_other_people, corrected.mask, state.clicks))
+        with self._runtime.metrics.stage("encode"):
+            answers = state.answers(
+                label,
+                prediction.masks,
+                corrected,
+                may_overlap=config.overlap == "yes",
+                refined=refined,
+                on_others=on_others,
+            )
+            regions, score = [], prediction.scores[label]
+            for n, answer in enumerate(answers):
+                is_on_others = n > 0 and answer.label == label
+                own = [] if is_on_others else [c for c in clicks if c.part == answer.label]
+                answers[n] = kept = replace(answer, clicks=with_new(answer.clicks, own, round(1000 * time())))
+                its_score = prediction.scores.get(kept.label, score)
+                regions.append(brush_region(kept.mask, kept.label, its_score, config, kept.id, kept.clicks))
+        return answers, regions, score
+
+    def _computed(self, predict: Callable[[], Prediction]) -> Prediction:
+        """Predicts in its turn; the time is that of the prediction, without the waiting."""
+
+        def timed() -> Prediction:
+            with self._runtime.metrics.stage("predict"):
+                return predict()
+
+        return self._runtime.compute(timed)
+
+    def _written(self, regions: Sequence[dict[str, Any]], score: float) -> Answer:
+        return {"result": list(regions), "score": float(score), "model_version": self._predictor.version}
+
+    def _name(self, task: Mapping[str, Any]) -> str:
+        """Names the project and the task, for the recent answers."""
+        return short_name((self._project, task["data"] if task.get("id") is None else task["id"]))
+
+    def _image(self, task: Mapping[str, Any]) -> tuple[NDArray[np.uint8], str]:
+        """Returns the task's photo, (H, W, 3) RGB, and its key."""
+        url = address_of(task, self._config.value, self._project)
+        connection = self._runtime.connection(self._project) or self._told
+        hostname = connection.hostname if connection else None
+        token = connection.token if connection else None
+        told = (connection.told if connection else "") or (self._told.hostname if self._told else "")
+        image = self._runtime.images.load(url, hostname=hostname, token=token, told=told)
+        return image, short_name((hostname, url))
