@@ -47,6 +47,11 @@ logger = logging.getLogger(__name__)
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the run.")
 @click.option("--config", "config_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--init", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Start weights.")
+@click.option(
+    "--forget-clicks",
+    is_flag=True,
+    help="Take of --init only what it does with the image: a network with other components learns clicks anew.",
+)
 @click.option("--steps", type=click.IntRange(1), help="Instead of the configuration's.")
 @click.option("--until", type=click.IntRange(1), help="Stop at this step of the schedule.")
 @click.option("--seed", type=int, help="Instead of the configuration's.")
@@ -64,6 +69,7 @@ def train(
     out: Path,
     config_file: Path | None,
     init: Path | None,
+    forget_clicks: bool,
     steps: int | None,
     until: int | None,
     seed: int | None,
@@ -96,7 +102,16 @@ def train(
             return {"score": scores["miou_at_2"], **scores}
 
         info = {"version": version or photos.schema.name, "command": shlex.join(["ihp", *sys.argv[1:]])}
-        trainer = Trainer(config, photos, out, validate=validate, start=init, device=device, info=info)
+        trainer = Trainer(
+            config,
+            photos,
+            out,
+            validate=validate,
+            start=init,
+            forget_clicks=forget_clicks,
+            device=device,
+            info=info,
+        )
         trainer.run(until)
         if calibrate and (until is None or until >= config.steps):
             parser, kept = load_parser(out / "best")

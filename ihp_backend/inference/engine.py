@@ -24,8 +24,8 @@ from ihp_backend.network.preprocessing import to_input
 
 logger = logging.getLogger(__name__)
 
-_Output = tuple[NDArray[np.float32], NDArray[np.float32] | None]
-"""Logits (K, h/2, w/2) of a view and the embedding (D, h/4, w/4), if the network has one."""
+_Output = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Logits (K, h/2, w/2) of a view and the embedding (D, h/4, w/4)."""
 
 FEATURE_CACHE_MB = 24
 """Memory for features; a view takes about 2 MB with the shipped network, 4 in float32."""
@@ -111,7 +111,7 @@ class Engine:
             mirrored: Run on the mirror image of the view; the clicks, ``prev_mask`` and the answer are mirrored, too.
 
         Returns:
-            Logits (K, h/2, w/2) and the embedding (D, h/4, w/4), if the network has one.
+            Logits (K, h/2, w/2) and the embedding (D, h/4, w/4).
 
         Where a GPU's memory does not suffice, kept features are given up for it; then the CPU does this view.
         """
@@ -182,8 +182,6 @@ class Engine:
         maps, previous = _joined([m for _, m, _ in asked]), _joined([p for _, _, p in asked])
         output = self.parser.decode(features, maps, previous)
         logits = output.logits.float().cpu().numpy()
-        if output.embedding is None:
-            return [(one, None) for one in logits]
         return list(zip(logits, output.embedding.float().cpu().numpy(), strict=True))
 
     def no_prev_mask(self, view: View) -> NDArray[np.float32]:

@@ -114,7 +114,8 @@ class ClickDecoder(nn.Module):
         self.at4 = nn.Sequential(
             _pointwise(wide + f4 + clicked, width), SeparableConv(width, width), SeparableConv(width, width)
         )
-        self.embedding = nn.Conv2d(width, 32, 1) if uses_prototypes else None
+        self.embedding = nn.Conv2d(width, 32, 1)
+        self.uses_prototypes = uses_prototypes
         self.similar = nn.Sequential(
             _pointwise(width + (channels if uses_prototypes else 0), width), SeparableConv(width, width)
         )
@@ -125,8 +126,8 @@ class ClickDecoder(nn.Module):
 
     def forward(
         self, features: Sequence[Tensor], maps: Tensor, previous: Tensor, coarse_maps: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
-        """Returns logits (N, K, H/2, W/2) and the embedding (N, 32, H/4, W/4), if prototypes are used.
+    ) -> tuple[Tensor, Tensor]:
+        """Returns logits (N, K, H/2, W/2) and the embedding (N, 32, H/4, W/4), float.
 
         ``coarse_maps`` are the maps, averaged over ``MAP_STRIDE``.
         """
@@ -141,9 +142,8 @@ class ClickDecoder(nn.Module):
         x = self.at16(with_clicks(2, deep, f16))
         x = self.at8(with_clicks(1, _enlarge(x, f8), f8))
         x = self.at4(with_clicks(0, _enlarge(x, f4), f4))
-        embedding = None
-        if self.embedding is not None:
-            embedding = self.embedding(x)
+        embedding = self.embedding(x)
+        if self.uses_prototypes:
             x = torch.cat((x, prototype_similarity(embedding, coarse_maps)), 1)
         x = self.similar(x)
         precise = self.fine.weight.dtype  # the last layers may be more precise than the rest

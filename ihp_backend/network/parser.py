@@ -97,10 +97,10 @@ class ParserConfig:
 
 
 class ParserOutput(NamedTuple):
-    """What the parser says: logits (N, K, H/2, W/2) and the embedding of the prototypes, if there is one."""
+    """What the parser says: logits (N, K, H/2, W/2) and the embedding (N, 32, H/4, W/4), in which parts are alike."""
 
     logits: Tensor
-    embedding: Tensor | None
+    embedding: Tensor
 
 
 class HumanParser(nn.Module):

@@ -101,8 +101,6 @@ class TrainConfig:
         for options in (self, self.parser, self.sampling, self.views):
             for option in fields(options):
                 _check(option.name, str(option.type), getattr(options, option.name))
-        if self.sp_loss != "none" and not self.parser.prototypes:
-            raise ValueError("sp_loss needs parser.prototypes; set it, or sp_loss to 'none'")
         if self.rare_classes and self.base_loss != "ce":
             raise ValueError("rare_classes weighs cross-entropy; set base_loss to 'ce', or rare_classes to 0")
 

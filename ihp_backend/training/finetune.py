@@ -255,7 +255,7 @@ def _train(
         backbone_rate=config.backbone_rate,
         warmup=max(1, config.steps // 20),
         average=0.97,
-        sp_loss="prototypes" if parser.config.prototypes else "none",
+        sp_loss="prototypes",
         small_share=1.0,  # half the area teaches as much, in half the time
         views=ViewConfig(detail=0.3),
         balance=0.0,

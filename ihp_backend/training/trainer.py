@@ -214,7 +214,7 @@ class Trainer:
         sparse = config.lovasz_stride
         found["lovasz"] = losses.lovasz_softmax(logits[:, :, ::sparse, ::sparse], labels[:, ::sparse, ::sparse])
         total = 0.5 * found[config.base_loss] + 0.5 * found["lovasz"]
-        if output.embedding is not None and config.sp_loss != "none":
+        if config.sp_loss != "none":
             if config.sp_loss == "pairs":
                 found["sp"] = losses.sp_pairs(output.embedding.float(), batch.points, 4)
             else:

@@ -10,11 +10,14 @@ from unittest.mock import ANY
 import cv2
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
 from ihp_backend.cli import main
 from ihp_backend.data.synthetic import draw_person
+from ihp_backend.network.parser import HumanParser, ParserConfig
+from ihp_backend.network.weights import load_parser, save_parser
 from ihp_backend.parts import LIP
 
 TINY = {"batch": 2, "warmup": 2, "validate_every": 2, "parser": {"width": 32, "area": 1536}}
@@ -68,6 +71,24 @@ def test_train_resume_evaluate(people: Path, tmp_path: Path) -> None:
     assert session["clicks_per_photo"] >= session["images"]
     assert set(session["miou_at_clicks_per_class"]) == {"1", "1.5", "2", "3"}
     assert {p.name for p in report.iterdir()} >= {"metrics.json", "curve.png", "per_class.csv", "failures.png"}
+
+
+def test_another_network_starts_from_what_the_weights_see(people: Path, tmp_path: Path) -> None:
+    save_parser(HumanParser(ParserConfig.from_dict(TINY["parser"])), tmp_path / "start", {})
+    fused = {**TINY, "parser": {**TINY["parser"], "early_fusion": True, "late_fusion": False, "previous": False}}
+    (tmp_path / "fused.json").write_text(json.dumps(fused))
+    train = ("train", "--data", people, "--config", tmp_path / "fused.json", "--steps", 1, "--calibrate", 0)
+    start = ("--init", tmp_path / "start/model.safetensors")
+    seen = {}
+    for name, more in (("forgets", ("--forget-clicks",)), ("fits", ())):
+        code, output = invoke(*train, *start, *more, "--out", tmp_path / name)
+        assert code == 0, output
+        seen[name] = load_parser(tmp_path / name / "best")[0].state_dict()
+    given = load_parser(tmp_path / "start")[0].state_dict()
+    at4 = "decoder.at4.0.0.weight"  # the image's channels are kept, those of the clicks behind them are gone
+    kept = given[at4][:, : seen["forgets"][at4].shape[1]]
+    assert torch.allclose(seen["forgets"][at4], kept, atol=0.02)
+    assert not torch.allclose(seen["fits"][at4], kept, atol=0.02)
 
 
 def test_a_data_set_with_classes_of_its_own(people: Path, tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
         {"base_loss": "focal", "sp_loss": "pairs"},
         {"sp_loss": "none", "parser": replace(PARSER, prototypes=False, late_fusion=False, previous=False)},
         {"parser": replace(PARSER, early_fusion=True, maps="disk", spares=0)},
+        {"parser": replace(PARSER, early_fusion=True, late_fusion=False, previous=False, prototypes=False)},
         {"backbone_rate": 0.0, "frozen_norms": True, "balance": 0.5, "rare_classes": 0.3},
         {"sampling": SamplingConfig(random_sampling=False, error_rounds=0, drop_all=0)},
     ],
@@ -52,6 +53,17 @@ def test_every_component_can_be_switched(changes: dict, tmp_path: Path) -> None:
     named = {line.split(",")[1] for line in (tmp_path / "log.csv").read_text().splitlines()}
     assert {config.base_loss, "lovasz"} <= named
     assert ("sp" in named) == (config.sp_loss != "none")
+
+
+@pytest.mark.parametrize("sp_loss", ["none", "pairs", "prototypes"])
+def test_the_sp_loss_reaches_the_features_without_prototypes(sp_loss: str, tmp_path: Path) -> None:
+    parser = replace(PARSER, early_fusion=True, late_fusion=False, previous=False, prototypes=False)
+    sampling = SamplingConfig(drop_all=0, some_parts=0, error_rounds=0)
+    trainer = Trainer(replace(CONFIG, sp_loss=sp_loss, parser=parser, sampling=sampling), Drawn(), tmp_path)
+    before = trainer.parser.decoder.embedding.weight.detach().clone()
+    trainer.run(1)
+    after = trainer.parser.decoder.embedding.weight.detach()
+    assert torch.equal(after, before) == (sp_loss == "none")
 
 
 def test_going_on_after_a_kill_gives_the_same_weights(tmp_path: Path) -> None:
@@ -188,7 +200,6 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
         ({"base_loss": "l2"}, "'l2'.*ce, focal"),
         ({"parser": {"colour": 1}}, "colour"),
         ({"parser": {"maps": "bogus"}}, "'bogus'; expected gaussian or disk"),
-        ({"parser": {"prototypes": False}}, "sp_loss needs"),
         ({"sampling": {"luck": 1}}, "luck"),
         ({"warmup": 0}, "warmup is 0; expected a whole number of at least 1"),
         ({"batch": 0}, "batch is 0"),
