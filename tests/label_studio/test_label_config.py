@@ -52,7 +52,9 @@ def test_shipped_configs(path: Path) -> None:
     assert len(set(keys)) == len(keys)
     assert None not in keys
     assert not LABEL_STUDIO_KEYS & {str(key) for key in keys}
-    assert not [x for x in brushes if x.get("hotkey")]  # one key cannot be two labels'
+    assert [x.get("hotkey") for x in brushes] == [f"shift+{key}" for key in keys]
+    # Otherwise Label Studio makes a plain point of a click that is not the wand's.
+    assert keypoints.get("smartOnly") == "true"
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
