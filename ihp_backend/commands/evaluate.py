@@ -15,6 +15,7 @@ from ihp_backend.evaluation.protocol import ProtocolConfig
 from ihp_backend.evaluation.protocol import evaluate as run
 from ihp_backend.evaluation.report import summary, write_report
 from ihp_backend.experiments.simulated_interface import SessionConfig, run_session
+from ihp_backend.inference.postprocess.steps import STEPS, PostprocessConfig
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.label_studio.label_config import OPTIONS
 from ihp_backend.network.weights import WeightsError
@@ -37,6 +38,12 @@ from ihp_backend.network.weights import WeightsError
     help="Whom a click means: the person it is on, or everyone, as in data that labels everybody in a photo.",
 )
 @click.option("--previous/--no-previous", default=True, help="Show each round the round before.")
+@click.option(
+    "--without",
+    type=click.Choice(STEPS),
+    multiple=True,
+    help="Leave a step of post-processing out, to see what it is worth; may be given several times.",
+)
 @click.option("--session", is_flag=True, help="Also annotate through /predict, as Label Studio's interface asks.")
 @click.option(
     "--refine",
@@ -58,6 +65,7 @@ def evaluate(
     seed: int,
     people: str,
     previous: bool,
+    without: tuple[str, ...],
     session: bool,
     refine: str,
     device: str,
@@ -76,7 +84,7 @@ def evaluate(
     """
     try:
         photos = open_data_set(data, split, layout, images)
-        predictor = Predictor.load(weights, device=device)
+        predictor = Predictor.load(weights, device=device, steps=PostprocessConfig().without(*without))
         config = ProtocolConfig(
             user=user,  # type: ignore[arg-type]
             max_clicks=max_clicks,

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from ihp_backend.clicks import Click
 from ihp_backend.geometry import OUTPUT_STRIDE, Box, box_of
-from ihp_backend.inference.head_seeds import Place, find_heads, innermost, split_by_heads
+from ihp_backend.inference.postprocess.split_people import (
+    DEFAULTS,
+    Place,
+    SplitPeopleOptions,
+    find_heads,
+    innermost,
+    split_by_heads,
+)
 from ihp_backend.inference.prediction import Parse
 
 _GAP = 0.02
@@ -28,8 +35,6 @@ _PIECE = 0.25
 """A piece smaller than this share of a person, at the person's edge, belongs to them: a shoe, a hand."""
 _LEAST_PERSON = 0.02
 """A piece smaller than this share of the largest one is nobody."""
-_LEAST_BODY = 0.1
-"""A head is dropped if its body is smaller than this share of the largest body."""
 
 
 def close_gaps(mask: NDArray[np.bool_]) -> NDArray[Any]:
@@ -57,15 +62,21 @@ class People:
     boxes: Mapping[int, Box]
 
     @classmethod
-    def of(cls, coarse: Parse) -> People:
-        """Tells the people of a coarse pass apart. Pieces much smaller than the largest one are nobody."""
-        bodies, heads = _connected_people(coarse), find_heads(coarse)
+    def of(cls, coarse: Parse, split: SplitPeopleOptions | None = DEFAULTS) -> People:
+        """Tells the people of a coarse pass apart. Pieces much smaller than the largest one are nobody.
+
+        Args:
+            coarse: The parse of the coarse pass.
+            split: How people who touch are told apart; ``None``: they are one.
+        """
+        options = split or DEFAULTS
+        bodies, heads = _connected_people(coarse), find_heads(coarse, options) if split else []
         while True:
             cells = [coarse.view.cell(x, y) for x, y in heads]
-            instance_map = split_by_heads(bodies, [(column, row) for row, column in cells])
+            instance_map = split_by_heads(bodies, [(column, row) for row, column in cells], options)
             sizes = np.bincount(instance_map.ravel())
             of_heads = [sizes[person] if (person := instance_map[cell]) else 0 for cell in cells]
-            if not of_heads or min(of_heads) >= _LEAST_BODY * max(of_heads):
+            if not of_heads or min(of_heads) >= options.least_body * max(of_heads):
                 break
             del heads[int(np.argmin(of_heads))]
         boxes = {}

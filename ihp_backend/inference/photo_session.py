@@ -7,7 +7,7 @@ through the network. Post-processing makes the answer honour every click.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import cv2
@@ -19,14 +19,11 @@ from ihp_backend.clicks import Click
 from ihp_backend.geometry import Box, View, box_of, digest, working_size
 from ihp_backend.inference.click_free import click_free, coarse_size
 from ihp_backend.inference.engine import Engine
-from ihp_backend.inference.head_seeds import Place, unseen_heads
 from ihp_backend.inference.label_channels import Channels
 from ihp_backend.inference.people import People
-from ihp_backend.inference.postprocess.enforce_clicks import enforce_clicks
-from ihp_backend.inference.postprocess.guided_upsampling import Guide
-from ihp_backend.inference.postprocess.keep_unclicked import keep_unclicked
-from ihp_backend.inference.postprocess.progressive_merge import progressive_merge
-from ihp_backend.inference.postprocess.remove_small_regions import remove_small_regions
+from ihp_backend.inference.postprocess.guided_upsampling import GuidedUpsampling
+from ihp_backend.inference.postprocess.split_people import unseen_heads
+from ihp_backend.inference.postprocess.steps import Inputs, PostprocessConfig, postprocess
 from ihp_backend.inference.prediction import Parse, Prediction
 from ihp_backend.inference.prompts import Prompts
 from ihp_backend.inference.roi import Target
@@ -52,22 +49,29 @@ class Memory:
     Attributes:
         people: The people of a coarse pass; each takes about 1.5 MB.
         parses: The last parses; each takes about 6 MB with its probabilities, 9 MB after a correction.
-        guides: The photos' brightness, a byte for each pixel of the region of interest.
+        upsampling: The photos' brightness, a byte for each pixel of the region of interest.
     """
 
     people: LoadingCache[Hashable, People] = field(
         default_factory=lambda: LoadingCache(12 * 2**20, lambda people: _bytes_of(people.coarse))
     )
     parses: LoadingCache[Hashable, Parse] = field(default_factory=lambda: LoadingCache(32 * 2**20, _bytes_of))
-    guides: LoadingCache[Hashable, Guide] = field(
-        default_factory=lambda: LoadingCache(16 * 2**20, lambda guide: guide.grey.nbytes)
+    upsampling: LoadingCache[Hashable, GuidedUpsampling] = field(
+        default_factory=lambda: LoadingCache(16 * 2**20, lambda upsampling: upsampling.grey.nbytes)
     )
 
 
 class PhotoSession:
     """One photo in one request. ``Predictor.open`` makes it."""
 
-    def __init__(self, engine: Engine, image: NDArray[np.uint8], key: str | None, memory: Memory) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        image: NDArray[np.uint8],
+        key: str | None,
+        memory: Memory,
+        steps: PostprocessConfig | None = None,
+    ) -> None:
         """Takes the photo.
 
         Args:
@@ -75,6 +79,7 @@ class PhotoSession:
             image: (H, W, 3) uint8 RGB.
             key: Names the photo in the memory of features; ``None`` keeps none.
             memory: What is remembered of this photo, under the key.
+            steps: The steps of post-processing; by default all of them.
 
         Raises:
             ValueError: If the image has another shape or type.
@@ -82,7 +87,7 @@ class PhotoSession:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
             raise ValueError(f"the image is {image.dtype} of shape {image.shape}; expected uint8 (H, W, 3)")
         self.image, self.key = image, key
-        self._engine, self._memory = engine, memory
+        self._engine, self._memory, self._steps = engine, memory, steps or PostprocessConfig()
         self._config, self._schema = engine.config, engine.config.parts
         self._meant: dict[tuple[Click, ...], People] = {}
 
@@ -142,21 +147,25 @@ class PhotoSession:
         assigned = [(c, channels.at(c.part, c.x, c.y)) for c in clicks]
         placed = [Point(c.x, c.y, channel, c.is_positive) for c, channel in assigned if channel is not None]
         points = [p._replace(x=u, y=v) for p in placed for u, v in [view.into(p.x, p.y)]]
-        is_click_free = not points and not prompts.masks and previous is None
-        logits, embedding = (
-            (click_free(self._engine, self.image, view, self.key), None)
-            if is_click_free
-            else self._run(view, points, prev_mask)
+        if not points and not prompts.masks and previous is None:
+            logits, embedding = self._click_free(view), None
+        else:
+            logits, embedding = self._run(view, points, prev_mask)
+        unprompted = None
+        if prompts.everyone and self._steps.keep_unclicked and (clicks or is_masked.any()):
+            unprompted = self._without_prompts(view, channels, everyone=True)
+        heads = unseen_heads(people.coarse, people.heads, placed) if self._steps.split_people else []
+        inputs = Inputs(
+            points,
+            embedding,
+            [view.into(x, y) for x, y in (*people.heads, *heads)],
+            prompts.everyone,
+            unprompted,
+            is_masked,
+            previous,
+            self._upsampling(view),
         )
-        heads = [*people.heads, *unseen_heads(people.coarse, people.heads, placed)]
-        parse = self._clean(view, logits, embedding, points, channels, clicks, heads, everyone=prompts.everyone)
-        if prompts.everyone and (clicks or is_masked.any()):
-            logits, embedding = self._run(view, [], self._engine.no_prev_mask(view))
-            without = self._clean(view, logits, embedding, [], channels, (), (), everyone=True)
-            parse = keep_unclicked(without, parse, is_masked)
-        guide = self._memory.guides.get((self.key, view), lambda: Guide.of(self.image, view))
-        parse = replace(parse, guide=guide)
-        return parse if previous is None else progressive_merge(previous, parse)
+        return self._postprocessed(view, logits, channels, clicks, inputs)
 
     def on_other_people(self, mask: NDArray[np.bool_], clicks: Sequence[Click]) -> NDArray[np.bool_]:
         """Returns what of a mask (H, W) is on other people than those whom the clicks mean."""
@@ -236,8 +245,7 @@ class PhotoSession:
         def find() -> People:
             view = View(box, *coarse_size(box, self._config.area))
             channels = Channels(self._schema, self._config.spares, {name: (name,) for name in self._schema.names})
-            logits, embedding = self._run(view, [], self._engine.no_prev_mask(view))
-            return People.of(self._clean(view, logits, embedding, [], channels, (), ()))
+            return People.of(self._without_prompts(view, channels), self._steps.split_people)
 
         return self._memory.people.get((self.key, self.image.shape, box), find)
 
@@ -270,28 +278,31 @@ class PhotoSession:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         return self._engine.run(self.image, view, points, prev_mask, self.key)
 
-    def _clean(
-        self,
-        view: View,
-        logits: NDArray[np.float32],
-        embedding: NDArray[np.float32] | None,
-        points: Sequence[Point],
-        channels: Channels,
-        clicks: Sequence[Click],
-        heads: Sequence[Place],
-        *,
-        everyone: bool = False,
+    def _click_free(self, view: View) -> NDArray[np.float32]:
+        steps = self._steps
+        return click_free(self._engine, self.image, view, self.key, flip=steps.flip, second_size=steps.second_size)
+
+    def _without_prompts(self, view: View, channels: Channels, *, everyone: bool = False) -> Parse:
+        """The parse of a view by one pass of the network without clicks and masks."""
+        logits, embedding = self._run(view, [], self._engine.no_prev_mask(view))
+        return self._postprocessed(view, logits, channels, (), Inputs(embedding=embedding, everyone=everyone))
+
+    def _postprocessed(
+        self, view: View, logits: NDArray[np.float32], channels: Channels, clicks: Sequence[Click], inputs: Inputs
     ) -> Parse:
-        """Post-processes logits (K, h, w), in place, into a parse."""
+        """Turns logits (K, h, w) into a parse, in place; custom classes that nobody asks for are masked."""
         logits[[c for c in self._config.optional if c not in channels.used]] = SILENT
-        logits = enforce_clicks(logits, embedding, points)
-        in_view = [view.into(x, y) for x, y in heads]
-        logits = remove_small_regions(logits, points, in_view, one_person=not everyone)
         height, width = self.image.shape[:2]
-        return Parse(height, width, view, logits, channels, tuple(clicks))
+        return postprocess(Parse(height, width, view, logits, channels, tuple(clicks)), inputs, self._steps)
+
+    def _upsampling(self, view: View) -> GuidedUpsampling | None:
+        options = self._steps.guided_upsampling
+        if options is None:
+            return None
+        return self._memory.upsampling.get((self.key, view), lambda: GuidedUpsampling.of(self.image, view, options))
 
 
 def _bytes_of(parse: Parse) -> int:
     # The logits, the probabilities once somebody asks for them, and after a correction the network's own logits.
     logits = (2 if parse.predicted is None else 3) * parse.logits.nbytes
-    return logits + (parse.guide.grey.nbytes if parse.guide else 0)
+    return logits + (parse.upsampling.grey.nbytes if parse.upsampling else 0)

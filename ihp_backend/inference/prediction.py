@@ -14,7 +14,7 @@ from ihp_backend.clicks import Click
 from ihp_backend.geometry import View
 from ihp_backend.inference.label_channels import Channels
 from ihp_backend.inference.logits import best_channel, two_best
-from ihp_backend.inference.postprocess.guided_upsampling import Guide
+from ihp_backend.inference.postprocess.guided_upsampling import GuidedUpsampling
 
 _BEYOND = 5.0
 """Logit of the background, and minus that of all parts, where a view did not see."""
@@ -51,7 +51,7 @@ class Parse:
         clicks: The clicks that led to it, in image pixels, oldest first.
         predicted: The logits before the progressive merge, if there was one: the network's next ``prev_mask`` comes
             from them. ``None``: they are ``logits``.
-        guide: The photo's brightness there, for guided upsampling; without it, masks are interpolated.
+        upsampling: Brings masks to the photo's size; without it, they are interpolated.
     """
 
     height: int
@@ -61,7 +61,7 @@ class Parse:
     channels: Channels
     clicks: tuple[Click, ...]
     predicted: NDArray[np.float32] | None = None
-    guide: Guide | None = None
+    upsampling: GuidedUpsampling | None = None
 
     @cached_property
     def probabilities(self) -> NDArray[np.float32]:
@@ -106,7 +106,7 @@ class Parse:
 
     def _enlarge(self, margin: NDArray[np.float32]) -> NDArray[np.float32]:
         """A margin (h, w) at the size of the view's box; positive where the margin is."""
-        return self.view.enlarge(margin) if self.guide is None else self.guide.enlarge(_scaled(margin))
+        return self.view.enlarge(margin) if self.upsampling is None else self.upsampling.enlarge(_scaled(margin))
 
     def is_seen(self, label: str) -> bool:
         """Whether a label is the most probable one in at least four stride-2 pixels."""
@@ -124,7 +124,7 @@ class Parse:
         if own:
             margin = self.margin(own)
             mask[self.view.box.slices] = (
-                self.view.enlarge(margin) > 0 if self.guide is None else self.guide.positive(_scaled(margin))
+                self.view.enlarge(margin) > 0 if self.upsampling is None else self.upsampling.positive(_scaled(margin))
             )
         for radius in (max(1, round(0.004 * max(self.view.box.width, self.view.box.height))), 0):
             for click in self.clicks:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ihp_backend.clicks import Click
 from ihp_backend.inference.engine import FEATURE_CACHE_MB, Engine
 from ihp_backend.inference.photo_session import Memory, PhotoSession
+from ihp_backend.inference.postprocess.steps import PostprocessConfig
 from ihp_backend.inference.prediction import Parse, Prediction
 from ihp_backend.inference.prompts import Prompts
 from ihp_backend.network.parser import HumanParser
@@ -56,6 +57,7 @@ class Predictor:
         version: str = "unversioned",
         device: str = "cpu",
         cache_mb: int = FEATURE_CACHE_MB,
+        steps: PostprocessConfig | None = None,
     ) -> None:
         """Takes a network.
 
@@ -64,11 +66,13 @@ class Predictor:
             version: What predictions call it.
             device: A torch device.
             cache_mb: Memory for features of photos, in MB; 0 keeps none.
+            steps: The steps of post-processing; by default all of them.
         """
         self.engine = Engine(parser, device=device, cache_mb=cache_mb)
         self.version = version
         self.config = parser.config
         self.schema: Schema = parser.config.parts
+        self._steps = steps or PostprocessConfig()
         self._memory = Memory()
 
     @property
@@ -83,6 +87,7 @@ class Predictor:
         *,
         device: str = "auto",
         cache_mb: int = FEATURE_CACHE_MB,
+        steps: PostprocessConfig | None = None,
     ) -> Self:
         """Loads weights by name (in model_weights/) or folder.
 
@@ -90,6 +95,7 @@ class Predictor:
             weights: Name or folder.
             device: A torch device, or ``auto``: a GPU if there is one.
             cache_mb: Memory for features of photos, in MB; 0 keeps none.
+            steps: The steps of post-processing; by default all of them.
 
         Raises:
             WeightsError: If the weights are missing or damaged, or the device is not there.
@@ -97,7 +103,8 @@ class Predictor:
         device = find_device(device)
         folder = find_weights(weights)
         parser, info = load_parser(folder)
-        return cls(parser, version=str(info.get("version") or folder.name), device=device, cache_mb=cache_mb)
+        version = str(info.get("version") or folder.name)
+        return cls(parser, version=version, device=device, cache_mb=cache_mb, steps=steps)
 
     def open(self, image: NDArray[np.uint8], key: str | None = None) -> PhotoSession:
         """Opens a photo for one request.
@@ -109,7 +116,7 @@ class Predictor:
         Raises:
             ValueError: If the image has another shape or type.
         """
-        return PhotoSession(self.engine, image, key, Memory() if key is None else self._memory)
+        return PhotoSession(self.engine, image, key, Memory() if key is None else self._memory, self._steps)
 
     def predict(
         self, image: NDArray[np.uint8], clicks: Sequence[Click] = (), *, key: str | None = None, **prompts: Any

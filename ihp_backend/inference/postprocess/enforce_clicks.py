@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -10,23 +11,39 @@ from numpy.typing import NDArray
 
 from ihp_backend.network.click_maps import Point
 
-_REACH = 12.0
-"""Standard deviation, in cells of the logits, of how far a correction reaches."""
-_SURPLUS = 0.5
+
+@dataclass(frozen=True)
+class EnforceClicksOptions:
+    """Options of ``enforce_clicks``.
+
+    Attributes:
+        reach: Standard deviation, in stride-2 pixels, of how far a correction reaches.
+        margin: Logit margin by which a clicked part leads at its click, or trails at a negative one.
+    """
+
+    reach: float = 12.0
+    margin: float = 0.5
+
+
+_DEFAULTS = EnforceClicksOptions()
 
 
 def enforce_clicks(
-    logits: NDArray[np.float32], embedding: NDArray[np.float32] | None, points: Sequence[Point]
+    logits: NDArray[np.float32],
+    embedding: NDArray[np.float32] | None,
+    points: Sequence[Point],
+    options: EnforceClicksOptions = _DEFAULTS,
 ) -> NDArray[np.float32]:
-    """Makes each click's part win (a negative click's part lose) at the click.
+    """Makes each click's part lead at the click, and a negative click's part trail.
 
-    Where the network obeys already, nothing changes. Otherwise the part's logit is raised by what it deficits at the
-    click, fading with the distance and with the unlikeness of the features.
+    Where that is so already, nothing changes. Otherwise the part's logit is raised (or lowered) by its deficit at the
+    click. The change fades with the distance from the click and with the unlikeness of the features.
 
     Args:
-        logits: (K, h, w), one cell for 2x2 pixels of the points' coordinates; changed in place.
-        embedding: (D, h/2, w/2) features, or ``None``: then only the distance counts.
-        points: Clicks in working pixels; those outside are passed over.
+        logits: (K, h, w) float32, one stride-2 pixel for 2x2 pixels of the points' coordinates; changed in place.
+        embedding: (D, h/2, w/2) float32 features, or ``None``: then only the distance counts.
+        points: Clicks in pixels of the view; those outside are passed over.
+        options: The thresholds.
 
     Returns:
         The logits.
@@ -39,15 +56,15 @@ def enforce_clicks(
             continue
         rest = np.delete(logits[:, row, column], channel).max()
         margin = float(logits[channel, row, column] - rest)
-        deficit = _SURPLUS - margin if is_positive else _SURPLUS + margin
+        deficit = options.margin - margin if is_positive else options.margin + margin
         if deficit <= 0:
             continue
-        reach = int(3 * _REACH)
+        reach = int(3 * options.reach)
         top, bottom = max(row - reach, 0), min(row + reach + 1, height)
         left, right = max(column - reach, 0), min(column + reach + 1, width)
         dy = np.arange(top, bottom, dtype=np.float32) - row
         dx = np.arange(left, right, dtype=np.float32) - column
-        weight = np.exp((dy[:, None] ** 2 + dx[None, :] ** 2) / np.float32(-2 * _REACH**2))
+        weight = np.exp((dy[:, None] ** 2 + dx[None, :] ** 2) / np.float32(-2 * options.reach**2))
         if embedding is not None:
             weight = weight * _alike(embedding, row, column, height, width)[top:bottom, left:right]
         logits[channel, top:bottom, left:right] += np.float32(deficit if is_positive else -deficit) * weight
@@ -55,7 +72,7 @@ def enforce_clicks(
 
 
 def _alike(embedding: NDArray[np.float32], row: int, column: int, height: int, width: int) -> NDArray[np.float32]:
-    """Likeness, 0 to 1, of each cell's features to those at one cell; (height, width)."""
+    """Likeness, 0 to 1, of the features at each stride-2 pixel to those at one of them; (height, width)."""
     features = embedding / (np.linalg.norm(embedding, axis=0, keepdims=True) + 1e-6)
     rows, columns = features.shape[1:]
     own = features[:, min(row * rows // height, rows - 1), min(column * columns // width, columns - 1)]

@@ -17,40 +17,55 @@ from numpy.typing import NDArray
 
 from ihp_backend.geometry import View
 
-_RADIUS = 3
-"""Of the window, in pixels of the view; the logits have one cell for two of them."""
-_SMOOTHNESS = 1e-3
-"""Differences of brightness (0 to 1) whose square is much less than this are no edges."""
-_NOWHERE = -0.98
-"""Where the values (from -1 on) are on average below it, no mask comes to be, and time is saved."""
 _STRIP = 128
 """Rows of the photo that are worked on at once: they stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
-class Guide:
-    """What a photo looks like in a view.
+class GuidedUpsamplingOptions:
+    """Options of guided upsampling.
+
+    Attributes:
+        radius: Of the window, in pixels of the view.
+        smoothness: Differences of brightness (0 to 1) whose square is much less than this are no edges.
+        nowhere: Where the values (from -1 on) are on average below it, no mask comes to be, and time is saved.
+    """
+
+    radius: int = 3
+    smoothness: float = 1e-3
+    nowhere: float = -0.98
+
+
+_DEFAULTS = GuidedUpsamplingOptions()
+
+
+@dataclass(frozen=True)
+class GuidedUpsampling:
+    """Brings values over a view to the photo's size, guided by the photo's brightness.
 
     Attributes:
         view: The view.
         grey: (H, W) uint8: brightness of the view's box, at the photo's size.
+        options: The thresholds.
     """
 
     view: View
     grey: NDArray[np.uint8]
+    options: GuidedUpsamplingOptions = _DEFAULTS
 
     @classmethod
-    def of(cls, image: NDArray[np.uint8], view: View) -> Guide:
-        """Takes what is needed of a photo (H, W, 3)."""
-        return cls(view, cv2.cvtColor(image[view.box.slices], cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False))
+    def of(cls, image: NDArray[np.uint8], view: View, options: GuidedUpsamplingOptions = _DEFAULTS) -> GuidedUpsampling:
+        """Takes what is needed of a photo, (H, W, 3) uint8 RGB."""
+        grey = cv2.cvtColor(image[view.box.slices], cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
+        return cls(view, grey, options)
 
     @cached_property
     def _small(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Brightness at the view's size, its mean around each pixel, and its variance there."""
         size = (self.view.width, self.view.height)
         grey = cv2.resize(self.grey, size, interpolation=cv2.INTER_AREA) * np.float32(1 / 255)
-        mean = _mean(grey)
-        return grey, mean, _mean(grey * grey) - mean * mean
+        mean = self._mean(grey)
+        return grey, mean, self._mean(grey * grey) - mean * mean
 
     def enlarge(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Resizes values from -1 to 1 (h, w) over the view to its box, (H, W), with steps where the photo has edges."""
@@ -70,10 +85,10 @@ class Guide:
         """The enlarged values strip by strip, with the place of each; elsewhere they are -1."""
         grey, mean, variance = self._small
         wide = cv2.resize(values, grey.shape[::-1], interpolation=cv2.INTER_LINEAR).astype(np.float32, copy=False)
-        level = _mean(wide)
-        slope = (_mean(grey * wide) - mean * level) / (variance + np.float32(_SMOOTHNESS))
-        fitted = np.dstack((_mean(slope) * np.float32(1 / 255), _mean(level - slope * mean)))
-        inside = _where(level > _NOWHERE)
+        level = self._mean(wide)
+        slope = (self._mean(grey * wide) - mean * level) / (variance + np.float32(self.options.smoothness))
+        fitted = np.dstack((self._mean(slope) * np.float32(1 / 255), self._mean(level - slope * mean)))
+        inside = _extent(level > self.options.nowhere, 2 * self.options.radius)
         down, across = self.view.height / self.view.box.height, self.view.width / self.view.box.width
         rows, columns = (
             slice(max(0, int(part.start / scale) - 1), min(length, int(part.stop / scale) + 2))
@@ -90,18 +105,17 @@ class Guide:
             )
             yield place, line[..., 0] * here + line[..., 1]
 
+    def _mean(self, values: NDArray[Any]) -> NDArray[Any]:
+        side = 2 * self.options.radius + 1
+        return cv2.blur(values, (side, side), borderType=cv2.BORDER_REFLECT)
 
-def _where(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """The rows and columns of a mask (H, W), and a window's radius around them."""
+
+def _extent(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice]:
+    """The rows and columns of a mask (H, W), and a margin around them."""
     found = []
     for axis, length in ((1, mask.shape[0]), (0, mask.shape[1])):
         there = np.flatnonzero(mask.any(axis))
         if not there.size:
             return slice(0, 0), slice(0, 0)
-        found.append(slice(max(0, int(there[0]) - 2 * _RADIUS), min(length, int(there[-1]) + 1 + 2 * _RADIUS)))
+        found.append(slice(max(0, int(there[0]) - margin), min(length, int(there[-1]) + 1 + margin)))
     return found[0], found[1]
-
-
-def _mean(values: NDArray[Any]) -> NDArray[Any]:
-    side = 2 * _RADIUS + 1
-    return cv2.blur(values, (side, side), borderType=cv2.BORDER_REFLECT)

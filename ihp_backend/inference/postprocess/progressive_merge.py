@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -12,13 +12,26 @@ from numpy.typing import NDArray
 from ihp_backend.inference.logits import best_channel
 from ihp_backend.inference.prediction import Parse
 
-_LEAD = 0.5
-"""Changes that no click points at are made only if the network prefers them by this much, in logits, on average."""
-_CELLS = 4
-"""Smaller ones are the edges' wobble."""
+
+@dataclass(frozen=True)
+class ProgressiveMergeOptions:
+    """Options of ``progressive_merge``, for changes that no click points at.
+
+    Attributes:
+        margin: They are made if the network prefers them by this logit margin, on average.
+        least: Smaller ones, in stride-2 pixels, are noise along the edges.
+        edge: The edge of a clicked part is kept this far, in stride-2 pixels, from what is made.
+    """
+
+    margin: float = 0.5
+    least: int = 4
+    edge: int = 2
 
 
-def progressive_merge(before: Parse, after: Parse) -> Parse:
+_DEFAULTS = ProgressiveMergeOptions()
+
+
+def progressive_merge(before: Parse, after: Parse, options: ProgressiveMergeOptions = _DEFAULTS) -> Parse:
     """Returns the parse after a correction, in which what the correction does not point at stays.
 
     The piece of the change that holds the click is taken over. Other pieces are only where they are more than a wobble
@@ -28,6 +41,7 @@ def progressive_merge(before: Parse, after: Parse) -> Parse:
     Args:
         before: The parse before the newest clicks.
         after: The parse after them, of the same photo.
+        options: The thresholds.
     """
     known = before.seen_from(after.view)
     was, now = best_channel(known), best_channel(after.logits)
@@ -43,8 +57,8 @@ def progressive_merge(before: Parse, after: Parse) -> Parse:
         spots.append(after.view.cell(click.x, click.y))
     taken = np.zeros_like(changed)
     for where in (asked, changed & ~asked):
-        taken |= _decided(after.logits, was, now, where, spots if where is asked else ())
-    kept = (changed & ~taken) | (edges & ~_grown(taken, 2))
+        taken |= _decided(after.logits, was, now, where, spots if where is asked else (), options)
+    kept = (changed & ~taken) | (edges & ~_grown(taken, options.edge))
     return replace(after, logits=np.where(kept, known, after.logits), predicted=after.logits)
 
 
@@ -54,14 +68,15 @@ def _decided(
     now: NDArray[np.intp],
     where: NDArray[np.bool_],
     spots: Sequence[tuple[int, int]],
+    options: ProgressiveMergeOptions,
 ) -> NDArray[np.bool_]:
     """The pieces (h, w) of a change that hold a spot, or are large enough and decided."""
     count, pieces = cv2.connectedComponents(where.astype(np.uint8), connectivity=4)
     rows, columns = np.nonzero(where)
-    lead = logits[now[rows, columns], rows, columns] - logits[was[rows, columns], rows, columns]
+    margin = logits[now[rows, columns], rows, columns] - logits[was[rows, columns], rows, columns]
     numbers = pieces[rows, columns]
     sizes = np.bincount(numbers, minlength=count)
-    decided = (sizes >= _CELLS) & (np.bincount(numbers, lead, count) >= _LEAD * sizes)
+    decided = (sizes >= options.least) & (np.bincount(numbers, margin, count) >= options.margin * sizes)
     for row, column in spots:
         if 0 <= row < where.shape[0] and 0 <= column < where.shape[1]:
             decided[pieces[row, column]] = True

@@ -1,8 +1,9 @@
-"""Specks: small islands of a part, away from the rest of it, become what is around them."""
+"""Small islands of a part, away from the rest of it, become what is around them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -10,52 +11,75 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ihp_backend.geometry import OUTPUT_STRIDE
-from ihp_backend.inference.head_seeds import Place, split_by_heads
 from ihp_backend.inference.logits import best_channel
 from ihp_backend.inference.people import close_gaps
+from ihp_backend.inference.postprocess.split_people import DEFAULTS as SPLIT
+from ihp_backend.inference.postprocess.split_people import Place, SplitPeopleOptions, split_by_heads
 from ihp_backend.network.click_maps import Point
 
-_LEAST_SHARE = 0.03
-"""An island with less than this share of its part is a speck."""
-_LEAST_CELLS = 6
-_PASSES = 3
-_CERTAIN = 0.8
-"""Of a part that is clicked, islands without a click stay if the network is as sure of them on average."""
+
+@dataclass(frozen=True)
+class SmallRegionOptions:
+    """Options of ``remove_small_regions``.
+
+    Attributes:
+        least_share: An island with less than this share of its part is small,
+        least: and so is one of fewer stride-2 pixels.
+        certain: Of a part that is clicked, islands without a click stay if their mean probability is as high.
+        passes: At most so many: what takes an island's place may be an island itself.
+    """
+
+    least_share: float = 0.03
+    least: int = 6
+    certain: float = 0.8
+    passes: int = 3
+
+
+_DEFAULTS = SmallRegionOptions()
 
 
 def remove_small_regions(
-    logits: NDArray[np.float32], points: Sequence[Point], heads: Sequence[Place] = (), *, one_person: bool = True
+    logits: NDArray[np.float32],
+    points: Sequence[Point],
+    heads: Sequence[Place] = (),
+    *,
+    one_person: bool = True,
+    options: SmallRegionOptions = _DEFAULTS,
+    split: SplitPeopleOptions = SPLIT,
 ) -> NDArray[np.float32]:
     """Removes islands that hold no positive click.
 
     Of every channel, those that are small beside the rest of it. Of a channel that is clicked elsewhere also those of
-    which the network is not sure, and those on another figure: a click means one person. The runner-up takes over; on
-    another figure, the background.
+    which the network is not certain, and those on another person: a click means one person. The channel with the next
+    greatest logit takes their place; on another person, the background.
 
     Args:
-        logits: (K, h, w), one cell for 2x2 pixels of the points' coordinates; changed in place.
-        points: Clicks in working pixels.
-        heads: In working pixels; a figure with several is several people.
-        one_person: Whether a click means the figure that it is on.
+        logits: (K, h, w) float32, one stride-2 pixel for 2x2 pixels of the points' coordinates; changed in place.
+        points: Clicks in pixels of the view.
+        heads: Heads, (x, y) in pixels of the view; people who touch are told apart by them.
+        one_person: Whether a click means the one person that it is on.
+        options: The thresholds.
+        split: How people who touch are told apart.
 
     Returns:
         The logits.
     """
     clicked = _cells(points, *logits.shape[1:])
     gone = np.zeros(logits.shape, bool)
-    winner = best_channel(logits)
-    suspects = np.flatnonzero(np.bincount(winner.ravel()))
-    for _ in range(_PASSES):
+    best = best_channel(logits)
+    suspects = np.flatnonzero(np.bincount(best.ravel()))
+    for _ in range(options.passes):
         people = None
         if clicked and one_person:
             people = split_by_heads(
-                cv2.connectedComponents(close_gaps(winner != 0))[1],
+                cv2.connectedComponents(close_gaps(best != 0))[1],
                 [(x / OUTPUT_STRIDE, y / OUTPUT_STRIDE) for x, y in heads],
+                split,
             )
-        rows, columns = _remove(logits, gone, winner, clicked, suspects, people)
-        before = winner[rows, columns]
-        winner[rows, columns] = now = logits[:, rows, columns].argmax(0)
-        suspects = np.intersect1d(now[now != before], list(clicked))  # who took over may have an island there
+        rows, columns = _remove(logits, gone, best, clicked, suspects, people, options)
+        was = best[rows, columns]
+        best[rows, columns] = now = logits[:, rows, columns].argmax(0)
+        suspects = np.intersect1d(now[now != was], list(clicked))  # who took over may have an island there
         if not suspects.size:
             break
     return logits
@@ -64,40 +88,41 @@ def remove_small_regions(
 def _remove(
     logits: NDArray[np.float32],
     gone: NDArray[np.bool_],
-    winner: NDArray[np.intp],
+    best: NDArray[np.intp],
     clicked: dict[int, list[tuple[int, int]]],
     channels: NDArray[Any],
     people: NDArray[Any] | None,
+    options: SmallRegionOptions,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """One pass over these channels; returns the rows and columns of the cells that were changed."""
+    """One pass over these channels; returns the rows and columns of the stride-2 pixels that were changed."""
     changed = []
     for channel in (int(c) for c in channels):
-        islands, sizes = _islands(winner == channel, people if channel and channel in clicked else None)
+        islands, sizes = _islands(best == channel, people if channel and channel in clicked else None)
         count = len(sizes)
-        if count <= 2 and (sizes[-1] >= _LEAST_CELLS or channel in clicked):
+        if count <= 2 and (sizes[-1] >= options.least or channel in clicked):
             continue
-        is_speck = sizes < max(_LEAST_CELLS, _LEAST_SHARE * sizes[1:].sum())
+        is_small = sizes < max(options.least, options.least_share * sizes[1:].sum())
         is_foreign: NDArray[np.bool_] = np.zeros(count, bool)
         if channel and channel in clicked:
-            is_speck |= _mean_probabilities(logits, channel, islands, sizes) < _CERTAIN
+            is_small |= _mean_probabilities(logits, channel, islands, sizes) < options.certain
             if people is not None:
                 meant = [people[cell] for part, cells in clicked.items() if part for cell in cells]
                 person_of = np.zeros(count, np.int32)
                 person_of[islands] = people
                 is_foreign |= ~np.isin(person_of, meant)
         kept = [0, *(islands[cell] for cell in clicked.get(channel, ()))]
-        is_speck[kept] = is_foreign[kept] = False
-        rows, columns = np.nonzero((is_speck | is_foreign)[islands])
+        is_small[kept] = is_foreign[kept] = False
+        rows, columns = np.nonzero((is_small | is_foreign)[islands])
         if len(rows):
             there = logits[:, rows, columns]
-            best = there[channel].copy()
+            before = there[channel].copy()
             changed.append((rows, columns))
             gone[channel, rows, columns] = True
             out = gone[:, rows, columns]  # who was removed there before does not come back
             rest = np.where(out, -np.inf, there).max(0) - np.float32(0.1)
             logits[:, rows, columns] = np.where(out, np.minimum(there, rest), there)
             foreign = is_foreign[islands[rows, columns]]
-            logits[0, rows[foreign], columns[foreign]] = best[foreign]
+            logits[0, rows[foreign], columns[foreign]] = before[foreign]
     everywhere = np.concatenate([np.zeros((2, 0), np.intp), *changed], axis=1)
     return everywhere[0], everywhere[1]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ihp_backend.geometry import Box, View
-from ihp_backend.inference.postprocess.guided_upsampling import Guide
+from ihp_backend.inference.postprocess.guided_upsampling import GuidedUpsampling
 
 
 def leaning(height: int, width: int) -> NDArray[np.bool_]:
@@ -26,7 +26,7 @@ def test_an_edge_that_the_cells_round_off_is_found_again() -> None:
     coarse = cv2.resize(truth.astype(np.float32), (20, 27), interpolation=cv2.INTER_AREA)  # a fourth of the cells
     cells = 2 * cv2.resize(coarse, (60, 80), interpolation=cv2.INTER_LINEAR) - 1
     wrong = int(((view.enlarge(cells) > 0) != truth).sum())
-    found = Guide.of(photo, view).enlarge(cells) > 0
+    found = GuidedUpsampling.of(photo, view).enlarge(cells) > 0
     assert wrong > 200
     assert (found != truth).sum() < wrong / 2
 
@@ -36,7 +36,7 @@ def test_an_edge_that_the_cells_round_off_is_found_again() -> None:
 def test_on_a_plain_wall_what_is_the_same_everywhere_stays_so(height: int, width: int, grey: int, value: float) -> None:
     photo = np.full((height + 3, width + 5, 3), grey, np.uint8)
     view = View(Box(5, 3, 5 + width, 3 + height), 32, 48)
-    found = Guide.of(photo, view).enlarge(np.full((16, 24), value, np.float32))
+    found = GuidedUpsampling.of(photo, view).enlarge(np.full((16, 24), value, np.float32))
     assert found.shape == (height, width)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, value, atol=1e-4)
@@ -46,11 +46,11 @@ def test_the_photo_outside_the_view_does_not_matter() -> None:
     rng = np.random.default_rng(0)
     photo, cells = rng.integers(0, 255, (90, 80, 3), np.uint8), rng.normal(size=(16, 16)).astype(np.float32)
     view = View(Box(10, 20, 60, 80), 32, 32)
-    before = Guide.of(photo, view).enlarge(cells)
+    before = GuidedUpsampling.of(photo, view).enlarge(cells)
     outside = np.ones((90, 80), bool)
     outside[view.box.slices] = False
     photo[outside] = 0
-    assert np.array_equal(Guide.of(photo, view).enlarge(cells), before)
+    assert np.array_equal(GuidedUpsampling.of(photo, view).enlarge(cells), before)
 
 
 def test_where_no_mask_comes_to_be_nothing_is_computed() -> None:
@@ -60,7 +60,7 @@ def test_where_no_mask_comes_to_be_nothing_is_computed() -> None:
     view = View(Box(0, 0, 400, 600), 192, 128)
     cells = np.full((96, 64), -1, np.float32)
     cells[40:50, 20:30] = 0.9
-    guide = Guide.of(photo, view)
+    guide = GuidedUpsampling.of(photo, view)
     found = guide.enlarge(cells)
     around = np.zeros((600, 400), bool)
     around[200:360, 90:220] = True

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ihp_backend.geometry import Box, View
-from ihp_backend.inference.head_seeds import find_heads, split_by_heads, unseen_heads
 from ihp_backend.inference.label_channels import Channels
 from ihp_backend.inference.people import People
+from ihp_backend.inference.postprocess.split_people import find_heads, split_by_heads, unseen_heads
 from ihp_backend.inference.prediction import Parse
 from ihp_backend.network.click_maps import Point
 from ihp_backend.parts import LIP

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -21,26 +22,43 @@ from ihp_backend.parts import Schema
 
 _HEAD = ("head", "face", "sunglasses", "hair", "hat")
 _FACE = ("head", "face", "sunglasses")
-_LEAST = 0.1
-"""Area of the smallest head with a face, as a share of the largest head's."""
-_LEAST_FACELESS = 0.6
-"""The same for a head without a face: it may be a tress or a fur collar."""
-_FACELESS = 0.1
-"""A head is without a face if the face takes less than this share of it."""
-_BESIDE = 0.5
-"""Two heads are side by side if their centres are farther apart than this share of their mean width."""
-_TWO_FACES = 1.25
-"""One head shows two people's faces if the faces' centres are farther apart than so many widths of the wider one,"""
-_LEAST_FACE = 0.4
-"""and the smaller face has at least this share of the larger one's area."""
-_BELOW, _ABOVE = 0.5, 2.0
-"""Factors of the vertical distance to a head, below and above it."""
+
+
+@dataclass(frozen=True)
+class SplitPeopleOptions:
+    """Options of what finds heads and splits people by them.
+
+    Attributes:
+        least_head: Area of the smallest head with a face, as a share of the largest head's.
+        least_faceless: The same for a head without a face: it may be a tress or a fur collar.
+        faceless: A head is without a face if the face takes less than this share of it.
+        beside: Two heads are side by side if their centres are farther apart than this share of their mean width.
+        two_faces: One head shows two people's faces if the faces' centres are farther apart than so many widths of the
+            wider one,
+        least_face: and the smaller face has at least this share of the larger one's area.
+        below: Factor of the vertical distance to a head of what is below it.
+        above: The same of what is above it.
+        least_body: A head is dropped if its body is smaller than this share of the largest body.
+    """
+
+    least_head: float = 0.1
+    least_faceless: float = 0.6
+    faceless: float = 0.1
+    beside: float = 0.5
+    two_faces: float = 1.25
+    least_face: float = 0.4
+    below: float = 0.5
+    above: float = 2.0
+    least_body: float = 0.1
+
+
+DEFAULTS = SplitPeopleOptions()
 
 Place = tuple[float, float]
 """x and y."""
 
 
-def find_heads(coarse: Parse) -> list[Place]:
+def find_heads(coarse: Parse, options: SplitPeopleOptions = DEFAULTS) -> list[Place]:
     """Returns the innermost place of each head, (x, y) in pixels of the photo, the largest head first.
 
     Of two heads of which one is above the other, only the larger one is taken.
@@ -48,7 +66,7 @@ def find_heads(coarse: Parse) -> list[Place]:
     head, face = (coarse.is_best(_among(coarse.channels.schema, parts)) for parts in (_HEAD, _FACE))
     side = max(3, round(0.01 * max(head.shape)))
     solid = cv2.morphologyEx(head.astype(np.uint8), cv2.MORPH_OPEN, np.ones((side, side), np.uint8))
-    numbers = _by_faces(cv2.connectedComponents(solid)[1], face)
+    numbers = _by_faces(cv2.connectedComponents(solid)[1], face, options)
     count = int(numbers.max()) + 1
     sizes = np.bincount(numbers.ravel(), minlength=count)
     left, right, middles = (np.zeros(count) for _ in range(3))
@@ -59,10 +77,10 @@ def find_heads(coarse: Parse) -> list[Place]:
     faces = np.bincount(numbers[face], minlength=count) / np.maximum(sizes, 1)
     found: list[int] = []
     for i in sorted(range(1, count), key=lambda i: -sizes[i]):
-        least = _LEAST if faces[i] >= _FACELESS else _LEAST_FACELESS
+        least = options.least_head if faces[i] >= options.faceless else options.least_faceless
         if sizes[i] < least * sizes[1:].max():
             continue
-        if all(abs(middles[i] - middles[j]) > _BESIDE * (widths[i] + widths[j]) / 2 for j in found):
+        if all(abs(middles[i] - middles[j]) > options.beside * (widths[i] + widths[j]) / 2 for j in found):
             found.append(i)
     return [coarse.view.out_of_grid(x + 0.5, y + 0.5) for x, y in (innermost(numbers == i) for i in found)]
 
@@ -89,17 +107,17 @@ def _among(schema: Schema, parts: Sequence[str]) -> list[int]:
     return [schema.names.index(part) for part in parts if part in schema.names]
 
 
-def _by_faces(heads: NDArray[Any], face: NDArray[np.bool_]) -> NDArray[Any]:
+def _by_faces(heads: NDArray[Any], face: NDArray[np.bool_], options: SplitPeopleOptions) -> NDArray[Any]:
     """Splits the heads (h, w), numbered, that show two people's faces, cheek to cheek or with hair between them."""
     count, pieces, stats, middles = cv2.connectedComponentsWithStats((face & (heads > 0)).astype(np.uint8))
     found: dict[int, list[int]] = {}
     for i in sorted(range(1, count), key=lambda i: -stats[i, cv2.CC_STAT_AREA]):
         row, column = (int(v) for v in np.argwhere(pieces == i)[0])
         others = found.setdefault(int(heads[row, column]), [])
-        is_large = all(stats[i, cv2.CC_STAT_AREA] >= _LEAST_FACE * stats[j, cv2.CC_STAT_AREA] for j in others)
+        is_large = all(stats[i, cv2.CC_STAT_AREA] >= options.least_face * stats[j, cv2.CC_STAT_AREA] for j in others)
         if is_large and all(
             abs(middles[i, 0] - middles[j, 0])
-            > _TWO_FACES * max(stats[i, cv2.CC_STAT_WIDTH], stats[j, cv2.CC_STAT_WIDTH])
+            > options.two_faces * max(stats[i, cv2.CC_STAT_WIDTH], stats[j, cv2.CC_STAT_WIDTH])
             for j in others
         ):
             others.append(i)
@@ -121,12 +139,15 @@ def innermost(mask: NDArray[np.bool_]) -> tuple[int, int]:
     return int(column), int(row)
 
 
-def split_by_heads(people: NDArray[Any], heads: Sequence[Place]) -> NDArray[Any]:
+def split_by_heads(
+    people: NDArray[Any], heads: Sequence[Place], options: SplitPeopleOptions = DEFAULTS
+) -> NDArray[Any]:
     """Splits the people that have several heads.
 
     Args:
         people: (h, w) int, the id of the person at each pixel; 0 is nobody.
         heads: (column, row) of the heads. One may lie outside: then its body is seen at the edge.
+        options: The thresholds.
 
     Returns:
         The same with an id of its own for each person of a split one.
@@ -142,7 +163,7 @@ def split_by_heads(people: NDArray[Any], heads: Sequence[Place]) -> NDArray[Any]
             rows, columns = np.nonzero(people == person)
             below = [rows + 0.5 - y for _, y in places]
             distances = [
-                np.hypot(columns + 0.5 - x, np.where(d > 0, _BELOW * d, _ABOVE * d))
+                np.hypot(columns + 0.5 - x, np.where(d > 0, options.below * d, options.above * d))
                 for (x, _), d in zip(places, below, strict=True)
             ]
             split[rows, columns] = free + np.argmin(distances, axis=0)

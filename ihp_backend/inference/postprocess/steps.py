@@ -1,0 +1,109 @@
+"""The steps of post-processing, in their order: from the network's logits to a parse that honours every click."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ihp_backend.inference.postprocess.enforce_clicks import EnforceClicksOptions, enforce_clicks
+from ihp_backend.inference.postprocess.guided_upsampling import GuidedUpsampling, GuidedUpsamplingOptions
+from ihp_backend.inference.postprocess.keep_unclicked import keep_unclicked
+from ihp_backend.inference.postprocess.progressive_merge import ProgressiveMergeOptions, progressive_merge
+from ihp_backend.inference.postprocess.remove_small_regions import SmallRegionOptions, remove_small_regions
+from ihp_backend.inference.postprocess.split_people import DEFAULTS as SPLIT
+from ihp_backend.inference.postprocess.split_people import Place, SplitPeopleOptions
+from ihp_backend.inference.prediction import Parse
+from ihp_backend.network.click_maps import Point
+
+
+@dataclass(frozen=True)
+class PostprocessConfig:
+    """The steps and their options, in their order; ``None`` or ``False`` leaves a step out.
+
+    Attributes:
+        flip: Without clicks, the network sees the photo mirrored, too.
+        second_size: Without clicks, the network sees the photo in a second size, too.
+        split_people: People who touch are told apart by their heads. It serves the steps that ask who is meant.
+        enforce_clicks: Each click's part leads at the click.
+        remove_small_regions: Small islands of a part become what is around them.
+        keep_unclicked: Where a click means everyone, people without a click stay as they were seen without it.
+        progressive_merge: A correction changes what it points at.
+        guided_upsampling: Edges of masks follow the photo's edges.
+    """
+
+    flip: bool = True
+    second_size: bool = True
+    split_people: SplitPeopleOptions | None = SPLIT
+    enforce_clicks: EnforceClicksOptions | None = EnforceClicksOptions()
+    remove_small_regions: SmallRegionOptions | None = SmallRegionOptions()
+    keep_unclicked: bool = True
+    progressive_merge: ProgressiveMergeOptions | None = ProgressiveMergeOptions()
+    guided_upsampling: GuidedUpsamplingOptions | None = GuidedUpsamplingOptions()
+
+    def without(self, *steps: str) -> Self:
+        """Returns the same without some steps.
+
+        Raises:
+            ValueError: If there is no step of a name; the message lists those there are.
+        """
+        if unknown := sorted(set(steps) - set(STEPS)):
+            raise ValueError(f"no post-processing step is called {', '.join(unknown)}; expected: {', '.join(STEPS)}")
+        left_out = {name: False if isinstance(getattr(self, name), bool) else None for name in steps}
+        return replace(self, **left_out)  # type: ignore[arg-type]
+
+
+STEPS = tuple(step.name for step in fields(PostprocessConfig))
+"""Names of all steps, in their order."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the steps know beside the logits. A step has nothing to do where its input is missing.
+
+    Attributes:
+        points: The clicks, in pixels of the view.
+        embedding: (D, h/2, w/2) float32 features, if the network has them.
+        heads: (x, y) in pixels of the view.
+        everyone: Whether a click means everyone in the photo.
+        unprompted: The parse of the same view without prompts, for ``keep_unclicked``.
+        is_masked: (h, w) bool, where the mask prompts are, in stride-2 pixels.
+        previous: The parse before the newest click, for ``progressive_merge``.
+        upsampling: For ``guided_upsampling``.
+    """
+
+    points: Sequence[Point] = ()
+    embedding: NDArray[np.float32] | None = None
+    heads: Sequence[Place] = ()
+    everyone: bool = False
+    unprompted: Parse | None = None
+    is_masked: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), bool))
+    previous: Parse | None = None
+    upsampling: GuidedUpsampling | None = None
+
+
+def postprocess(parse: Parse, inputs: Inputs, config: PostprocessConfig) -> Parse:
+    """Runs the steps on a parse of the network's own logits, which are changed in place."""
+    logits, split = parse.logits, config.split_people
+    if config.enforce_clicks:
+        logits = enforce_clicks(logits, inputs.embedding, inputs.points, config.enforce_clicks)
+    if config.remove_small_regions:
+        logits = remove_small_regions(
+            logits,
+            inputs.points,
+            inputs.heads,
+            one_person=not inputs.everyone,
+            options=config.remove_small_regions,
+            split=split or SPLIT,
+        )
+    parse = replace(parse, logits=logits)
+    if config.keep_unclicked and inputs.unprompted is not None:
+        parse = keep_unclicked(inputs.unprompted, parse, inputs.is_masked, split)
+    if config.progressive_merge and inputs.previous is not None:
+        parse = progressive_merge(inputs.previous, parse, config.progressive_merge)
+    if config.guided_upsampling and inputs.upsampling is not None:
+        parse = replace(parse, upsampling=inputs.upsampling)
+    return parse
