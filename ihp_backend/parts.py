@@ -22,13 +22,13 @@ class Part:
         name: Canonical lower-case name, such as ``left-arm``.
         colour: Display colour, ``#rrggbb``.
         aliases: Other names that annotators use for it.
-        twin: Name of the part that a mirror image turns it into; ``None`` if that is itself, ``""`` if it is unknown.
+        flip_pair: Name of the part that a mirror image turns it into; ``None``: itself, ``""``: it is unpaired.
     """
 
     name: str
     colour: str
     aliases: tuple[str, ...] = ()
-    twin: str | None = None
+    flip_pair: str | None = None
 
 
 def normalise(label: str) -> str:
@@ -68,30 +68,31 @@ class Schema:
     def mirrored(self) -> tuple[int, ...]:
         """For each id, the id that it becomes when the photo is mirrored; 255 if that is unknown."""
         ids = {name: i for i, name in enumerate(self.names)}
-        return tuple(i if p.twin is None else ids.get(p.twin, IGNORE) for i, p in enumerate(self.parts))
+        return tuple(i if p.flip_pair is None else ids.get(p.flip_pair, IGNORE) for i, p in enumerate(self.parts))
 
-    def extended(self, own: Sequence[str]) -> Schema:
-        """Returns the schema with further parts at its end: a project's own labels.
+    def extended(self, custom_classes: Sequence[str]) -> Schema:
+        """Returns the schema with custom classes at its end: labels of a project that it does not know.
 
-        Those named left and right, such as Left-hand and Right-hand, are each other's mirror image; of a Left-hand
-        alone the mirror image is unknown.
+        Those named left and right, such as Left-hand and Right-hand, are each other's flip pair; a Left-hand alone is
+        unpaired.
 
         Raises:
             ValueError: If the schema knows a label already, or one comes twice.
         """
-        if not own:
+        if not custom_classes:
             return self
-        if known := [label for label in own if self.find(label) is not None]:
-            raise ValueError(f"schema {self.name} knows {', '.join(known)} already; own labels must be new to it")
-        by_name = {normalise(label): label for label in own}
-        if len(by_name) < len(own):
-            raise ValueError(f"own labels {', '.join(own)}: a name comes twice, but for case, hyphens and spaces")
+        if known := [label for label in custom_classes if self.find(label) is not None]:
+            raise ValueError(f"schema {self.name} knows {', '.join(known)} already; custom classes must be new to it")
+        by_name = {normalise(label): label for label in custom_classes}
+        if len(by_name) < len(custom_classes):
+            names = ", ".join(custom_classes)
+            raise ValueError(f"custom classes {names}: a name comes twice, but for case, hyphens and spaces")
         parts = []
-        for i, label in enumerate(own):
+        for i, label in enumerate(custom_classes):
             hue = (i * 0.618034) % 1  # the golden ratio keeps neighbours apart
             colour = "#{:02x}{:02x}{:02x}".format(*(round(255 * c) for c in hsv_to_rgb(hue, 0.65, 0.95)))
             other = _mirrored_name(normalise(label))
-            parts.append(Part(label, colour, twin=None if other is None else by_name.get(other, "")))
+            parts.append(Part(label, colour, flip_pair=None if other is None else by_name.get(other, "")))
         return Schema(self.name, self.title, self.parts + tuple(parts))
 
     @cached_property

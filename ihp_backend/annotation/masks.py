@@ -38,14 +38,14 @@ class AcceptedMask:
         id: The region's id.
         label: Its label.
         mask: (H, W) bool.
-        is_guess: It comes from a prediction, and nobody has touched it.
+        from_prediction: It comes from a prediction, and nobody has touched it.
         clicks: The clicks that made it, if they are known and nobody has changed it since.
     """
 
     id: str
     label: str
     mask: NDArray[np.bool_]
-    is_guess: bool = False
+    from_prediction: bool = False
     clicks: tuple[TimedClick, ...] = ()
 
 

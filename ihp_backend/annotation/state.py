@@ -70,10 +70,10 @@ class AnnotationState:
 
         labels = {c.part for c in clicks}
         unsure = []
-        there = {m.id: replace(m, is_guess=True) if is_contradicted(m) else m for m in drawn}
+        there = {m.id: replace(m, from_prediction=True) if is_contradicted(m) else m for m in drawn}
         for answer in recent:
             if answer.id in there:  # a correction; to lose an accepted one would be worse than to show a rejected one
-                there[answer.id] = replace(answer, is_guess=is_contradicted(answer))
+                there[answer.id] = replace(answer, from_prediction=is_contradicted(answer))
             elif answer.label in labels or is_contradicted(answer):
                 unsure.append(answer)
             else:
@@ -122,10 +122,10 @@ class AnnotationState:
         Not those whose clicks are known: it sees the clicks.
         """
         prompts: dict[str, NDArray[np.bool_]] = {}
-        if corrected is not None and not corrected.is_guess and not corrected.clicks:
+        if corrected is not None and not corrected.from_prediction and not corrected.clicks:
             prompts[label] = corrected.mask
         for accepted in self.accepted:
-            if accepted.is_guess or accepted.clicks or accepted.label == label:
+            if accepted.from_prediction or accepted.clicks or accepted.label == label:
                 continue
             known = prompts.get(accepted.label)
             prompts[accepted.label] = accepted.mask if known is None else known | accepted.mask
@@ -163,10 +163,10 @@ class AnnotationState:
                     mask &= ~taken
         mask = masks[label]
         following = self._following(masks, refined)
-        if corrected is not None and not corrected.is_guess and not corrected.clicks:
+        if corrected is not None and not corrected.from_prediction and not corrected.clicks:
             mask = only_where_clicked(corrected.mask, mask, [c for c in self.clicks if c.part == label])
         for other in self.accepted:
-            gives_way = self._is_clicked(other, label) or other.is_guess or other.id in following
+            gives_way = self._is_clicked(other, label) or other.from_prediction or other.id in following
             if other is not corrected and not may_overlap and not gives_way:
                 mask = mask & ~other.mask
         if not mask.any():
@@ -178,7 +178,7 @@ class AnnotationState:
         answers = [own]
         if on_others is not None and (on_others & ~mask).any():
             answers.append(AcceptedMask(_new_id(), label, on_others & ~mask))
-        guesses = {other.label for other in self.accepted if other.is_guess}
+        guesses = {other.label for other in self.accepted if other.from_prediction}
         free = ~mask
         for other in self.accepted:
             if not may_overlap and other.id not in following:
@@ -188,7 +188,7 @@ class AnnotationState:
                 better = following[other.id] & free
                 free &= ~better
                 if better.any() and not np.array_equal(better, other.mask):
-                    answers.append(replace(other, mask=better, is_guess=False))
+                    answers.append(replace(other, mask=better, from_prediction=False))
         for name, rest in masks.items():
             if name == label or name in guesses or name in refined:
                 continue
@@ -198,18 +198,18 @@ class AnnotationState:
             if rest.any():
                 answers.append(AcceptedMask(_new_id(), name, rest))
         for other in () if may_overlap else self.accepted:
-            is_kept = other is replaced or other.id in following or not other.is_guess or other.label == label
+            is_kept = other is replaced or other.id in following or not other.from_prediction or other.label == label
             if not is_kept and (other.mask & mask).any():
                 if _is_taken(other.mask, mask):
-                    answers.append(replace(other, mask=np.zeros_like(mask), is_guess=False, clicks=()))
+                    answers.append(replace(other, mask=np.zeros_like(mask), from_prediction=False, clicks=()))
                 else:
-                    answers.append(replace(other, mask=other.mask & ~mask, is_guess=False))
+                    answers.append(replace(other, mask=other.mask & ~mask, from_prediction=False))
         return answers
 
     def _replaced(self, label: str, mask: NDArray[np.bool_], *, may_overlap: bool) -> AcceptedMask | None:
         """The mask whose place a new one takes: one that was accepted a moment ago, if it was, or a guess."""
         same = [m for m in self.recent if m.label == label and are_same(m.mask, mask)]
-        guesses = [m for m in self.accepted if m.is_guess and m.label != label and _is_taken(m.mask, mask)]
+        guesses = [m for m in self.accepted if m.from_prediction and m.label != label and _is_taken(m.mask, mask)]
         recent = [m for m in self.recent if self._is_clicked(m, label) and _is_taken(m.mask, mask)]
         for found in (same,) if may_overlap else (same, guesses, recent):
             if found:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 GRACEFUL_STOP_S = 30
-SPARE_THREADS = 8
+EXTRA_THREADS = 8
 
 
 @click.command()
@@ -93,7 +93,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
             "worker_class": "ihp_backend.serving.http_worker.Worker",
             # One for each prediction that runs or waits (most wait, for an image or for the model), and some
             # that are always free to answer /health and /webhook in time.
-            "threads": self._settings.queue_limit + SPARE_THREADS,
+            "threads": self._settings.queue_limit + EXTRA_THREADS,
             "graceful_timeout": GRACEFUL_STOP_S,
             # The worker's heartbeat, no limit on requests; on a busy machine importing torch takes a while.
             "timeout": 120,

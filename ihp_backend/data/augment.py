@@ -19,10 +19,10 @@ _TRANSPARENT = 8
 
 
 def mirror(sample: Sample, schema: Schema) -> Sample:
-    """Mirrors a sample and swaps what is left and right. What has no twin there, such as a left hand, is unknown."""
+    """Mirrors a sample and swaps what is left and right. What is unpaired, such as a left hand, is unknown."""
     swap = np.arange(256, dtype=np.uint8)
     swap[: len(schema)] = schema.mirrored
-    unpaired = [i for i, twin in enumerate(schema.mirrored) if twin == IGNORE]
+    unpaired = [i for i, pair in enumerate(schema.mirrored) if pair == IGNORE]
     return replace(
         sample,
         image=np.ascontiguousarray(sample.image[:, ::-1]),

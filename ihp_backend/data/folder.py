@@ -91,7 +91,7 @@ def _read_schema(path: Path) -> Schema:
             raise _wrong(path, f"the class ids are {[c['id'] for c in classes]}; expected 0, 1, 2 ... in full")
         names = _names(path, [c["name"] for c in classes])
         colours = [_colour(path, c.get("colour", (128, 128, 128))) for c in classes]
-        twins = _twins(path, names, fields.get("flip_pairs") or [])
+        pairs_of = _flip_pairs(path, names, fields.get("flip_pairs") or [])
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
@@ -100,7 +100,7 @@ def _read_schema(path: Path) -> Schema:
         if schema.names == names:
             return schema
     names = (OPEN.names[0], *names[1:])
-    parts = tuple(Part(n, c, (), twins.get(i)) for i, (n, c) in enumerate(zip(names, colours, strict=True)))
+    parts = tuple(Part(n, c, (), pairs_of.get(i)) for i, (n, c) in enumerate(zip(names, colours, strict=True)))
     return Schema(OPEN.name, f"classes of {path.parent.name}", parts)
 
 
@@ -132,18 +132,18 @@ def _colour(path: Path, given: object) -> str:
     raise _wrong(path, f"a colour is {given!r}; expected three numbers from 0 to 255, or text such as '#c82828'")
 
 
-def _twins(path: Path, names: Sequence[str], pairs: Iterable[object]) -> dict[int, str]:
+def _flip_pairs(path: Path, names: Sequence[str], pairs: Iterable[object]) -> dict[int, str]:
     """For each class that a mirror swaps, the other one's name; pairs are of ids or of names."""
     ids: dict[object, int] = {normalise(name): i for i, name in enumerate(names)}
     ids |= {str(i): i for i in range(len(names))} | {i: i for i in range(len(names))}
-    twins: dict[int, str] = {}
+    pairs_of: dict[int, str] = {}
     for pair in pairs:
         keys = [normalise(p) if isinstance(p, str) else p for p in pair] if isinstance(pair, list) else []
         found = [ids[key] for key in keys if type(key) in (int, str) and key in ids]
-        if len(keys) != 2 or len(set(found)) != 2 or set(found) & set(twins):
+        if len(keys) != 2 or len(set(found)) != 2 or set(found) & set(pairs_of):
             raise _wrong(path, f"a flip pair is {pair!r}; expected two classes, by id or name, each in one pair only")
-        twins[found[0]], twins[found[1]] = names[found[1]], names[found[0]]
-    return twins
+        pairs_of[found[0]], pairs_of[found[1]] = names[found[1]], names[found[0]]
+    return pairs_of
 
 
 def _wrong(path: Path, what: str) -> DataError:

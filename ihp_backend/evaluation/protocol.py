@@ -133,7 +133,7 @@ def evaluate(predictor: Predictor, data: DataSet, config: ProtocolConfig, *, qui
 
 
 def labels_of(schema: Schema, predictor: Predictor) -> dict[str, tuple[str, ...]]:
-    """Returns the data's classes as labels for the predictor; own ones that it lacks go through spare channels.
+    """Returns the data's classes as labels for the predictor; those that it lacks go through open-class channels.
 
     Raises:
         ValueError: If the data has another schema than the weights.

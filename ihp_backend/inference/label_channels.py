@@ -29,13 +29,13 @@ class Channels:
     def __init__(
         self,
         schema: Schema,
-        spares: int,
+        open_channels: int,
         labels: Mapping[str, tuple[str, ...]],
         clicks: Sequence[Click] = (),
         accepted: Iterable[str] = (),
         click_free: ClickFree | None = None,
     ) -> None:
-        self.schema, self.count = schema, len(schema) + spares
+        self.schema, self.count = schema, len(schema) + open_channels
         self._click_free = click_free
         self._channels: dict[str, tuple[int, ...]] = {}
         self._shared: dict[str, int] = {}

@@ -13,13 +13,13 @@ from ihp_backend.clicks import Click
 from ihp_backend.parts import Schema
 
 _LONG_SIDE = 1100
-_SPARE = (250, 250, 110)
+_OPEN_CLASS = (250, 250, 110)
 
 
 def label_colour(label: str, schema: Schema) -> tuple[int, int, int]:
     """RGB of a label: its part's colour, or a colour of its own for a label that the schema does not know."""
     part = schema.find(label)
-    return _SPARE if part is None else schema.colours[part]
+    return _OPEN_CLASS if part is None else schema.colours[part]
 
 
 def draw_overlay(

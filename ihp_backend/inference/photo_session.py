@@ -28,7 +28,7 @@ from ihp_backend.inference.prediction import Parse, Prediction
 from ihp_backend.inference.prompts import Prompts
 from ihp_backend.inference.roi import Target
 from ihp_backend.network.click_maps import Point
-from ihp_backend.network.parser import SILENT
+from ihp_backend.network.parser import MASKED_LOGIT
 
 _LEAST_SCORE = 0.25
 """A label that nobody asked for is suggested from this expected IoU on."""
@@ -139,7 +139,7 @@ class PhotoSession:
             people, box = self._find((), {}, background)
         else:
             people, box = self._find(clicks, prompts.masks, background)
-        channels = Channels(self._schema, self._config.spares, labels, clicks, prompts.masks, people.coarse)
+        channels = Channels(self._schema, self._config.open_channels, labels, clicks, prompts.masks, people.coarse)
         if previous is not None and not channels.agree_with(previous.channels):
             previous = None
         view = self._view(box)
@@ -244,7 +244,9 @@ class PhotoSession:
 
         def find() -> People:
             view = View(box, *coarse_size(box, self._config.area))
-            channels = Channels(self._schema, self._config.spares, {name: (name,) for name in self._schema.names})
+            channels = Channels(
+                self._schema, self._config.open_channels, {name: (name,) for name in self._schema.names}
+            )
             return People.of(self._without_prompts(view, channels), self._steps.split_people)
 
         return self._memory.people.get((self.key, self.image.shape, box), find)
@@ -291,7 +293,7 @@ class PhotoSession:
         self, view: View, logits: NDArray[np.float32], channels: Channels, clicks: Sequence[Click], inputs: Inputs
     ) -> Parse:
         """Turns logits (K, h, w) into a parse, in place; custom classes that nobody asks for are masked."""
-        logits[[c for c in self._config.optional if c not in channels.used]] = SILENT
+        logits[[c for c in self._config.optional if c not in channels.used]] = MASKED_LOGIT
         height, width = self.image.shape[:2]
         return postprocess(Parse(height, width, view, logits, channels, tuple(clicks)), inputs, self._steps)
 

@@ -46,7 +46,7 @@ def localization_maps(
 
     Args:
         points: Clicks; those outside the image mark only what of their blob lies inside.
-        channels: Number of channels, one a part (spare ones included).
+        channels: Number of channels, one a part, open-class channels included.
         height: Height in pixels.
         width: Width in pixels.
         kind: ``gaussian``, exp(-4 ln2 d^2 / size^2) at distance d, or ``disk``, 1 within size / 2.

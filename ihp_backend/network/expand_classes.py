@@ -1,4 +1,4 @@
-"""A network gets channels for a project's own labels."""
+"""A network gets channels for custom classes: labels of a project that its schema does not know."""
 
 from __future__ import annotations
 
@@ -12,27 +12,31 @@ from ihp_backend.network.parser import HumanParser
 from ihp_backend.parts import normalise
 
 
-def expand_classes(parser: HumanParser, own: Sequence[str]) -> HumanParser:
+def expand_classes(parser: HumanParser, labels: Sequence[str]) -> HumanParser:
     """Returns a copy with a channel for each of these labels; the network is the same for all others.
 
-    A new channel starts as a copy of a spare one: it obeys clicks at once, as the label did through the spare
-    channel. Channels of labels that the network has already stay as they are, also of those not named. Labels that
-    differ by case, hyphens or spaces only are one.
+    A new channel starts as a copy of an open-class channel: it follows clicks at once, as the label did through that
+    channel. Channels that the network has already stay as they are. Labels that differ by case, hyphens or spaces only
+    are one.
 
     Args:
         parser: The network.
-        own: Labels that shall have a channel.
+        labels: Labels that shall have a channel.
 
     Raises:
         ValueError: If the schema knows one of them.
     """
     config = parser.config
-    there = {normalise(label) for label in config.own}
-    new = list({normalise(label): label for label in reversed(own) if normalise(label) not in there}.values())[::-1]
-    larger = HumanParser(replace(config, own=(*config.own, *new)))
+    there = {normalise(label) for label in config.custom_classes}
+    new = list({normalise(label): label for label in reversed(labels) if normalise(label) not in there}.values())[::-1]
+    larger = HumanParser(replace(config, custom_classes=(*config.custom_classes, *new)))
     known = len(config.parts)
-    spares = range(known, config.channels) or range(known)
-    sources = [*range(known), *(spares[i % len(spares)] for i in range(len(new))), *range(known, config.channels)]
+    open_channels = range(known, config.channels) or range(known)
+    sources = [
+        *range(known),
+        *(open_channels[i % len(open_channels)] for i in range(len(new))),
+        *range(known, config.channels),
+    ]
     before, shapes = parser.state_dict(), larger.state_dict()
     larger.load_state_dict({name: _expanded(before[name], shapes[name].shape, sources) for name in shapes})
     return larger.train(parser.training)

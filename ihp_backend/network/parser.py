@@ -16,8 +16,11 @@ from ihp_backend.network.decoder import MAP_STRIDE, ClickDecoder
 from ihp_backend.network.timm_backbone import TimmBackbone
 from ihp_backend.parts import OPEN, Schema, get_schema
 
-SILENT = -30.0
-"""Logit of a channel that nobody uses."""
+MASKED_LOGIT = -30.0
+"""Logit of a channel that no label of the request uses."""
+
+_RENAMED = {"spares": "open_channels", "own": "custom_classes"}
+"""Options as older releases have written them into info.json, and their names today."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,9 @@ class ParserConfig:
 
     Attributes:
         schema: Name of the part schema.
-        own: Labels of one project that the schema does not know; their channels follow the schema's.
+        custom_classes: Labels of one project that the schema does not know; their channels follow the schema's.
         backbone: ``mobilenet_v2``, or the name of a feature extractor of timm, where that is installed.
-        spares: Channels for parts that the schema does not know: the clicks alone define them.
+        open_channels: Open-class channels, for labels without a class of their own: the clicks alone define them.
         maps: Shape of a click's blob.
         map_size: Its size in working pixels, see ``localization_maps``.
         semantic: Each part has a map of its own. Without, all clicks share one map, as in tools for one object.
@@ -42,9 +45,9 @@ class ParserConfig:
     """
 
     schema: str = "lip"
-    own: tuple[str, ...] = ()
+    custom_classes: tuple[str, ...] = ()
     backbone: str = "mobilenet_v2"
-    spares: int = 4
+    open_channels: int = 4
     maps: MapKind = "gaussian"
     map_size: float = 10.0
     semantic: bool = True
@@ -57,23 +60,23 @@ class ParserConfig:
 
     @property
     def channels(self) -> int:
-        """Channels of maps and logits: the known parts, then the spare ones."""
-        return len(self.parts) + self.spares
+        """Channels of maps and logits: those of ``parts``, then the open-class channels."""
+        return len(self.parts) + self.open_channels
 
     @property
     def parts(self) -> Schema:
-        """The parts that have a channel of their own: those of the schema, then the project's own."""
-        return get_schema(self.schema).extended(self.own)
+        """The parts that have a channel: those of the schema, then the custom classes."""
+        return get_schema(self.schema).extended(self.custom_classes)
 
     @property
     def optional(self) -> range:
-        """Channels of a project's own labels: silent where nobody asks for the label, so that the others win."""
+        """Channels of custom classes: their logits are masked where nobody asks for the label."""
         known = len(self.parts)
-        return range(known - (len(self.own) if self.schema != OPEN.name else 0), known)
+        return range(known - (len(self.custom_classes) if self.schema != OPEN.name else 0), known)
 
     def of(self, schema: Schema) -> ParserConfig:
         """Returns the same network for another schema: a published one, or the classes of a data set."""
-        return replace(self, schema=schema.name, own=schema.names[1:] if schema.name == OPEN.name else ())
+        return replace(self, schema=schema.name, custom_classes=schema.names[1:] if schema.name == OPEN.name else ())
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields for a JSON file."""
@@ -81,11 +84,12 @@ class ParserConfig:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
-        """Reads the fields of a JSON file.
+        """Reads the fields of a JSON file, of an older release too.
 
         Raises:
             ValueError: If a field is unknown; the message lists the known ones.
         """
+        fields = {_RENAMED.get(name, name): value for name, value in fields.items()}
         known = set(cls.__dataclass_fields__)
         if unknown := set(fields) - known:
             raise ValueError(
@@ -93,11 +97,17 @@ class ParserConfig:
             )
         if fields.get("maps", cls.maps) not in ("gaussian", "disk"):
             raise ValueError(f"parser option maps is {fields['maps']!r}; expected gaussian or disk")
-        return cls(**{**fields, "own": tuple(fields.get("own", ()))})
+        return cls(**{**fields, "custom_classes": tuple(fields.get("custom_classes", ()))})
 
 
 class ParserOutput(NamedTuple):
-    """What the parser says: logits (N, K, H/2, W/2) and the embedding (N, 32, H/4, W/4), in which parts are alike."""
+    """The network's output.
+
+    Attributes:
+        logits: (N, K, H/2, W/2) float, any value; the channel with the greatest one is the part.
+        embedding: (N, 32, H/4, W/4) float, features that are alike within a part: prototypes and the SP-loss compare
+            them.
+    """
 
     logits: Tensor
     embedding: Tensor
@@ -106,10 +116,11 @@ class ParserOutput(NamedTuple):
 class HumanParser(nn.Module):
     """Parses a person into named parts, guided by clicks.
 
-    Channels: those of ``ParserConfig.parts`` in their order, then the spare ones.
+    The K channels are those of ``ParserConfig.parts`` in their order, then the open-class channels.
 
     Attributes:
-        prior: (K,) added to the logits of photos on which nothing is clicked or known, see ``training.calibration``.
+        prior: (K,) float, added to the logits of photos without a click and a previous mask, see
+            ``training.calibration``.
     """
 
     prior: Tensor
@@ -143,36 +154,43 @@ class HumanParser(nn.Module):
         """Runs the network.
 
         Args:
-            image: (N, 3, H, W) RGB in [-1, 1]; H and W multiples of 16.
-            maps: (N, K, H, W) localization maps in [-1, 1].
-            previous: (N, K, H/2, W/2) probabilities of the last round or accepted masks; zeros if none.
+            image: (N, 3, H, W) float RGB in [-1, 1]; H and W multiples of 16.
+            maps: (N, K, H, W) float localization maps in [-1, 1].
+            previous: (N, K, H/2, W/2) float in [0, 1], the ``prev_mask``: probabilities of the last round, or accepted
+                masks; zeros if there are none.
 
         Returns:
-            Logits at half the size, and the embedding. Spare channels without click or previous mask are silent.
+            Logits (N, K, H/2, W/2) and the embedding (N, D, H/4, W/4). The logits of an open-class channel without a
+            click and without a previous mask are ``MASKED_LOGIT``.
         """
         return self.decode(self.encode(image, maps), maps, previous)
 
     def encode(self, image: Tensor, maps: Tensor) -> list[Tensor]:
-        """The first half of ``forward``: the features. Without early fusion the image alone decides them."""
+        """The first half of ``forward``: from (N, 3, H, W) and (N, K, H, W) to the features at the backbone's strides.
+
+        Without early fusion they depend on the image alone.
+        """
         seen = torch.cat((image, self._seen(maps)), 1) if self.config.early_fusion else image
         features: list[Tensor] = self.backbone(seen)
         return features
 
     def decode(self, features: Sequence[Tensor], maps: Tensor, previous: Tensor) -> ParserOutput:
-        """The second half of ``forward``: from the features and the clicks to logits."""
+        """The second half of ``forward``: from the features, the maps and ``prev_mask`` to the output."""
         seen = self._seen(maps)
         coarse = F.avg_pool2d(seen, MAP_STRIDE)
         output = ParserOutput(*self.decoder(features, seen, previous, coarse))
         clicked = coarse if self.config.semantic else F.avg_pool2d(maps, MAP_STRIDE)
         untouched = (clicked.abs().amax((1, 2, 3)) <= 0) & (previous.amax((1, 2, 3)) <= 0)
         logits = output.logits + (untouched[:, None] * self.prior)[:, :, None, None]
-        return output._replace(logits=logits.masked_fill(self._unused(clicked, previous), SILENT))
+        return output._replace(logits=logits.masked_fill(self._unused(clicked, previous), MASKED_LOGIT))
 
     def _seen(self, maps: Tensor) -> Tensor:
         return maps if self.config.semantic else maps.amax(1, keepdim=True).expand_as(maps)
 
     def _unused(self, maps: Tensor, previous: Tensor) -> Tensor:
-        spares = slice(self.config.channels - self.config.spares, None)
+        open_channels = slice(self.config.channels - self.config.open_channels, None)
         unused = torch.zeros(maps.shape[:2], dtype=torch.bool, device=maps.device)
-        unused[:, spares] = (maps[:, spares].amax((2, 3)) <= 0) & (previous[:, spares].amax((2, 3)) < 0.5)
+        unused[:, open_channels] = (maps[:, open_channels].amax((2, 3)) <= 0) & (
+            previous[:, open_channels].amax((2, 3)) < 0.5
+        )
         return unused[:, :, None, None]

@@ -78,7 +78,8 @@ def schema_of(info: dict[str, Any]) -> Schema:
     """
     try:
         architecture = info["architecture"]
-        return get_schema(architecture["schema"]).extended(tuple(architecture.get("own", ())))
+        custom_classes = architecture.get("custom_classes", architecture.get("own", ()))  # own: older releases
+        return get_schema(architecture["schema"]).extended(tuple(custom_classes))
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"info.json does not tell the weights' parts ({error!r})") from error
 

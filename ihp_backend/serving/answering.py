@@ -147,7 +147,7 @@ class Answering:
         )
         prediction = self._computed(partial(session.predict, prompts))
         on_others = None
-        if corrected is not None and corrected.is_guess and config.people == "one":
+        if corrected is not None and corrected.from_prediction and config.people == "one":
             on_others = self._runtime.compute(partial(session.on_other_people, corrected.mask, state.clicks))
         with self._runtime.metrics.stage("encode"):
             answers = state.answers(

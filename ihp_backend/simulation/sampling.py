@@ -7,6 +7,7 @@ RITM (Sofiiuk et al., 2021).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -27,7 +28,7 @@ class SamplingConfig:
         more_clicks: Each further click of a part comes with this probability, up to 5.
         error_rounds: At most so many rounds of clicks into the network's errors.
         negative: Probability of an error click being "not this part" instead of the right part.
-        spare: Probability that some parts' clicks go to spare channels instead of their own.
+        open_classes: Probability that some parts' clicks go to open-class channels instead of their own.
         merged: Probability that such a channel stands for two parts at once: labels are not cut as the schema is.
     """
 
@@ -37,8 +38,17 @@ class SamplingConfig:
     more_clicks: float = 0.4
     error_rounds: int = 3
     negative: float = 0.08
-    spare: float = 0.25
+    open_classes: float = 0.25
     merged: float = 0.3
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Self:
+        """Reads the fields of a JSON file, of an older release too.
+
+        Raises:
+            TypeError: If a field is unknown.
+        """
+        return cls(**{"open_classes" if name == "spare" else name: value for name, value in fields.items()})
 
 
 def distance_inside(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -129,25 +139,25 @@ def error_clicks(
 
 
 def sample_open_classes(
-    labels: NDArray[np.uint8], parts: int, spares: int, rng: np.random.Generator, config: SamplingConfig
+    labels: NDArray[np.uint8], parts: int, open_channels: int, rng: np.random.Generator, config: SamplingConfig
 ) -> NDArray[np.uint8]:
-    """Moves some parts to spare channels, so that the network learns parts that only clicks define.
+    """Moves some parts to open-class channels, so that the network learns parts that only clicks define.
 
     Args:
         labels: (H, W) uint8 ids; 255 is ignored.
-        parts: Size of the schema; the spare channels follow it.
-        spares: Number of spare channels.
+        parts: Size of the schema; the open-class channels follow it.
+        open_channels: Number of open-class channels.
         rng: Source of randomness.
         config: Gives the probability.
 
     Returns:
-        The labels, or a copy in which one to three spare channels have each taken over a part, or two.
+        The labels, or a copy in which one to three open-class channels have each taken a part, or two.
     """
-    if not spares or rng.random() > config.spare:
+    if not open_channels or rng.random() > config.open_classes:
         return labels
     present = [int(i) for i in np.unique(labels) if i not in (0, IGNORE)]
     rng.shuffle(present)
-    channels = rng.permutation(spares)[: min(spares, 1 + int(rng.integers(3)))]
+    channels = rng.permutation(open_channels)[: min(open_channels, 1 + int(rng.integers(3)))]
     out = labels.copy()
     for channel in channels:
         for _ in range(2 if rng.random() < config.merged else 1):

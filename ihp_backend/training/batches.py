@@ -137,7 +137,7 @@ class Batches:
     def class_weights(self, power: float) -> Tensor:
         """Weights of the channels for cross-entropy: (mean share of the pixels / own share) ** power, 0.3 to 4.
 
-        Spare channels weigh 1.
+        Open-class channels weigh 1.
         """
         counts: NDArray[np.float64] = np.zeros(256)
         for index in range(len(self.data)):
@@ -180,7 +180,7 @@ class Batches:
                 unknown[place, list(neighbour.unknown)] = True
             else:
                 sample, other = one_of_them(sample, rng)
-            truth = sample_open_classes(sample.labels, len(schema), self.parser.spares, rng, self.sampling)
+            truth = sample_open_classes(sample.labels, len(schema), self.parser.open_channels, rng, self.sampling)
             clicks = first_clicks(truth, rng, self.sampling)
             no_clicks_allowed.append(other is not None and not clicks)
             if other is not None:

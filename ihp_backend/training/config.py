@@ -25,11 +25,11 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "area": (1024, 2**24),
     "width": (8, 1024),
     "map_size": (0.5, 1000),
-    "spares": (0, 64),
+    "open_channels": (0, 64),
     "error_rounds": (0, 20),
     **dict.fromkeys(("rate", "backbone_rate", "weight_decay", "sp_weight", "patience", "rare_classes"), (0.0, _ANY)),
     **dict.fromkeys(("balance", "drop_previous", "small_share", "detail", "whole", "neighbours"), (0.0, 1.0)),
-    **dict.fromkeys(("drop_all", "some_parts", "more_clicks", "negative", "spare", "merged"), (0.0, 1.0)),
+    **dict.fromkeys(("drop_all", "some_parts", "more_clicks", "negative", "open_classes", "merged"), (0.0, 1.0)),
 }
 """Least and greatest value of every number."""
 
@@ -120,7 +120,7 @@ class TrainConfig:
             if not isinstance(value, dict):
                 raise ValueError(f"{name} is {value!r}; expected an object of options")
         try:
-            sampling = SamplingConfig(**parts["sampling"])
+            sampling = SamplingConfig.from_dict(parts["sampling"])
             views = ViewConfig(**parts["views"])
             return cls(views=views, parser=ParserConfig.from_dict(parts["parser"]), sampling=sampling, **options)
         except TypeError as error:

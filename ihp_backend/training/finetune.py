@@ -133,7 +133,7 @@ def finetune(
     names = teacher.schema.names
     own = [label for label, parts in train.labels.items() if not set(parts) & set(names)]
     parser = expand_classes(parser, own)
-    anchor = expand_classes(load_parser(base)[0], parser.config.own)
+    anchor = expand_classes(load_parser(base)[0], parser.config.custom_classes)
     if anchor.config != parser.config or not _is_of(str(info.get("version", start.name)), teacher.version):
         anchor = parser  # the base has been replaced since
     schema = parser.config.parts

@@ -27,7 +27,7 @@ from ihp_backend.files import replacing, write_whole
 from ihp_backend.network.backbone import MobileNetV2
 from ihp_backend.network.click_maps import localization_maps
 from ihp_backend.network.decoder import prototype_similarity
-from ihp_backend.network.parser import SILENT, HumanParser
+from ihp_backend.network.parser import MASKED_LOGIT, HumanParser
 from ihp_backend.network.precision import is_bf16_faster
 from ihp_backend.network.weights import save_parser
 from ihp_backend.simulation.sampling import error_clicks
@@ -197,7 +197,7 @@ class Trainer:
             parser.eval()
             with torch.no_grad(), self._autocast():
                 known = [f.detach() for f in features] or parser.encode(images, maps)
-                prediction = parser.decode(known, maps, previous).logits.float().masked_fill(unknown, SILENT)
+                prediction = parser.decode(known, maps, previous).logits.float().masked_fill(unknown, MASKED_LOGIT)
             self._click_errors(batch, prediction)
             shown = torch.from_numpy(batch.rng.random(len(images)) >= config.drop_previous).to(self.device)
             previous = torch.where(shown[:, None, None, None], prediction.softmax(1), accepted)
@@ -205,7 +205,7 @@ class Trainer:
         maps = self._maps(batch, images)
         with self._autocast():
             output = parser.decode(features or parser.encode(images, maps), maps, previous)
-        logits = output.logits.float().masked_fill(unknown, SILENT)
+        logits = output.logits.float().masked_fill(unknown, MASKED_LOGIT)
         labels = at_half_size(batch.labels.to(self.device), batch.rng)
         if config.base_loss == "ce":
             found = {"ce": losses.cross_entropy(logits, labels, self.class_weights)}

@@ -137,7 +137,7 @@ def test_a_click_of_another_label_into_it_says_it_was_rejected() -> None:
 
 def test_a_mask_of_the_draft_into_which_another_label_is_clicked_is_a_guess() -> None:
     coat = AcceptedMask("r2", "Coat", square(30, 30))
-    found = {m.id: m.is_guess for m in sorted_scene(FACE, [hair(), coat], []).accepted}
+    found = {m.id: m.from_prediction for m in sorted_scene(FACE, [hair(), coat], []).accepted}
     assert found == {"r1": True, "r2": False}
 
 
@@ -212,7 +212,7 @@ def test_accepted_masks_of_others_are_shown_and_guesses_are_not() -> None:
     one, two, guess = (
         AcceptedMask("a", "Hair", square(0, 0)),
         AcceptedMask("b", "Hair", square(30, 0)),
-        AcceptedMask("c", "Coat", square(30, 40), is_guess=True),
+        AcceptedMask("c", "Coat", square(30, 40), from_prediction=True),
     )
     guides = scene(one, two, guess).mask_prompts("Face", None)
     assert guides.keys() == {"Hair"}
@@ -220,8 +220,8 @@ def test_accepted_masks_of_others_are_shown_and_guesses_are_not() -> None:
 
 
 def test_a_guess_gives_way_and_is_answered_again() -> None:
-    guess = AcceptedMask("g", "Coat", square(10, 10), is_guess=True)
-    apart = AcceptedMask("h", "Hat", square(40, 50, 10), is_guess=True)
+    guess = AcceptedMask("g", "Coat", square(10, 10), from_prediction=True)
+    apart = AcceptedMask("h", "Hat", square(40, 50, 10), from_prediction=True)
     new, rest = scene(guess, apart).answers("Face", {"Face": square(10, 10, 15)}, None)
     assert (new.label, rest.label, rest.id) == ("Face", "Coat", "g")
     assert not (new.mask & rest.mask).any()
@@ -229,8 +229,8 @@ def test_a_guess_gives_way_and_is_answered_again() -> None:
 
 
 def test_a_new_mask_takes_the_place_of_the_largest_guess_under_it_and_empties_the_others() -> None:
-    whole = AcceptedMask("g", "Coat", square(10, 10, 18), is_guess=True)
-    within = AcceptedMask("h", "Scarf", square(12, 12, 3), is_guess=True)
+    whole = AcceptedMask("g", "Coat", square(10, 10, 18), from_prediction=True)
+    within = AcceptedMask("h", "Scarf", square(12, 12, 3), from_prediction=True)
     new, emptied = scene(within, whole).answers("Face", {"Face": square(10, 10)}, None)
     assert (new.id, new.label, new.clicks) == ("g", "Face", ())
     assert np.array_equal(new.mask, square(10, 10))
@@ -240,13 +240,13 @@ def test_a_new_mask_takes_the_place_of_the_largest_guess_under_it_and_empties_th
 def test_a_corrected_mask_keeps_its_own_place_and_empties_the_guess_under_it() -> None:
     made = (TimedClick(Click(12.0, 12.0, "Face"), 1),)
     mine = AcceptedMask("r1", "Face", square(10, 10, 8), clicks=made)
-    within = AcceptedMask("h", "Scarf", square(20, 10, 8), is_guess=True)
+    within = AcceptedMask("h", "Scarf", square(20, 10, 8), from_prediction=True)
     new, emptied = scene(mine, within).answers("Face", {"Face": square(10, 10)}, mine)
     assert (new.id, emptied.id, emptied.mask.any()) == ("r1", "h", False)
 
 
 def test_a_rim_of_a_guess_is_taken_with_it_and_more_is_not() -> None:
-    guess = AcceptedMask("g", "Coat", square(10, 10), is_guess=True)
+    guess = AcceptedMask("g", "Coat", square(10, 10), from_prediction=True)
     (new,) = scene(guess).answers("Face", {"Face": square(11, 11, 19)}, None)
     assert new.id == "g"
     new, rest = scene(guess).answers("Face", {"Face": square(13, 10)}, None)
@@ -264,7 +264,7 @@ def test_a_click_into_an_unsaved_mask_takes_its_place_if_that_was_accepted() -> 
 
 def test_where_masks_may_overlap_none_gives_way() -> None:
     coat = AcceptedMask("r1", "Coat", square(10, 10))
-    guess = AcceptedMask("g", "Scarf", square(12, 12, 5), is_guess=True)
+    guess = AcceptedMask("g", "Scarf", square(12, 12, 5), from_prediction=True)
     there = AnnotationState.of([FACE], (), [coat, guess], [])
     (answer,) = there.answers("Face", {"Face": square(10, 10)}, None, may_overlap=True)
     assert answer.id not in ("r1", "g")
@@ -280,7 +280,7 @@ def test_a_second_click_beside_an_unsaved_mask_takes_its_place_though_it_holds_a
 
 
 def test_what_of_a_guess_is_on_somebody_else_stays_as_a_region_of_its_own() -> None:
-    guess = AcceptedMask("g", "Face", square(10, 10) | square(10, 50), is_guess=True)
+    guess = AcceptedMask("g", "Face", square(10, 10) | square(10, 50), from_prediction=True)
     mine, theirs = scene(guess).answers("Face", {"Face": square(10, 10)}, guess, on_others=square(10, 50))
     assert (mine.id, mine.label, theirs.label) == ("g", "Face", "Face")
     assert theirs.id != "g"
@@ -289,7 +289,7 @@ def test_what_of_a_guess_is_on_somebody_else_stays_as_a_region_of_its_own() -> N
 
 
 def test_a_guess_of_the_own_label_is_replaced_as_a_whole() -> None:
-    guess = AcceptedMask("g", "Face", square(10, 10), is_guess=True)
+    guess = AcceptedMask("g", "Face", square(10, 10), from_prediction=True)
     (answer,) = scene(guess).answers("Face", {"Face": square(0, 0)}, guess)
     assert answer.id == "g"
     assert np.array_equal(answer.mask, square(0, 0))
@@ -350,7 +350,7 @@ def test_a_label_that_is_there_is_not_suggested_beside_itself_but_on_somebody_el
 
 
 def test_a_suggestion_of_another_label_keeps_off_a_guess() -> None:
-    guess = AcceptedMask("g", "Coat", square(30, 30), is_guess=True)
+    guess = AcceptedMask("g", "Coat", square(30, 30), from_prediction=True)
     face, scarf = scene(guess).answers("Face", {"Face": square(0, 0), "Scarf": square(30, 20)}, None)
     assert (face.label, scarf.label) == ("Face", "Scarf")
     assert np.array_equal(scarf.mask, square(30, 20) & ~guess.mask)

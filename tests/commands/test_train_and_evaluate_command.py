@@ -104,7 +104,7 @@ def test_a_data_set_with_classes_of_its_own(people: Path, tmp_path: Path) -> Non
     words = ("--data", tmp_path / "data", "--config", tmp_path / "tiny.json", "--steps", 2, "--out", run)
     assert invoke("train", *words) == (0, ANY)
     info = json.loads((run / "best/info.json").read_text())
-    assert (info["architecture"]["schema"], info["architecture"]["own"]) == ("open", ["head", "Body suit"])
+    assert (info["architecture"]["schema"], info["architecture"]["custom_classes"]) == ("open", ["head", "Body suit"])
     words = ("--data", tmp_path / "data", "--weights", run / "best", "--max-clicks", 2, "--out", report)
     assert invoke("evaluate", *words) == (0, ANY)
     assert json.loads((report / "metrics.json").read_text())["classes"] == ["background", "head", "Body suit"]

@@ -1,4 +1,4 @@
-"""Channels for a project's own labels: nothing else changes, and the new ones work as a spare channel did."""
+"""Channels for custom classes: nothing else changes, and the new ones work as an open-class channel did."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from ihp_backend.network.expand_classes import expand_classes
 from ihp_backend.network.parser import HumanParser, ParserConfig
 
-SMALL = ParserConfig(width=32, area=64 * 64, spares=2)
+SMALL = ParserConfig(width=32, area=64 * 64, open_channels=2)
 
 
 @pytest.mark.parametrize("early_fusion", [True, False])
@@ -24,7 +24,7 @@ def test_growth_changes_nothing_else(early_fusion: bool) -> None:
     image = torch.rand(1, 3, 64, 48)
     maps, previous = torch.zeros(1, 22, 64, 48), torch.rand(1, 22, 32, 24)
     maps[0, 13, 20:24, 10:14] = maps[0, 21, 40:44, 10:14] = 1
-    places = [*range(20), 23, 24]  # parts, then the spares behind the three new channels
+    places = [*range(20), 23, 24]  # parts, then the open-class channels behind the three new channels
     wide, seen = torch.zeros(1, 25, 64, 48), torch.zeros(1, 25, 32, 24)
     wide[:, places], seen[:, places] = maps, previous
     with torch.inference_mode():
@@ -32,15 +32,15 @@ def test_growth_changes_nothing_else(early_fusion: bool) -> None:
     assert torch.allclose(after[:, places], before, atol=1e-5)
 
 
-def test_a_new_channel_speaks_as_its_spare_did() -> None:
+def test_a_new_channel_speaks_as_its_open_class_channel_did() -> None:
     torch.manual_seed(0)
     parser = HumanParser(SMALL).eval()
     larger = expand_classes(parser, ["Backpack"])
     image = torch.rand(1, 3, 64, 48)
-    spare, own = torch.zeros(1, 22, 64, 48), torch.zeros(1, 23, 64, 48)
-    spare[0, 20, 20:24, 10:14] = own[0, 20, 20:24, 10:14] = 1
+    shared, own = torch.zeros(1, 22, 64, 48), torch.zeros(1, 23, 64, 48)
+    shared[0, 20, 20:24, 10:14] = own[0, 20, 20:24, 10:14] = 1
     with torch.inference_mode():
-        before = parser(image, spare, torch.zeros(1, 22, 32, 24)).logits[:, 20]
+        before = parser(image, shared, torch.zeros(1, 22, 32, 24)).logits[:, 20]
         after = larger(image, own, torch.zeros(1, 23, 32, 24)).logits[:, 20]
     assert torch.allclose(after, before, atol=1e-5)
 
@@ -51,7 +51,7 @@ def test_what_has_a_channel_keeps_it() -> None:
     with torch.no_grad():
         parser.decoder.fine.weight[21] = 7
     again = expand_classes(parser, ["Tattoo", "Umbrella"])
-    assert again.config.own == ("Backpack", "Tattoo", "Umbrella")
+    assert again.config.custom_classes == ("Backpack", "Tattoo", "Umbrella")
     assert (again.decoder.fine.weight[21] == 7).all()
     assert expand_classes(again, []).config == again.config
 
@@ -63,4 +63,8 @@ def test_a_label_of_the_schema_is_not_grown() -> None:
 
 def test_a_label_that_is_written_differently_keeps_its_channel() -> None:
     parser = expand_classes(HumanParser(SMALL), ["Left-hand", "Tattoo"])
-    assert expand_classes(parser, ["Left hand", "tattoo", "Scar", "SCAR"]).config.own == ("Left-hand", "Tattoo", "Scar")
+    assert expand_classes(parser, ["Left hand", "tattoo", "Scar", "SCAR"]).config.custom_classes == (
+        "Left-hand",
+        "Tattoo",
+        "Scar",
+    )

@@ -1,4 +1,4 @@
-"""The network's contract: shapes, silence of spare channels, what reaches it, and the weights on disk."""
+"""The network's contract: shapes, masked open-class channels, what reaches it, and the weights on disk."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ihp_backend.network.decoder import prototype_similarity
 from ihp_backend.network.folding import folded
 from ihp_backend.network.parser import HumanParser, ParserConfig
 from ihp_backend.network.weights import SHIPPED, WeightsError, find_weights, load_parser, save_parser
+from ihp_backend.network.weights_folder import schema_of
 
 SMALL = ParserConfig(width=32, area=64 * 64)
 
@@ -53,7 +54,7 @@ def test_strides_of_the_pyramid() -> None:
     assert [(64 // f.shape[2], 96 // f.shape[3]) for f in features] == [(s, s) for s in MobileNetV2.strides]
 
 
-def test_spare_channels_are_silent_until_they_are_used(parser: HumanParser) -> None:
+def test_open_class_channels_are_masked_until_they_are_used(parser: HumanParser) -> None:
     image, maps, previous = inputs()
     with torch.inference_mode():
         assert (parser(image, maps, previous).logits[:, 20:] == -30).all()
@@ -208,6 +209,14 @@ def test_unknown_weights_list_the_known_ones() -> None:
 def test_unknown_options_list_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"colour.*late_fusion"):
         ParserConfig.from_dict({"colour": 1})
+
+
+def test_options_of_older_releases_have_their_names_of_today() -> None:
+    found = ParserConfig.from_dict({"spares": 2, "own": ["Bag"]})
+    assert (found.open_channels, found.custom_classes) == (2, ("Bag",))
+    info = {"architecture": {"schema": "lip", "own": ["Bag"]}}
+    assert schema_of(info) == schema_of({"architecture": found.to_dict()})
+    assert schema_of(info).names[-1] == "Bag"
 
 
 def test_the_shipped_weights_load_and_are_small() -> None:

@@ -110,7 +110,7 @@ def test_the_settings_token_never_goes_to_an_address_that_a_request_named(tmp_pa
 
 
 def test_a_version_with_own_labels_is_served_whatever_the_label_config_has_become(tmp_path: Path) -> None:
-    weights = {name: HumanParser(ParserConfig(width=8, area=64 * 64, own=own)) for name, own in OWN.items()}
+    weights = {name: HumanParser(ParserConfig(width=8, area=64 * 64, custom_classes=own)) for name, own in OWN.items()}
     for name, parser in weights.items():
         save_parser(parser, tmp_path / name, {"version": name})
     runtime = Runtime(Settings(data_dir=tmp_path, weights=str(tmp_path / "tiny-1"), device="cpu"))

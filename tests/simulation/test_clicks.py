@@ -90,15 +90,15 @@ def test_no_error_no_click() -> None:
 
 
 @given(st.integers(0, 10_000))
-def test_spares_borrow_whole_parts(seed: int) -> None:
+def test_open_class_channels_take_whole_parts(seed: int) -> None:
     labels = blobs(seed)
-    out = sample_open_classes(labels, 20, 4, np.random.default_rng(seed), SamplingConfig(spare=1))
+    out = sample_open_classes(labels, 20, 4, np.random.default_rng(seed), SamplingConfig(open_classes=1))
     moved = out != labels
     assert set(np.unique(out[moved])) <= {20, 21, 22, 23}
     for part in np.unique(labels[moved]):
         assert part not in (0, IGNORE)
         assert len(np.unique(out[labels == part])) == 1
-    assert sample_open_classes(labels, 20, 4, np.random.default_rng(seed), SamplingConfig(spare=0)) is labels
+    assert sample_open_classes(labels, 20, 4, np.random.default_rng(seed), SamplingConfig(open_classes=0)) is labels
 
 
 def test_the_centre_user_clicks_the_centre_of_each_part() -> None:

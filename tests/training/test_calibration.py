@@ -30,7 +30,7 @@ def test_right_logits_are_left_alone() -> None:
 @pytest.mark.parametrize("touch", ["nothing", "click", "negative click", "known"])
 def test_only_untouched_photos_are_biased(touch: str) -> None:
     torch.manual_seed(0)
-    parser = HumanParser(replace(PARSER, spares=0)).eval()
+    parser = HumanParser(replace(PARSER, open_channels=0)).eval()
     image, maps, previous = torch.rand(1, 3, 48, 32), torch.zeros(1, 20, 48, 32), torch.zeros(1, 20, 24, 16)
     if touch == "known":
         previous[0, 3, 2:5, 2:5] = 1

@@ -105,7 +105,7 @@ def test_a_left_hand_is_learnt_without_a_right_one(base: Path, tmp_path: Path) -
     photos = Drawn(1, 2, 3)
     photos.labels = {"Face": ("face",), "Left-hand": ()}
     finetune(base, photos, photos, tmp_path, version="tiny-1+p1.001", base=base, config=CONFIG, device="cpu")
-    assert load_parser(tmp_path)[0].config.own == ("Left-hand",)
+    assert load_parser(tmp_path)[0].config.custom_classes == ("Left-hand",)
 
 
 def test_a_version_can_learn_again(base: Path, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_version_can_learn_again(base: Path, tmp_path: Path) -> None:
     photos.labels = held_back.labels = {"Hat": ("hat",), "Cape": (), "Costume": ()}
     finetune(tmp_path / "1", photos, held_back, tmp_path / "2", version="v2", base=base, config=CONFIG)
     parser, info = load_parser(tmp_path / "2")
-    assert parser.config.own == ("Costume", "Cape")
+    assert parser.config.custom_classes == ("Costume", "Cape")
     assert info["parent"] == "v1"
 
 
@@ -193,7 +193,7 @@ def test_the_shipped_weights_learn_a_label_of_their_own(tmp_path: Path) -> None:
     )
     assert outcome.is_better, outcome.reason
     assert outcome.after["miou_at_0"] > outcome.before["miou_at_0"] + 0.1
-    assert json.loads((tmp_path / "info.json").read_text())["architecture"]["own"] == ["Costume"]
+    assert json.loads((tmp_path / "info.json").read_text())["architecture"]["custom_classes"] == ["Costume"]
 
 
 @pytest.mark.parametrize(("version", "is_the_bases"), [("tiny-1+p1.001", True), ("tiny-0+p1.001", False)])

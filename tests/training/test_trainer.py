@@ -38,7 +38,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
         {},
         {"base_loss": "focal", "sp_loss": "pairs"},
         {"sp_loss": "none", "parser": replace(PARSER, prototypes=False, late_fusion=False, previous=False)},
-        {"parser": replace(PARSER, early_fusion=True, maps="disk", spares=0)},
+        {"parser": replace(PARSER, early_fusion=True, maps="disk", open_channels=0)},
         {"parser": replace(PARSER, early_fusion=True, late_fusion=False, previous=False, prototypes=False)},
         {"backbone_rate": 0.0, "frozen_norms": True, "balance": 0.5, "rare_classes": 0.3},
         {"sampling": SamplingConfig(random_sampling=False, error_rounds=0, drop_all=0)},
@@ -218,6 +218,11 @@ def test_options_that_cannot_be(fields: dict, expected: str) -> None:
         TrainConfig.from_dict(fields)
 
 
+def test_a_configuration_of_an_older_release_is_read() -> None:
+    found = TrainConfig.from_dict({"sampling": {"spare": 0.5}, "parser": {"spares": 0}})
+    assert (found.sampling.open_classes, found.parser.open_channels) == (0.5, 0)
+
+
 def test_weights_to_start_from(tmp_path: Path) -> None:
     trunk, parser, target = MobileNetV2(), HumanParser(PARSER), HumanParser(PARSER)
     save_file(trunk.state_dict(), tmp_path / "trunk.safetensors")
@@ -328,7 +333,7 @@ def test_with_somebody_beside_the_clicked_are_meant() -> None:
             labels[16:80, 16:48] = (7, 9)[index]
             return Sample(self.names[index], np.zeros((96, 64, 3), np.uint8), labels)
 
-    sampling = SamplingConfig(drop_all=0.5, some_parts=0, spare=0)
+    sampling = SamplingConfig(drop_all=0.5, some_parts=0, open_classes=0)
     batches = Batches(
         Two(), PARSER, sampling, size=4, seed=1, area=lambda step: 96 * 64, neighbours=1.0, views=ViewConfig(detail=0)
     )
