@@ -66,6 +66,9 @@ class Metrics:
         )
         self.predicting = Gauge("ihp_predict_in_flight", "Predictions that run or wait", registry=registry)
         self.refused = Counter("ihp_predict_refused", "Predictions refused by the queue limit", registry=registry)
+        self.unread = Counter(
+            "ihp_http_unread", "Requests that did not come to the application", ("reason",), registry=registry
+        )
         self.failures = Counter(
             "ihp_task_failures", "Tasks answered with an empty result", ("reason",), registry=registry
         )

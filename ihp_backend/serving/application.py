@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import hmac
 import json
 import logging
 import re
 import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from threading import BoundedSemaphore
 from time import perf_counter
@@ -17,8 +14,7 @@ from typing import Any
 
 from flask import Flask, Response, abort, g, request
 from prometheus_client import CONTENT_TYPE_LATEST
-from werkzeug.datastructures import WWWAuthenticate
-from werkzeug.exceptions import BadRequest, HTTPException, ServiceUnavailable, Unauthorized
+from werkzeug.exceptions import BadRequest, HTTPException, ServiceUnavailable
 
 from ihp_backend import __version__
 from ihp_backend.label_studio.connections import Connection
@@ -27,13 +23,14 @@ from ihp_backend.label_studio.regions import RequestError
 from ihp_backend.learning.registry import RegistryError
 from ihp_backend.learning.triggers import EVENTS
 from ihp_backend.logs import fields, request_id
+from ihp_backend.serving.admission import Admission
+from ihp_backend.serving.front import Limits, Policy
 from ihp_backend.serving.runtime import ModelUnavailableError, Runtime
 from ihp_backend.serving.sdk_adapter import InteractiveHumanParsing
 from ihp_backend.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_OPEN_ROUTES = ("live", "ready")
 _REQUEST_ID = re.compile(r"[\w.-]{1,64}")
 _CONTROL = re.compile(r"[^\x20-\x7e]+")
 
@@ -52,8 +49,14 @@ def create_app(settings: Settings | None = None, *, runtime: Runtime | None = No
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_mb * 2**20
     _watch_requests(app, runtime)
     _answer_errors_in_json(app)
-    if settings.basic_auth_password:
-        _require_password(app, settings.basic_auth_user, settings.basic_auth_password)
+    admission = Admission(settings)
+    _admit(app, admission)
+    app.extensions["ihp_front"] = Policy(
+        limits=Limits(body_bytes=settings.max_body_mb << 20),
+        refuses=lambda environ: admission.refusal(environ) is not None,
+        count=lambda reason: runtime.metrics.unread.labels(reason).inc(),
+        spool=settings.data_dir,
+    )
     _add_probes(app, runtime)
     _add_label_studio_routes(app, runtime)
     return app
@@ -189,32 +192,11 @@ def _json(value: object, status: int = 200) -> Response:
     return Response(text, status, mimetype="application/json")
 
 
-def _require_password(app: Flask, user: str, password: str) -> None:
-    text = f"{user}:{password}"
-    expected = {text.encode()}
-    with suppress(UnicodeEncodeError):
-        expected.add(text.encode("latin-1"))
-
+def _admit(app: Flask, admission: Admission) -> None:
     @app.before_request
     def check() -> None:
-        if request.endpoint in _OPEN_ROUTES:
-            return
-        offered = _offered(request.headers.get("Authorization", ""))
-        # In constant time: how long the answer takes must not tell how much of the password was right. Label Studio
-        # sends Latin-1, browsers and curl UTF-8.
-        if not any(hmac.compare_digest(offered, known) for known in expected):
-            raise Unauthorized(
-                "user or password missing or wrong; Label Studio's model settings have fields for them",
-                www_authenticate=WWWAuthenticate("basic", {"realm": "interactive human parsing"}),
-            )
-
-
-def _offered(header: str) -> bytes:
-    kind, _, encoded = header.partition(" ")
-    try:
-        return base64.b64decode(encoded.strip(), validate=True) if kind.lower() == "basic" else b""
-    except ValueError:
-        return b""
+        if (refusal := admission.refusal(request.environ)) is not None:
+            raise refusal
 
 
 def _watch_requests(app: Flask, runtime: Runtime) -> None:

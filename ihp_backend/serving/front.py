@@ -1,0 +1,183 @@
+"""What stands between the network and the application's threads: a thread gets a request once all of it is there.
+
+One event loop reads heads and bodies, however slowly they drip, and writes answers, however slowly they are taken. Each
+has a time limit, and all together have limits on connections and bytes: above one, who waits longest is dropped. So
+nobody holds a thread but by asking for work. A request that is refused by its head alone, such as one without the
+password, is answered before its body is read, and its connection is closed. /live and /ready are answered in the loop,
+and what else tells of the server's health has threads of its own: they answer whatever else is stuck.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Protocol
+from wsgiref.types import WSGIApplication, WSGIEnvironment
+
+from ihp_backend.serving.wsgi_call import Answer, call
+
+logger = logging.getLogger(__name__)
+
+_IN_LOOP = ("/live", "/ready")
+_PROBES = ("/", "/health", "/metrics")
+_PROBE_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What connections may take.
+
+    Attributes:
+        connections: Open at the same time.
+        head_bytes: Longest head of a request.
+        head_s: A head must be there so many seconds after its first byte, or after the connection was made.
+        idle_s: So long a connection is kept for a next request.
+        body_bytes: Largest body.
+        body_s: A body must be there after so many seconds, and one more for each ``bytes_a_second`` that came.
+        pause_s: Longest pause in a body.
+        in_memory: A larger body is on disk while it comes.
+        bodies_bytes: All bodies that are there or coming, together.
+        answer_s: An answer must be taken in that time, and a second more for each ``bytes_a_second`` of it.
+        answers_bytes: All answers that are not taken yet, together.
+        bytes_a_second: The slowest line.
+        linger_s: So long a refused client may go on to send, so that it reads the answer.
+    """
+
+    connections: int = 400
+    head_bytes: int = 1 << 16
+    head_s: float = 10.0
+    idle_s: float = 30.0
+    body_bytes: int = 64 << 20
+    body_s: float = 20.0
+    pause_s: float = 10.0
+    in_memory: int = 1 << 18
+    bodies_bytes: int = 1 << 30
+    answer_s: float = 20.0
+    answers_bytes: int = 64 << 20
+    bytes_a_second: float = 100_000.0
+    linger_s: float = 1.0
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What an application tells its server, as ``app.extensions["ihp_front"]``.
+
+    Attributes:
+        limits: What connections may take.
+        refuses: Whether the application will refuse a request, by its head alone; called in the event loop.
+        count: Is told why a request did not come to the application.
+        spool: Folder for large bodies while they come; ``None``: the system's for temporary files.
+    """
+
+    limits: Limits = Limits()
+    refuses: Callable[[WSGIEnvironment], bool] = lambda environ: False
+    count: Callable[[str], object] = lambda reason: None
+    spool: Path | None = None
+
+
+class Waiting(Protocol):
+    """A connection, as far as the front needs to choose whom to drop.
+
+    Attributes:
+        since: When it began to do what it does now, by the loop's clock.
+        is_answering: The application has its request.
+        body_bytes: Taken by its body.
+        unsent: Bytes of its answer that are not taken yet.
+    """
+
+    since: float
+    is_answering: bool
+    body_bytes: int
+    unsent: int
+
+    def drop(self) -> None:
+        """Ends it at once."""
+
+
+class NoRoomError(Exception):
+    """There is no room for a body, in memory or on disk."""
+
+
+class Front:
+    """The application, its threads, and what all connections share. Lives in one event loop.
+
+    Args:
+        application: The WSGI application.
+        threads: Requests that it answers at the same time.
+        policy: Limits, and what is refused early.
+    """
+
+    def __init__(self, application: WSGIApplication, threads: int, policy: Policy) -> None:
+        self.policy = policy
+        self.limits = policy.limits
+        self.is_stopping = False
+        self.connections: dict[Waiting, None] = {}
+        self._application = application
+        self._threads = ThreadPoolExecutor(threads, "request")
+        self._probes = ThreadPoolExecutor(_PROBE_THREADS, "probe")
+
+    async def answer(self, environ: WSGIEnvironment, body: IO[bytes] | None) -> Answer:
+        """Lets the application answer a request that is all there."""
+        path = environ["PATH_INFO"]
+        if body is None and path in _IN_LOOP:
+            return call(self._application, environ)
+        threads = self._probes if body is None and path in _PROBES else self._threads
+        return await asyncio.get_running_loop().run_in_executor(threads, call, self._application, environ, body)
+
+    def make_room(self) -> None:
+        """Drops who waits longest, where there are too many connections, bodies, or answers that nobody takes."""
+        limits, there = self.limits, self.connections
+        if len(there) > limits.connections:
+            self._drop("too many connections", lambda c: not c.is_answering)
+        if sum(c.body_bytes for c in there) > limits.bodies_bytes:
+            self._drop("too many bodies", lambda c: c.body_bytes > 0 and not c.is_answering)
+        if sum(c.unsent for c in there) > limits.answers_bytes:
+            self._drop("answers that nobody takes", lambda c: c.unsent > 0)
+
+    def place(self, size: int) -> IO[bytes]:
+        """Returns a file for a body, in memory or on disk, where its room is taken at once.
+
+        Raises:
+            NoRoomError: If there is no room.
+        """
+        if size <= self.limits.in_memory:
+            return BytesIO()
+        file: IO[bytes] | None = None
+        try:
+            file = TemporaryFile(dir=self.policy.spool)  # noqa: SIM115 (the caller's)
+            os.posix_fallocate(file.fileno(), 0, size)
+            return file
+        except OSError as error:
+            if file is not None:
+                file.close()
+            in_memory = sum(c.body_bytes for c in self.connections) + size
+            if in_memory > 2 * self.limits.body_bytes:
+                raise NoRoomError(f"a request of {size} bytes finds no room on disk: {error.strerror}") from None
+            return BytesIO()
+
+    async def stop(self, grace_s: float) -> None:
+        """Closes connections that wait, and lets the requests that are there be answered."""
+        self.is_stopping = True
+        loop = asyncio.get_running_loop()
+        until = loop.time() + grace_s
+        while self.connections and loop.time() < until:
+            for connection in list(self.connections):
+                if not connection.is_answering:
+                    connection.drop()
+            await asyncio.sleep(0.02)
+        for threads in (self._threads, self._probes):
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    def _drop(self, reason: str, which: Callable[[Waiting], bool]) -> None:
+        found = min((c for c in self.connections if which(c)), key=lambda c: c.since, default=None)
+        if found is not None:
+            self.policy.count(reason)
+            logger.warning("a client is dropped: %s", reason)
+            found.drop()
