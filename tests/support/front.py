@@ -26,16 +26,18 @@ def fronted(application: WSGIApplication, policy: Policy, threads: int = 2) -> I
 
     server = loop.run_until_complete(start())
     port = server.sockets[0].getsockname()[1]
-    thread = threading.Thread(target=loop.run_forever)
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     try:
         yield port, made[0]
     finally:
-        server.close()
-        asyncio.run_coroutine_threadsafe(made[0].stop(1), loop).result(5)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+        loop.call_soon_threadsafe(server.close)
+        try:
+            asyncio.run_coroutine_threadsafe(made[0].stop(5), loop).result(30)
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
 
 
 def connect(port: int, data: bytes = b"") -> socket.socket:
