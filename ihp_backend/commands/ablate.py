@@ -18,7 +18,7 @@ from ihp_backend.experiments.ablation import ablate as run
 from ihp_backend.inference.predictor import Predictor, find_device
 from ihp_backend.network.parser import HumanParser
 from ihp_backend.training.config import TrainConfig
-from ihp_backend.training.trainer import TrainerError
+from ihp_backend.training.run_folder import TrainerError
 
 _BUDGETS = (0.0, 1.0, 2.0, 3.0)
 

@@ -26,7 +26,8 @@ from ihp_backend.network.weights import WeightsError, load_parser, save_parser
 from ihp_backend.training.calibration import calibrated
 from ihp_backend.training.config import TrainConfig
 from ihp_backend.training.curves import draw_curves
-from ihp_backend.training.trainer import Trainer, TrainerError
+from ihp_backend.training.run_folder import TrainerError
+from ihp_backend.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ from ihp_backend.files import write_whole
 from ihp_backend.network.parser import HumanParser
 from ihp_backend.network.weights import load_parser
 from ihp_backend.training.config import TrainConfig
-from ihp_backend.training.trainer import Trainer, TrainerError
+from ihp_backend.training.run_folder import TrainerError
+from ihp_backend.training.trainer import Trainer
 
 AS_CONFIGURED = "as configured"
 ROWS: dict[str, dict[str, Any]] = {

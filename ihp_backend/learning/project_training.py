@@ -229,7 +229,7 @@ class ProjectTraining:
 
     def _learn(self, *args: Any, **options: Any) -> Any:
         from ihp_backend.training.finetune import FinetuneConfig, finetune  # with torch, which waiting does not need
-        from ihp_backend.training.trainer import TrainerError, WriteError
+        from ihp_backend.training.run_folder import TrainerError, WriteError
 
         steps = self._settings.train_steps
         config = replace(FinetuneConfig(), steps=steps) if steps else FinetuneConfig()

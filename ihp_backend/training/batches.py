@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -30,6 +29,7 @@ from ihp_backend.network.parser import ParserConfig
 from ihp_backend.network.preprocessing import to_input
 from ihp_backend.parts import IGNORE
 from ihp_backend.simulation.sampling import SamplingConfig, first_clicks, sample_open_classes
+from ihp_backend.training.batch import Batch
 
 _ASPECTS = (2.0, 2.0, 2.0, 2.0, 1.5, 1.5, 1.0, 1.0, 0.65)
 """Height over width of a batch; people who stand are tall, portraits are square."""
@@ -39,31 +39,6 @@ _OTHER_BACKGROUND = 0.8
 """Share of the views with another background, where the opacity of the people is known."""
 _MEMORY = 2 * 2**30
 """Bytes of decoded photos that are kept."""
-
-
-@dataclass
-class Batch:
-    """A training batch.
-
-    Attributes:
-        names: Which photos.
-        images: (N, 3, H, W) float32 in [-1, 1].
-        labels: (N, H, W) int64 channels; 255 is ignored.
-        points: For each photo its clicks.
-        accepted: (N, K, H/2, W/2) float32: masks that the annotator has accepted already.
-        no_clicks_allowed: Of each photo whether no click may come: with one, the labels would be others.
-        unknown: (N, K) bool: channels that nobody asks for, see ``Sample.unknown``.
-        rng: Source of the randomness that the training step still needs.
-    """
-
-    names: list[str]
-    images: Tensor
-    labels: Tensor
-    points: list[list[Point]]
-    accepted: Tensor
-    no_clicks_allowed: list[bool]
-    unknown: Tensor
-    rng: np.random.Generator
 
 
 class Batches:
@@ -249,9 +224,3 @@ def read_backgrounds(folder: str | Path) -> list[NDArray[np.uint8]]:
     if not found:
         raise DataError(f"backgrounds: {folder} holds no .jpg; expected a folder of photos without people")
     return found
-
-
-def at_half_size(labels: Tensor, rng: np.random.Generator) -> Tensor:
-    """Picks one of each 2x2 pixels, at random which: no shift on average. (N, H, W) -> (N, H/2, W/2)."""
-    row, column = (int(i) for i in rng.integers(2, size=2))
-    return labels[:, row::2, column::2]

@@ -14,9 +14,53 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ihp_backend.network.click_maps import Point
+from ihp_backend.network.decoder import prototype_similarity
+from ihp_backend.network.parser import ParserOutput
 from ihp_backend.parts import IGNORE
+from ihp_backend.training.config import TrainConfig
 
 TEMPERATURE = 10.0
+
+
+def training_loss(
+    config: TrainConfig,
+    output: ParserOutput,
+    labels: Tensor,
+    maps: Tensor,
+    points: Sequence[Sequence[Point]],
+    class_weights: Tensor | None,
+) -> tuple[Tensor, dict[str, float]]:
+    """The loss of a training step: half base loss, half Lovasz-softmax, and the semantic-perceiving loss by its weight.
+
+    Args:
+        config: Which losses.
+        output: Of the network, float32: logits (N, K, h, w) and the embedding (N, D, h/2, w/2).
+        labels: (N, h, w) int64; 255 is ignored.
+        maps: (N, K, 2h, 2w) localization maps that the network saw.
+        points: For each image its clicks, in pixels of the input.
+        class_weights: (K,) of cross-entropy.
+
+    Returns:
+        The loss, and the value of each of its terms by name.
+    """
+    if config.base_loss == "ce":
+        base = cross_entropy(output.logits, labels, class_weights)
+    else:
+        base = normalised_focal(output.logits, labels)
+    sparse = slice(None, None, config.lovasz_stride)
+    terms = {
+        config.base_loss: base,
+        "lovasz": lovasz_softmax(output.logits[..., sparse, sparse], labels[:, sparse, sparse]),
+    }
+    total = 0.5 * base + 0.5 * terms["lovasz"]
+    if config.sp_loss != "none":
+        if config.sp_loss == "pairs":
+            terms["sp"] = sp_pairs(output.embedding, points, 4)
+        else:
+            similarity = prototype_similarity(output.embedding, maps)
+            terms["sp"] = sp_prototypes(similarity, maps.amax((2, 3)) > 0, labels[:, ::2, ::2])
+        total = total + config.sp_weight * terms["sp"]
+    return total, {name: term.item() for name, term in terms.items()}
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:

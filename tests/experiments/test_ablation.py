@@ -13,7 +13,7 @@ from drawn import CONFIG, Drawn
 from ihp_backend.experiments.ablation import ROWS, ablate, row_configs, table
 from ihp_backend.network.parser import HumanParser
 from ihp_backend.training.config import TrainConfig
-from ihp_backend.training.trainer import TrainerError
+from ihp_backend.training.run_folder import TrainerError
 
 
 def flat(config: TrainConfig) -> dict[str, object]:

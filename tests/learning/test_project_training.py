@@ -21,7 +21,7 @@ from ihp_backend.learning.registry import BASE
 from ihp_backend.network.weights_folder import version_of
 from ihp_backend.serving.runtime import Runtime
 from ihp_backend.settings import Settings
-from ihp_backend.training.trainer import TrainerError, WriteError
+from ihp_backend.training.run_folder import TrainerError, WriteError
 
 FIRST, SECOND = (f"{version_of('lip')}+p1.{number}" for number in ("001", "002"))
 
