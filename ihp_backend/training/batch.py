@@ -24,6 +24,8 @@ class Batch:
         points: For each photo its clicks.
         accepted: (N, K, H/2, W/2) float32: masks that the annotator has accepted already.
         no_clicks_allowed: Of each photo whether no click may come: with one, the labels would be others.
+        everyone: Of each photo whether its clicks mean everyone in it. Then ``prev_mask`` starts with what the network
+            predicts without a click; where a click means one person it does not.
         unknown: (N, K) bool: channels that nobody asks for, see ``Sample.unknown``.
         rng: Source of the randomness that the training step still needs.
     """
@@ -34,6 +36,7 @@ class Batch:
     points: list[list[Point]]
     accepted: Tensor
     no_clicks_allowed: list[bool]
+    everyone: list[bool]
     unknown: Tensor
     rng: np.random.Generator
 

@@ -58,6 +58,7 @@ class Batches:
         area: Callable[[int], float],
         balance: float = 0.0,
         neighbours: float = 0.0,
+        everyone: float = 0.0,
         views: ViewConfig | None = None,
         backgrounds: Sequence[NDArray[np.uint8]] = (),
     ) -> None:
@@ -73,11 +74,13 @@ class Batches:
             balance: Photos with a class that a smaller share of them has are seen more often; 0: all equally often.
             neighbours: Share of the views in which somebody else stands beside the person. Without clicks the labels
                 are everybody's; with clicks, those of the clicked.
+            everyone: Share of the views in which a click means everyone, see ``Batch``.
             views: What part of the photos is seen.
             backgrounds: (h, w, 3) photos without people, put behind those whose opacity is known.
         """
         self.data, self.parser, self.sampling, self.size, self.seed = data, parser, sampling, size, seed
         self.area, self.views, self.neighbours, self.backgrounds = area, views or ViewConfig(), neighbours, backgrounds
+        self.everyone = everyone
         self._samples: LoadingCache[int, Sample] = LoadingCache(_MEMORY, lambda s: s.image.nbytes + s.labels.nbytes)
         self._repeats = self._repeat_factors(balance) if balance else np.ones(len(data))
         if isinstance(data, Mixture):
@@ -137,7 +140,7 @@ class Batches:
         aspect = _ASPECTS[int(rng.integers(len(_ASPECTS)))] ** 0.5
         height, width = (round(s / 16) * 16 for s in (side * aspect, side / aspect))
         schema, channels = self.data.schema, self.parser.channels
-        images, labels, points, accepted, no_clicks_allowed = [], [], [], [], []
+        images, labels, points, accepted, no_clicks_allowed, everyone = [], [], [], [], [], []
         names = []
         unknown = torch.zeros((self.size, channels), dtype=torch.bool)
 
@@ -155,10 +158,14 @@ class Batches:
                 unknown[place, list(neighbour.unknown)] = True
             else:
                 sample, other = one_of_them(sample, rng)
-            truth = sample_open_classes(sample.labels, len(schema), self.parser.open_channels, rng, self.sampling)
+            means_everyone, meant = rng.random() < self.everyone, sample.labels
+            if means_everyone and other is not None:
+                meant = np.where(other > 0, other, meant)
+            truth = sample_open_classes(meant, len(schema), self.parser.open_channels, rng, self.sampling)
             clicks = first_clicks(truth, rng, self.sampling)
+            everyone.append(means_everyone and bool(clicks))
             no_clicks_allowed.append(other is not None and not clicks)
-            if other is not None:
+            if other is not None and not means_everyone:
                 # Of two people, the clicked ones are meant; without a click, both.
                 theirs = np.where(other > 0, other, np.uint8(IGNORE))
                 more = first_clicks(theirs, rng, self.sampling) if clicks and rng.random() < 0.5 else []
@@ -178,6 +185,7 @@ class Batches:
             points,
             torch.from_numpy(np.stack(accepted)),
             no_clicks_allowed,
+            everyone,
             unknown,
             rng,
         )

@@ -28,7 +28,9 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "open_channels": (0, 64),
     "error_rounds": (0, 20),
     **dict.fromkeys(("rate", "backbone_rate", "weight_decay", "sp_weight", "patience", "rare_classes"), (0.0, _ANY)),
-    **dict.fromkeys(("balance", "drop_previous", "small_share", "detail", "whole", "neighbours"), (0.0, 1.0)),
+    **dict.fromkeys(
+        ("balance", "drop_previous", "small_share", "detail", "whole", "neighbours", "everyone"), (0.0, 1.0)
+    ),
     **dict.fromkeys(("drop_all", "some_parts", "more_clicks", "negative", "open_classes", "merged"), (0.0, 1.0)),
 }
 """Least and greatest value of every number."""
@@ -57,6 +59,8 @@ class TrainConfig:
         views: What part of the photos training sees.
         backgrounds: Folder of photos (.jpg) without people, put behind those whose opacity is known; empty: none.
         neighbours: Share of the training views in which somebody else stands beside the person, see ``Batches``.
+        everyone: Share of the views in which a click means everyone in the photo: then the network sees what it
+            predicts without a click as ``prev_mask``. Networks without ``previous`` cannot tell, and do without.
         validate_every: Steps between validations.
         patience: Stop after so many validations without a better score; 0 never stops early.
         frozen_norms: Batch norms keep the statistics that they start with: for small data sets.
@@ -83,6 +87,7 @@ class TrainConfig:
     lovasz_stride: int = 2
     backgrounds: str = ""
     neighbours: float = 0.12
+    everyone: float = 0.25
     validate_every: int = 500
     patience: int = 0
     frozen_norms: bool = False

@@ -6,13 +6,14 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
@@ -89,6 +90,7 @@ class Trainer:
             area=self._area,
             balance=config.balance,
             neighbours=config.neighbours,
+            everyone=config.everyone if config.parser.previous else 0.0,
             views=config.views,
             backgrounds=read_backgrounds(config.backgrounds) if config.backgrounds else (),
         )
@@ -137,14 +139,17 @@ class Trainer:
 
             # Rounds of error clicks, without gradient: the network answers, and what is wrong is clicked.
             prev_mask = accepted
+            if any(batch.everyone):
+                everyone = torch.tensor(batch.everyone, device=device)[:, None, None, None]
+                no_clicks = torch.zeros_like(batch.click_maps(config.parser), device=device)
+                logits = self._predicted(features, images, no_clicks, torch.zeros_like(accepted), unknown)
+                prev_mask = torch.where(everyone, torch.maximum(logits.softmax(1), accepted), accepted)
             for _ in range(int(batch.rng.integers(config.sampling.error_rounds + 1))):
                 maps = batch.click_maps(config.parser).to(device)
-                parser.eval()
-                with torch.no_grad(), self._autocast():
-                    kept = [f.detach() for f in features] or parser.encode(images, maps)
-                    logits = parser.decode(kept, maps, prev_mask).logits.float().masked_fill(unknown, MASKED_LOGIT)
+                logits = self._predicted(features, images, maps, prev_mask, unknown)
                 batch.click_errors(logits, config.sampling)
-                shown = torch.from_numpy(batch.rng.random(len(images)) >= config.drop_previous).to(device)
+                drops = batch.rng.random(len(images)) < config.drop_previous
+                shown = torch.from_numpy(~drops | np.array(batch.everyone)).to(device)
                 prev_mask = torch.where(shown[:, None, None, None], logits.softmax(1), accepted)
 
             # The pass that is trained on.
@@ -184,6 +189,15 @@ class Trainer:
                     log.info("no better score in %d validations: stopped early", self.stale)
                     break
         bar.close()
+
+    def _predicted(
+        self, features: Sequence[Tensor], images: Tensor, maps: Tensor, prev_mask: Tensor, unknown: Tensor
+    ) -> Tensor:
+        """Logits (N, K, H/2, W/2) as an annotator would get them, without gradient."""
+        self.parser.eval()
+        with torch.no_grad(), self._autocast():
+            kept = [f.detach() for f in features] or self.parser.encode(images, maps)
+            return self.parser.decode(kept, maps, prev_mask).logits.float().masked_fill(unknown, MASKED_LOGIT)
 
     def _validate(self) -> None:
         averaged = copy.deepcopy(self.averaged.module).eval()

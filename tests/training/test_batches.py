@@ -63,21 +63,53 @@ def test_clicks_of_a_batch_lie_on_their_labels() -> None:
                 assert labels[int(point.y), int(point.x)] == point.channel
 
 
+class Two(Drawn):
+    """In one photo a coat, in the other pants: whoever has a label is told by it."""
+
+    names: Sequence[str] = ("coat", "pants")
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> Sample:
+        labels = np.zeros((96, 64), np.uint8)
+        labels[16:80, 16:48] = (7, 9)[index]
+        return Sample(self.names[index], np.zeros((96, 64, 3), np.uint8), labels)
+
+
+def test_a_click_that_means_everyone_leaves_both_people_labelled() -> None:
+    sampling = SamplingConfig(drop_all=0.3, some_parts=0.9, open_classes=0)
+    batches = Batches(
+        Two(),
+        PARSER,
+        sampling,
+        size=4,
+        seed=1,
+        area=lambda step: 96 * 64,
+        neighbours=1.0,
+        everyone=1.0,
+        views=ViewConfig(detail=0),
+    )
+    clicked_one = 0
+    for batch in (batches.make(step) for step in range(12)):
+        for labels, points, accepted, settled, everyone in zip(
+            batch.labels.numpy(),
+            batch.points,
+            batch.accepted.numpy(),
+            batch.no_clicks_allowed,
+            batch.everyone,
+            strict=True,
+        ):
+            parts = {int(i) for i in np.unique(labels)} & {7, 9}
+            prompted = {p.channel for p in points} | set(np.flatnonzero(accepted.any((1, 2))))
+            assert everyone is bool(prompted)
+            assert settled is not everyone
+            clicked_one += len(parts) == 2 and len(prompted - {0}) == 1
+    assert clicked_one  # somebody's parts stay though only the other one has a click
+
+
 def test_with_somebody_beside_the_clicked_are_meant() -> None:
     """Without a click both people are labelled and nothing may be clicked later; with clicks, those who have one."""
-
-    class Two(Drawn):
-        """In one photo a coat, in the other pants: whoever has a label is told by it."""
-
-        names: Sequence[str] = ("coat", "pants")
-
-        def __len__(self) -> int:
-            return 2
-
-        def __getitem__(self, index: int) -> Sample:
-            labels = np.zeros((96, 64), np.uint8)
-            labels[16:80, 16:48] = (7, 9)[index]
-            return Sample(self.names[index], np.zeros((96, 64, 3), np.uint8), labels)
 
     sampling = SamplingConfig(drop_all=0.5, some_parts=0, open_classes=0)
     batches = Batches(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -140,3 +142,23 @@ def test_a_gradient_that_is_no_number_reaches_no_weight(tmp_path: Path) -> None:
     with pytest.raises(TrainerError, match=r"norm of the gradient is nan at step 0.*no state was saved before"):
         trainer.run()
     assert all(torch.equal(v, trainer.parser.state_dict()[k]) for k, v in before.items())
+
+
+@pytest.mark.parametrize("everyone", [0.0, 1.0])
+def test_where_a_click_means_everyone_the_network_sees_its_click_free_prediction(
+    everyone: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+    decode = HumanParser.decode
+
+    def noted(self: HumanParser, features: Sequence[torch.Tensor], maps: torch.Tensor, previous: torch.Tensor) -> Any:
+        if torch.is_grad_enabled():
+            seen.append(previous)
+        return decode(self, features, maps, previous)
+
+    monkeypatch.setattr(HumanParser, "decode", noted)
+    sampling = SamplingConfig(drop_all=0, some_parts=0, error_rounds=0)
+    Trainer(replace(CONFIG, everyone=everyone, sampling=sampling), Drawn(), tmp_path).run(1)
+    (previous,) = seen
+    shares = previous.sum(1)  # probabilities of all channels, and whole masks over them
+    assert bool((shares > 0.99).all()) is (everyone == 1.0)
