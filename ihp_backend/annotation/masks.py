@@ -40,6 +40,7 @@ class AcceptedMask:
         mask: (H, W) bool.
         from_prediction: It comes from a prediction, and nobody has touched it.
         clicks: The clicks that made it, if they are known and nobody has changed it since.
+        score: What was expected of it when it was predicted, 0 to 1; ``None``: not known.
     """
 
     id: str
@@ -47,6 +48,7 @@ class AcceptedMask:
     mask: NDArray[np.bool_]
     from_prediction: bool = False
     clicks: tuple[TimedClick, ...] = ()
+    score: float | None = None
 
 
 def are_same(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:

@@ -39,6 +39,7 @@ class _Answer:
     box: Box
     bits: NDArray[np.uint8]  # eight pixels of the box in a byte
     clicks: tuple[TimedClick, ...]
+    score: float | None
     at: float
 
     def is_over(self, ids: Collection[str], keypoints: Collection[str], newer: Sequence[AcceptedMask]) -> bool:
@@ -81,7 +82,7 @@ class RecentAnswers:
             box = box_of(answer.mask) or Box(0, 0, 0, 0)
             height, width = answer.mask.shape
             bits, opened = np.packbits(answer.mask[box.slices]), frozenset(keypoints)
-            made = (answer.id, answer.label, opened, saved, (height, width), box, bits, answer.clicks)
+            made = (answer.id, answer.label, opened, saved, (height, width), box, bits, answer.clicks, answer.score)
             new.append(_Answer(*made, self._clock()))
         ids = {answer.id for answer in answers}
         with self._lock:
@@ -122,7 +123,7 @@ class RecentAnswers:
         with self._lock:
             answers = list(self._tasks.get(task, ()))
         return [
-            AcceptedMask(a.id, a.label, a.mask(), clicks=a.clicks)
+            AcceptedMask(a.id, a.label, a.mask(), clicks=a.clicks, score=a.score)
             for a in answers
             if now - a.at < _LIFETIME_S
             and a.shape == shape

@@ -55,7 +55,8 @@ class AnnotationState:
         """Sorts what is there.
 
         A mask of the draft into which another label is clicked is contradicted: it becomes a guess. A remembered one
-        was rejected, most likely. A remembered correction of a mask of the draft is newer than it.
+        was rejected, most likely. A remembered correction of a mask of the draft is newer than it; an empty one has
+        removed it.
 
         Args:
             clicks: Of the request.
@@ -72,7 +73,9 @@ class AnnotationState:
         unsure = []
         there = {m.id: replace(m, from_prediction=True) if is_contradicted(m) else m for m in drawn}
         for answer in recent:
-            if answer.id in there:  # a correction; to lose an accepted one would be worse than to show a rejected one
+            if not answer.mask.any():
+                there.pop(answer.id, None)
+            elif answer.id in there:  # a correction; to lose an accepted one would be worse than to show a rejected one
                 there[answer.id] = replace(answer, from_prediction=is_contradicted(answer))
             elif answer.label in labels or is_contradicted(answer):
                 unsure.append(answer)
@@ -145,7 +148,8 @@ class AnnotationState:
 
         A corrected mask keeps its id, by which Label Studio replaces it, and changes only where it is clicked on.
         Guesses of a prediction give way: they are answered again without what the new mask takes. Of those that it
-        takes whole, a new region takes the id and thereby the place of the largest; the others are answered empty.
+        takes whole, a new region takes the id and thereby the place of the largest; the others are answered empty,
+        which removes them.
 
         Args:
             label: The clicked label.
@@ -188,7 +192,7 @@ class AnnotationState:
                 better = following[other.id] & free
                 free &= ~better
                 if better.any() and not np.array_equal(better, other.mask):
-                    answers.append(replace(other, mask=better, from_prediction=False))
+                    answers.append(replace(other, mask=better, from_prediction=False, score=None))
         for name, rest in masks.items():
             if name == label or name in guesses or name in refined:
                 continue
@@ -198,7 +202,7 @@ class AnnotationState:
             if rest.any():
                 answers.append(AcceptedMask(_new_id(), name, rest))
         for other in () if may_overlap else self.accepted:
-            is_kept = other is replaced or other.id in following or not other.from_prediction or other.label == label
+            is_kept = other is replaced or other.id in following or not other.from_prediction
             if not is_kept and (other.mask & mask).any():
                 if _is_taken(other.mask, mask):
                     answers.append(replace(other, mask=np.zeros_like(mask), from_prediction=False, clicks=()))

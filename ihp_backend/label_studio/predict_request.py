@@ -99,7 +99,8 @@ def read_annotation(
         for results in (clicked, drawn)
     )
     masks = read_masks(drawn, config, height, width)
-    if not task.get("drafts") and any(c.is_positive and m.mask[c.pixel(height, width)] for c in clicks for m in masks):
+    is_submitted = not task.get("drafts") and bool(task.get("annotations"))
+    if is_submitted and any(c.is_positive and m.mask[c.pixel(height, width)] for c in clicks for m in masks):
         # Label Studio takes no plain click inside a mask: this annotation is another one, not the open one.
         masks = []
     return OpenAnnotation(clicks, others, masks, opened, drafted)

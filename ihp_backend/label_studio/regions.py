@@ -39,7 +39,8 @@ def working_results(task: Mapping[str, Any], keypoints: Collection[str] = ()) ->
     keypoint of the request is the asker's own.
 
     Without a draft, those of the annotation if there is one only: it may be open to be changed. Of several, nobody can
-    know which. Cancelled (skipped) annotations do not count.
+    know which. Cancelled (skipped) annotations do not count. Of a task that nobody has annotated, those of the first
+    prediction: Label Studio opens the task with them, and saves them with the first draft.
 
     Args:
         task: Label Studio's task.
@@ -61,8 +62,13 @@ def _shown(task: Mapping[str, Any], keypoints: Collection[str]) -> list[dict[str
     if drafts:
         newest = max(drafts, key=lambda d: (str(d.get("updated_at") or d.get("created_at") or ""), _id(d)))
         return _dicts(newest.get("result"))
-    annotations = [a for a in _dicts(task.get("annotations")) if not a.get("was_cancelled")]
-    return _dicts(annotations[0].get("result")) if len(annotations) == 1 else []
+    annotations = _dicts(task.get("annotations"))
+    if not annotations:
+        predictions = _dicts(task.get("predictions"))
+        shown = _dicts(predictions[0].get("result")) if predictions else []
+        return [result | {"origin": "prediction"} for result in shown]
+    valid = [a for a in annotations if not a.get("was_cancelled")]
+    return _dicts(valid[0].get("result")) if len(valid) == 1 else []
 
 
 def saved_state(task: Mapping[str, Any]) -> str:
@@ -193,7 +199,12 @@ def read_masks(
         clicks = from_meta(result.get("meta"), label, mask)
         masks.append(
             AcceptedMask(
-                _own_id(result, {m.id for m in masks}), label, mask, result.get("origin") == "prediction", clicks
+                _own_id(result, {m.id for m in masks}),
+                label,
+                mask,
+                result.get("origin") == "prediction",
+                clicks,
+                _score(result.get("score")),
             )
         )
     return masks
@@ -208,6 +219,9 @@ def brush_region(
     clicks: Sequence[TimedClick] = (),
 ) -> dict[str, Any]:
     """Returns a mask as a brush region.
+
+    An empty one removes the region of its id: it is ``dynamic``, as the wand's keypoints are, and Label Studio deletes
+    what is dynamic when suggestions are accepted.
 
     Args:
         mask: (H, W) bool.
@@ -229,7 +243,11 @@ def brush_region(
         "score": float(score),
         "value": {"format": "rle", "rle": encode(mask), "brushlabels": [label]},
     }
-    return region | ({"meta": to_meta(clicks, mask)} if clicks else {})
+    if clicks:
+        region["meta"] = to_meta(clicks, mask)
+    if not mask.any():
+        region["dynamic"] = True
+    return region
 
 
 def _percent(value: object, axis: str, region: str) -> float:
@@ -240,6 +258,11 @@ def _percent(value: object, axis: str, region: str) -> float:
     if not 0 <= value <= 100:
         raise RequestError(f"{region} has {axis} {value!s:.50}; outside the image, expected 0 to 100 percent")
     return float(value)
+
+
+def _score(value: object) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value <= 1 else None  # type: ignore[arg-type, operator]
 
 
 def _dicts(values: object) -> list[dict[str, Any]]:

@@ -162,8 +162,9 @@ class Answering:
             for n, answer in enumerate(answers):
                 is_on_others = n > 0 and answer.label == label
                 own = [] if is_on_others else [c for c in clicks if c.part == answer.label]
-                answers[n] = kept = replace(answer, clicks=with_new(answer.clicks, own, round(1000 * time())))
-                its_score = prediction.scores.get(kept.label, score)
+                its_score = prediction.scores.get(answer.label, score) if answer.score is None else answer.score
+                clicks_of_it = with_new(answer.clicks, own, round(1000 * time()))
+                answers[n] = kept = replace(answer, clicks=clicks_of_it, score=its_score)
                 regions.append(brush_region(kept.mask, kept.label, its_score, config, kept.id, kept.clicks))
         return answers, regions, score
 

@@ -192,3 +192,25 @@ def test_the_newest_draft_counts_before_annotations() -> None:
     assert working_results(one) == [{"id": "annotation"}]
     assert working_results({}) == []
     assert working_results({"drafts": None, "annotations": "x"}) == []
+
+
+def square() -> np.ndarray:
+    mask = np.zeros((4, 6), bool)
+    mask[1:3, 2:5] = True
+    return mask
+
+
+def test_until_the_first_draft_the_annotator_sees_the_prediction() -> None:
+    guess = brush_region(square(), "Face", 0.4, CONFIG)
+    other = brush_region(square(), "Face", 0.4, CONFIG)
+    task: dict[str, Any] = {"predictions": [{"id": 3, "result": [guess]}, {"id": 2, "result": [other]}]}
+    (mask,) = read_masks(working_results(task), CONFIG, *square().shape)
+    assert (mask.id, mask.from_prediction, mask.score) == (guess["id"], True, 0.4)
+    assert working_results(task | {"annotations": [{"id": 1, "was_cancelled": True, "result": []}]}) == []
+    assert working_results(task | {"drafts": [{"id": 1, "result": []}]}) == []
+
+
+def test_an_empty_mask_removes_its_region_when_it_is_accepted() -> None:
+    """Label Studio removes regions that are ``dynamic`` when suggestions are accepted."""
+    assert brush_region(np.zeros((4, 6), bool), "Face", 0.4, CONFIG, "r1")["dynamic"] is True
+    assert "dynamic" not in brush_region(square(), "Face", 0.4, CONFIG, "r1")

@@ -229,6 +229,21 @@ def test_a_click_inside_an_accepted_mask_of_another_label_wins(
     assert masks[1].any()
 
 
+def test_on_a_photo_with_a_prediction_the_first_click_corrects_it_and_what_gives_way_keeps_its_score(
+    parser: InteractiveHumanParsing,
+) -> None:
+    """Nothing is saved yet: what is on the screen is in the task's predictions alone."""
+    guesses = [region("Road", slice(165, 400), "road"), region("Building", slice(500, 640), "building")]
+    prediction = {
+        "id": 5,
+        "result": [guess | {"score": score} for guess, score in zip(guesses, (0.4, 0.3), strict=True)],
+    }
+    (item,) = parser.predict([{**CLICK["tasks"][0], "predictions": [prediction]}], CONTEXT)
+    building, road = item["result"]
+    assert (road["id"], road["score"], road["value"]["brushlabels"]) == ("road", 0.4, ["Road"])
+    assert building["score"] == 0.75
+
+
 def test_an_annotation_of_somebody_else_does_not_block_a_new_one(
     parser: InteractiveHumanParsing, disc_model: DiscModel
 ) -> None:
