@@ -39,6 +39,9 @@ class Settings:
     torch_threads: int = _option(0, "CPU threads of one prediction; 0: the cores, divided by IHP_THREADS.", least=0)
     queue_limit: int = _option(64, "Requests waiting or running before new ones get 503.", least=1)
     max_body_mb: int = _option(64, "Largest request, in MB; every request carries the draft's masks.", least=1)
+    request_memory_mb: int = _option(
+        1000, "Memory that requests may take together, in MB; over it they wait, or get 413 or 503.", least=100
+    )
     data_dir: Path = _option(Path(".ihp"), "Where connections, versions and caches are kept.")
     weights: str = _option(
         "lip",

@@ -19,6 +19,7 @@ _SCHEME = re.compile(r"([A-Za-z][\w+.-]*)://")
 _NOT_STORED = ("http", "https", "file", "ftp", "ftps", "ws", "wss", "gopher", "blob", "javascript")
 """Schemes that are no storage's. All others are Label Studio's to resolve: s3, gs, azure-blob, and what it learns."""
 _OURS_WITHOUT_SLASH = re.compile(r"(upload|data|storage-data|tasks|projects)/")
+_LONGEST_VALUE = 1000
 _CONTROL = re.compile(r"[\t\r\n]")
 _PRESIGN = re.compile(r"/(?:tasks|projects)/\d+/(?:presign|resolve)/\?fileuri=([\w=-]+)$")
 
@@ -38,6 +39,8 @@ def address_in(data: Mapping[str, Any], value: str) -> str:
     Raises:
         ImageError: If the data lacks what it names, or has something else than text there.
     """
+    if len(value) > _LONGEST_VALUE:
+        raise ImageError(f"the value of <Image> has {len(value)} characters; expected at most {_LONGEST_VALUE}")
     if value.startswith("$") and value[1:] in data:
         return _text(data[value[1:]], data, value)
     if (whole := _VARIABLE.fullmatch(value)) is not None:

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 
 from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import fromstring
+from defusedxml.ElementTree import XMLParser
 
 from ihp_backend.label_studio.image_address import has_variable
 from ihp_backend.parts import SCHEMAS, Schema
@@ -26,6 +26,7 @@ A config that works:
   <BrushLabels name="mask" toName="image" smart="false"><Label value="Face"/></BrushLabels>
 </View>"""
 _MAX_LENGTH = 1_000_000
+_MAX_DEPTH = 100
 _TAGS = {name.lower(): name for name in ("Image", "KeyPointLabels", "BrushLabels", "Label", "Repeater")}
 OPTIONS = {
     "suggest": ("clicked", "all"),
@@ -163,7 +164,9 @@ def _parse(xml: str) -> LabelConfig:
     if len(xml) > _MAX_LENGTH:
         raise LabelConfigError(f"the label config has {len(xml)} characters; expected at most {_MAX_LENGTH}")
     try:
-        root: Element = fromstring(xml, forbid_dtd=True)
+        parser = XMLParser(target=_ShallowTree(), forbid_dtd=True)
+        parser.feed(xml)
+        root: Element = parser.close()
     except (ParseError, DefusedXmlException, ValueError) as error:
         raise LabelConfigError(f"the label config is not XML that can be read ({error}).\n{_FIX}") from error
     for tag in root.iter():  # Label Studio takes them in any letters
@@ -194,6 +197,22 @@ def _parse(xml: str) -> LabelConfig:
             'expected smart="true"'
         )
     return replace(first, others=tuple(others), faults=(*first.faults, *faults))
+
+
+class _ShallowTree(TreeBuilder):
+    """Refuses a config that is nested deeper than anybody's: the ML SDK reads it by recursion."""
+
+    _depth = 0
+
+    def start(self, tag: str, attrs: dict[str, str]) -> Element:
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise LabelConfigError(f"the label config is nested more than {_MAX_DEPTH} deep")
+        return super().start(tag, attrs)
+
+    def end(self, tag: str) -> Element:
+        self._depth -= 1
+        return super().end(tag)
 
 
 def _view(

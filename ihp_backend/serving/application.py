@@ -7,6 +7,7 @@ import logging
 import re
 import uuid
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from threading import BoundedSemaphore
 from time import perf_counter
@@ -14,7 +15,7 @@ from typing import Any
 
 from flask import Flask, Response, abort, g, request
 from prometheus_client import CONTENT_TYPE_LATEST
-from werkzeug.exceptions import BadRequest, HTTPException, ServiceUnavailable
+from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge, ServiceUnavailable
 
 from ihp_backend import __version__
 from ihp_backend.label_studio.connections import Connection
@@ -23,8 +24,10 @@ from ihp_backend.label_studio.regions import RequestError
 from ihp_backend.learning.registry import RegistryError
 from ihp_backend.learning.triggers import EVENTS
 from ihp_backend.logs import fields, request_id
+from ihp_backend.memory import MemoryBudget, MemoryLimitError, limited_by
 from ihp_backend.serving.admission import Admission
 from ihp_backend.serving.front import Limits, Policy
+from ihp_backend.serving.json_body import MOST_DEPTH, measure, parse
 from ihp_backend.serving.runtime import ModelUnavailableError, Runtime
 from ihp_backend.serving.sdk_adapter import InteractiveHumanParsing
 from ihp_backend.settings import Settings
@@ -114,7 +117,7 @@ def _add_label_studio_routes(app: Flask, runtime: Runtime) -> None:
 
     @app.post("/setup")
     def setup() -> Response:
-        body = _body()
+        body = _body(runtime.memory)
         project, schema = _text(body, "project"), _text(body, "schema")
         if hostname := body.get("hostname"):
             token = str(body.get("access_token") or "")
@@ -127,7 +130,7 @@ def _add_label_studio_routes(app: Flask, runtime: Runtime) -> None:
 
     @app.post("/predict")
     def predict() -> Response:
-        body = _body()
+        body = _body(runtime.memory)
         tasks = body.get("tasks")
         if not isinstance(tasks, list) or not tasks:
             raise BadRequest("`tasks` is missing or empty; expected a list of Label Studio's tasks")
@@ -156,7 +159,7 @@ def _add_label_studio_routes(app: Flask, runtime: Runtime) -> None:
 
     @app.post("/webhook")
     def webhook() -> Response:
-        body = _body()
+        body = _body(runtime.memory)
         action = _text(body, "action")
         project = body.get("project")
         runtime.metrics.events.labels(action if action in EVENTS else "other").inc()
@@ -164,18 +167,21 @@ def _add_label_studio_routes(app: Flask, runtime: Runtime) -> None:
         return _json({"status": runtime.triggers.take(action, body), "action": action})
 
 
-def _body() -> dict[str, Any]:
-    """Returns the request's JSON object."""
+def _body(memory: MemoryBudget) -> dict[str, Any]:
+    """Returns the request's JSON object. Its memory is taken before it is parsed, until the request is answered."""
     if not request.is_json:
         # A web page can make its visitor's browser post anything but JSON to this machine.
         abort(415, f"the body is {request.mimetype or 'of no stated type'}; expected application/json")
-    try:
-        body = json.loads(request.get_data(cache=False))
-    except (ValueError, RecursionError) as error:
-        raise BadRequest(f"the body is not JSON ({error}); expected a JSON object in UTF-8") from error
-    if not isinstance(body, dict):
-        raise BadRequest(f"the body is a JSON {type(body).__name__}; expected an object")
-    return body
+    data = request.get_data(cache=False)
+    shape = measure(data)
+    if shape.depth > MOST_DEPTH:
+        raise BadRequest(f"the body is nested {shape.depth} deep; expected at most {MOST_DEPTH}")
+    if len(data) + shape.memory > memory.total // 2:
+        abort(
+            413, f"the body's objects take {shape.memory >> 20} MB; raise IHP_REQUEST_MEMORY_MB, or send less at once"
+        )
+    g.memory.enter_context(memory.taken(len(data) + shape.memory, "the request's body"))
+    return parse(data)
 
 
 def _text(body: Mapping[str, Any], name: str) -> str:
@@ -204,6 +210,8 @@ def _watch_requests(app: Flask, runtime: Runtime) -> None:
     def begin() -> None:
         given = request.headers.get("X-Request-ID", "")
         g.start = perf_counter()
+        g.memory = ExitStack()
+        g.memory.enter_context(limited_by(runtime.memory))
         request_id.set(given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex[:12])
 
     @app.after_request
@@ -227,6 +235,7 @@ def _watch_requests(app: Flask, runtime: Runtime) -> None:
     @app.teardown_request
     def forget(_: BaseException | None) -> None:
         request_id.set("")
+        g.memory.close()
 
 
 def _answer_errors_in_json(app: Flask) -> None:
@@ -239,7 +248,9 @@ def _answer_errors_in_json(app: Flask) -> None:
     @app.errorhandler(413)
     def too_large(error: HTTPException) -> Response:
         limit = app.config["MAX_CONTENT_LENGTH"] // 2**20
-        return answer(413, error.name, f"the request is larger than {limit} MB; raise IHP_MAX_BODY_MB")
+        text = f"the request is larger than {limit} MB; raise IHP_MAX_BODY_MB"
+        is_own = error.description not in (None, RequestEntityTooLarge.description)
+        return answer(413, error.name, error.description or text if is_own else text)
 
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:
@@ -258,9 +269,21 @@ def _answer_errors_in_json(app: Flask) -> None:
     def unavailable(error: Exception) -> Response:
         return refused(ServiceUnavailable(str(error), retry_after=5))
 
+    def over_budget(error: Exception) -> Response:
+        is_temporary = isinstance(error, MemoryLimitError) and error.is_temporary
+        logger.warning("%s", error)
+        return refused(
+            ServiceUnavailable(str(error), retry_after=5) if is_temporary else RequestEntityTooLarge(str(error))
+        )
+
+    app.register_error_handler(MemoryLimitError, over_budget)
     app.register_error_handler(ModelUnavailableError, unavailable)
     app.register_error_handler(LabelConfigError, malformed)
     app.register_error_handler(RequestError, malformed)
+
+    @app.errorhandler(RecursionError)
+    def too_deep(_: RecursionError) -> Response:
+        return malformed(RequestError("the request is nested too deep"))
 
     @app.errorhandler(Exception)
     def broken(error: Exception) -> Response:

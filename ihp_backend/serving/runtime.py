@@ -30,6 +30,7 @@ from ihp_backend.learning.records import TrainingCounts
 from ihp_backend.learning.registry import Registry, RegistryError
 from ihp_backend.learning.triggers import Triggers
 from ihp_backend.logs import fields
+from ihp_backend.memory import MemoryBudget
 from ihp_backend.network.weights_folder import version_of
 from ihp_backend.serving.base_models import BaseModels, ModelUnavailableError
 from ihp_backend.serving.model_pool import ModelPool
@@ -69,6 +70,7 @@ class Runtime:
         load_version: Callable[[Path], Predictor] | None = None,
     ) -> None:
         self.settings = settings
+        self.memory = MemoryBudget(settings.request_memory_mb * 1_000_000)
         self.images = ImageLoader(settings)
         self.connections = Connections(settings.data_dir / "connections")
         self.recent_answers = RecentAnswers()
