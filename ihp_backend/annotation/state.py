@@ -160,19 +160,12 @@ class AnnotationState:
             on_others: (H, W), what of the corrected mask is on other people than the clicked one: it becomes a region
                 of its own.
         """
-        prompts = {} if may_overlap else self.mask_prompts(label, corrected)
-        for name, mask in masks.items():
-            for other_label, taken in prompts.items():
-                if other_label != name:
-                    mask &= ~taken
-        mask = masks[label]
-        following = self._following(masks, refined)
+        mask, following = masks[label], self._following(masks, refined)
+        others = () if may_overlap else [m for m in self.accepted if m.id not in following]
         if corrected is not None and not corrected.from_prediction and not corrected.clicks:
             mask = only_where_clicked(corrected.mask, mask, [c for c in self.clicks if c.part == label])
-        for other in self.accepted:
-            gives_way = self._is_clicked(other, label) or other.from_prediction or other.id in following
-            if other is not corrected and not may_overlap and not gives_way:
-                mask = mask & ~other.mask
+        stay = [m for m in others if not (m is corrected or m.from_prediction or self._is_clicked(m, label))]
+        mask = _kept_free(mask, stay)
         if not mask.any():
             return []
         replaced = corrected or self._replaced(label, mask, may_overlap=may_overlap)
@@ -183,10 +176,7 @@ class AnnotationState:
         if on_others is not None and (on_others & ~mask).any():
             answers.append(AcceptedMask(_new_id(), label, on_others & ~mask))
         guesses = {other.label for other in self.accepted if other.from_prediction}
-        free = ~mask
-        for other in self.accepted:
-            if not may_overlap and other.id not in following:
-                free &= ~other.mask
+        free = _kept_free(~mask, others)
         for other in self.accepted:
             if other.id in following:
                 better = following[other.id] & free
@@ -242,6 +232,14 @@ class AnnotationState:
 
 def _new_id() -> str:
     return uuid.uuid4().hex[:10]
+
+
+def _kept_free(mask: NDArray[np.bool_], others: Sequence[AcceptedMask]) -> NDArray[np.bool_]:
+    """Returns what of a mask (H, W) lies on none of the others."""
+    free = mask.copy()
+    for other in others:
+        free &= ~other.mask
+    return free
 
 
 def _is_taken(mask: NDArray[np.bool_], by: NDArray[np.bool_]) -> bool:

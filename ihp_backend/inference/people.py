@@ -35,6 +35,8 @@ _PIECE = 0.25
 """A piece smaller than this share of a person, at the person's edge, belongs to them: a shoe, a hand."""
 _LEAST_PERSON = 0.02
 """A piece smaller than this share of the largest one is nobody."""
+_LEAST_ON_OTHERS = 0.05
+"""Less than this share of a mask on somebody else is a border that is not exact."""
 
 
 def close_gaps(mask: NDArray[np.bool_]) -> NDArray[Any]:
@@ -107,6 +109,22 @@ class People:
         longer /= OUTPUT_STRIDE
         reach = max(3.0, min(_NEAR * max(self.instance_map.shape), _NEAR_OF_PERSON * longer))
         return person if squared[nearest] <= reach**2 else None
+
+    def on_same_person(self, earlier: Sequence[Click], clicks: Sequence[Click]) -> list[Click]:
+        """Leaves out earlier clicks on other people than those whom the clicks mean."""
+        if not earlier:
+            return []
+        meant = {self.at(c.x, c.y) for c in clicks if c.is_positive} or {self.at(c.x, c.y) for c in clicks}
+        return [c for c in earlier if None in meant or self.at(c.x, c.y) in {*meant, None}]
+
+    def on_others(self, mask: NDArray[np.bool_], clicks: Sequence[Click]) -> NDArray[np.bool_]:
+        """Returns what of a mask (H, W) is on other people than those whom the clicks mean."""
+        meant = {self.at(c.x, c.y) for c in clicks if c.is_positive}
+        others = np.isin(self.instance_map, [person for person in self.boxes if person not in meant])
+        box, found = self.coarse.view.box, mask.copy()  # whoever is outside of the coarse pass is somebody else, too
+        found[box.slices] &= cv2.resize(others.astype(np.uint8), (box.width, box.height)) > 0
+        is_known = meant and None not in meant
+        return found if is_known and found.sum() >= _LEAST_ON_OTHERS * mask.sum() else np.zeros_like(mask)
 
     def centres(self) -> list[Click]:
         """Returns, for each person, a click on their innermost place, the largest person first."""

@@ -36,8 +36,6 @@ _ZOOMS = 3
 """At most so many zoom-ins."""
 _PREFETCHED = 4
 """For at most so many people, the largest ones, features are computed ahead."""
-_LEAST_ON_OTHERS = 0.05
-"""Less than this share of a mask on somebody else is a border that is not exact."""
 _CHAIN = 24
 """At most so many corrections in a row are replayed if their parses are not remembered."""
 
@@ -89,7 +87,6 @@ class PhotoSession:
         self.image, self.key = image, key
         self._engine, self._memory, self._steps = engine, memory, steps or PostprocessConfig()
         self._config, self._schema = engine.config, engine.config.parts
-        self._meant: dict[tuple[Click, ...], People] = {}
 
     def predict(self, prompts: Prompts) -> Prediction:
         """Answers the prompts with masks. Masks of different labels do not overlap.
@@ -99,10 +96,10 @@ class PhotoSession:
         """
         prompts.check(self._schema, *self.image.shape[:2])
         clicks, labels = tuple(prompts.clicks), prompts.parts(self._schema)
-        earlier = prompts.earlier_clicks
-        if earlier and not prompts.everyone:
-            earlier = self._on_the_same_person(earlier, clicks)
-        parse = self._remembered(prompts.after((*earlier, *clicks)))
+        people, earlier = self._find_people(prompts), prompts.earlier_clicks
+        if not prompts.everyone:
+            earlier = people.on_same_person(earlier, clicks)
+        parse = self._remembered(prompts.after((*earlier, *clicks)), people)
         asked = list(prompts.wanted or ())
         if prompts.wanted is None or prompts.suggest:
             asked += [label for label in self.suggested(parse, labels) if label not in (*prompts.masks, *asked)]
@@ -114,7 +111,7 @@ class PhotoSession:
             answered |= mask
             if mask.any() or label in {c.part for c in clicks}:
                 masks[label], scores[label] = mask, parse.score(label)
-        return Prediction(masks, scores)
+        return Prediction(masks, scores, people)
 
     def suggested(self, parse: Parse, labels: Mapping[str, tuple[str, ...]]) -> list[str]:
         """Returns the labels of a parse that are seen with some certainty, but for the background."""
@@ -133,16 +130,15 @@ class PhotoSession:
             ValueError: If a label is unknown, or a mask prompt has another shape than the photo.
         """
         prompts.check(self._schema, *self.image.shape[:2])
+        return self._parse(prompts, self._find_people(prompts), previous)
+
+    def _parse(self, prompts: Prompts, people: People, previous: Parse | None) -> Parse:
+        """Parses the region of interest around those people whom the prompts mean."""
         clicks, labels = tuple(prompts.clicks), prompts.parts(self._schema)
-        background = {label for label, parts in labels.items() if parts == self._schema.names[:1]}
-        if prompts.everyone:
-            people, box = self._find((), {}, background)
-        else:
-            people, box = self._find(clicks, prompts.masks, background)
         channels = Channels(self._schema, self._config.open_channels, labels, clicks, prompts.masks, people.coarse)
         if previous is not None and not channels.agree_with(previous.channels):
             previous = None
-        view = self._view(box)
+        view = self._view(self._target(people, prompts).region_of_interest(*self.image.shape[:2]))
         prev_mask, is_masked = self._prev_mask(view, channels, prompts.masks, previous)
         assigned = [(c, channels.at(c.part, c.x, c.y)) for c in clicks]
         placed = [Point(c.x, c.y, channel, c.is_positive) for c, channel in assigned if channel is not None]
@@ -150,7 +146,7 @@ class PhotoSession:
         if not points and not prompts.masks and previous is None:
             logits, embedding = self._click_free(view), None
         else:
-            logits, embedding = self._run(view, points, prev_mask)
+            logits, embedding = self._engine.run(self.image, view, points, prev_mask, self.key)
         unprompted = None
         if prompts.everyone and self._steps.keep_unclicked and (clicks or is_masked.any()):
             unprompted = self._without_prompts(view, channels, everyone=True)
@@ -167,40 +163,20 @@ class PhotoSession:
         )
         return self._postprocessed(view, logits, channels, clicks, inputs)
 
-    def on_other_people(self, mask: NDArray[np.bool_], clicks: Sequence[Click]) -> NDArray[np.bool_]:
-        """Returns what of a mask (H, W) is on other people than those whom the clicks mean."""
-        people = self._people_meant_by(clicks)
-        meant = {people.at(c.x, c.y) for c in clicks if c.is_positive}
-        others = np.isin(people.instance_map, [person for person in people.boxes if person not in meant])
-        box, found = people.coarse.view.box, mask.copy()  # whoever is outside of the coarse pass is somebody else, too
-        found[box.slices] &= cv2.resize(others.astype(np.uint8), (box.width, box.height)) > 0
-        is_known = meant and None not in meant
-        return found if is_known and found.sum() >= _LEAST_ON_OTHERS * mask.sum() else np.zeros_like(mask)
-
     def prefetch(self) -> list[Callable[[], None]]:
         """Returns steps that compute ahead what the first click would wait for: one for each of the largest people."""
 
         def compute_features(click: Click) -> None:
-            _, box = self._find([click], {}, set())
+            prompts = Prompts([click])
+            target = self._target(self._find_people(prompts), prompts)
             if self._engine.keeps_features:
-                self._engine.encode(self.image, self._view(box), self.key)
+                view = self._view(target.region_of_interest(*self.image.shape[:2]))
+                self._engine.encode(self.image, view, self.key)
 
-        return [partial(compute_features, click) for click in self._people_meant_by(()).centres()[:_PREFETCHED]]
+        people = self._find_people(Prompts())
+        return [partial(compute_features, click) for click in people.centres()[:_PREFETCHED]]
 
-    def _on_the_same_person(self, earlier: Sequence[Click], clicks: Sequence[Click]) -> list[Click]:
-        """Leaves out earlier clicks on other people than those whom the open clicks mean."""
-        people = self._people_meant_by(clicks)
-        meant = {people.at(c.x, c.y) for c in clicks if c.is_positive} or {people.at(c.x, c.y) for c in clicks}
-        return [c for c in earlier if None in meant or people.at(c.x, c.y) in {*meant, None}]
-
-    def _people_meant_by(self, clicks: Sequence[Click]) -> People:
-        """The people of the coarse pass, or of the zoom-in in which the clicks' target is seen well."""
-        clicks = tuple(clicks)
-        if clicks not in self._meant:
-            self._meant[clicks], _ = self._find(clicks, {}, set())
-        return self._meant[clicks]
-
-    def _remembered(self, prompts: Prompts, depth: int = 0) -> Parse:
+    def _remembered(self, prompts: Prompts, people: People, depth: int = 0) -> Parse:
         """The parse after the clicks. A further click of a label is a correction of the parse before it.
 
         The same request, or one at the same time, gets the same parse.
@@ -211,33 +187,39 @@ class PhotoSession:
             is_correction = len(clicks) > 1 and clicks[-1].part in {c.part for c in clicks[:-1]}
             previous = None
             if is_correction and depth < _CHAIN:
-                previous = self._remembered(prompts.after(clicks[:-1]), depth + 1)
-            return self.parse(prompts, previous)
+                previous = self._remembered(prompts.after(clicks[:-1]), people, depth + 1)
+            return self._parse(prompts, people, previous)
 
         labels = tuple(prompts.parts(self._schema).items())
         masks = tuple((label, digest(mask)) for label, mask in prompts.masks.items())
-        asked = (self.key, self.image.shape, clicks, labels, masks, prompts.everyone)
+        asked = (self.key, self.image.shape, people.coarse.view, clicks, labels, masks, prompts.everyone)
         return self._memory.parses.get(asked, parse)
 
-    def _find(
-        self, clicks: Sequence[Click], masks: Mapping[str, NDArray[np.bool_]], background: set[str]
-    ) -> tuple[People, Box]:
-        """Finds who is meant: the people of the last pass, and the region of interest."""
+    def _find_people(self, prompts: Prompts) -> People:
+        """Finds the people, by as many zoom-ins as it takes to see well those whom the prompts mean."""
         height, width = self.image.shape[:2]
         people = self._coarse_pass(Box(0, 0, width, height))
-        target = Target.of(people, clicks, masks, background)
+        target = self._target(people, prompts)
         for _ in range(_ZOOMS):
             box = target.zoom_in(people.coarse)
             if box is None:
                 break
             closer = self._coarse_pass(box)
-            found = Target.of(closer, clicks, masks, background)
+            found = self._target(closer, prompts)
             if found.is_missing and not target.is_missing:
                 break
             if target.is_missing and found.fills(box):
                 break  # somebody larger than this, of whom the pass before saw nothing
             people, target = closer, found
-        return people, target.region_of_interest(height, width)
+        return people
+
+    def _target(self, people: People, prompts: Prompts) -> Target:
+        """Tells which of the people the prompts mean; where a click means everyone, all of them."""
+        if prompts.everyone:
+            return Target.of(people, (), {}, set())
+        labels = prompts.parts(self._schema)
+        background = {label for label, parts in labels.items() if parts == self._schema.names[:1]}
+        return Target.of(people, prompts.clicks, prompts.masks, background)
 
     def _coarse_pass(self, box: Box) -> People:
         """Finds the people in a part of the photo by a small parse without clicks."""
@@ -275,18 +257,14 @@ class PhotoSession:
                 prev_mask[channel] = np.maximum(prev_mask[channel], small)
         return prev_mask, is_masked
 
-    def _run(
-        self, view: View, points: Sequence[Point], prev_mask: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        return self._engine.run(self.image, view, points, prev_mask, self.key)
-
     def _click_free(self, view: View) -> NDArray[np.float32]:
         steps = self._steps
         return click_free(self._engine, self.image, view, self.key, flip=steps.flip, second_size=steps.second_size)
 
     def _without_prompts(self, view: View, channels: Channels, *, everyone: bool = False) -> Parse:
         """The parse of a view by one pass of the network without clicks and masks."""
-        logits, embedding = self._run(view, [], self._engine.no_prev_mask(view))
+        nothing = self._engine.no_prev_mask(view)
+        logits, embedding = self._engine.run(self.image, view, (), nothing, self.key)
         return self._postprocessed(view, logits, channels, (), Inputs(embedding=embedding, everyone=everyone))
 
     def _postprocessed(

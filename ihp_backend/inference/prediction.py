@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -15,6 +16,9 @@ from ihp_backend.geometry import View
 from ihp_backend.inference.label_channels import Channels
 from ihp_backend.inference.logits import best_channel, two_best
 from ihp_backend.inference.postprocess.guided_upsampling import GuidedUpsampling
+
+if TYPE_CHECKING:
+    from ihp_backend.inference.people import People
 
 _BEYOND = 5.0
 """Logit of the background, and minus that of all parts, where a view did not see."""
@@ -27,10 +31,12 @@ class Prediction:
     Attributes:
         masks: (H, W) bool for each answered label.
         scores: Expected IoU of each mask, 0 to 1, by the network's own probabilities.
+        people: Who is in the photo, as the prediction has seen them.
     """
 
     masks: dict[str, NDArray[np.bool_]]
     scores: dict[str, float]
+    people: People
 
     @property
     def score(self) -> float:

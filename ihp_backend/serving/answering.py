@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from time import time
@@ -27,7 +27,6 @@ from ihp_backend.serving.runtime import Runtime
 
 if TYPE_CHECKING:
     from ihp_backend.inference.photo_session import PhotoSession
-    from ihp_backend.inference.prediction import Prediction
     from ihp_backend.inference.predictor import Predictor
 
 logger = logging.getLogger(__name__)
@@ -94,7 +93,7 @@ class Answering:
     def _without_clicks(self, session: PhotoSession) -> Answer:
         """Answers a photo with a region for each part that was found."""
         prompts = Prompts(labels=self._config.parts(self._predictor.schema))
-        prediction = self._computed(partial(session.predict, prompts))
+        prediction = self._runtime.compute(partial(session.predict, prompts), stage="predict")
         with self._runtime.metrics.stage("encode"):
             regions = [
                 brush_region(mask, label, prediction.scores[label], self._config)
@@ -145,10 +144,10 @@ class Answering:
             suggest=config.suggest == "all",
             everyone=config.people == "everyone",
         )
-        prediction = self._computed(partial(session.predict, prompts))
+        prediction = self._runtime.compute(partial(session.predict, prompts), stage="predict")
         on_others = None
         if corrected is not None and corrected.from_prediction and config.people == "one":
-            on_others = self._runtime.compute(partial(session.on_other_people, corrected.mask, state.clicks))
+            on_others = self._runtime.compute(partial(prediction.people.on_others, corrected.mask, state.clicks))
         with self._runtime.metrics.stage("encode"):
             answers = state.answers(
                 label,
@@ -167,15 +166,6 @@ class Answering:
                 answers[n] = kept = replace(answer, clicks=clicks_of_it, score=its_score)
                 regions.append(brush_region(kept.mask, kept.label, its_score, config, kept.id, kept.clicks))
         return answers, regions, score
-
-    def _computed(self, predict: Callable[[], Prediction]) -> Prediction:
-        """Predicts in its turn; the time is that of the prediction, without the waiting."""
-
-        def timed() -> Prediction:
-            with self._runtime.metrics.stage("predict"):
-                return predict()
-
-        return self._runtime.compute(timed)
 
     def _written(self, regions: Sequence[dict[str, Any]], score: float) -> Answer:
         return {"result": list(regions), "score": float(score), "model_version": self._predictor.version}

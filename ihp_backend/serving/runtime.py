@@ -153,13 +153,22 @@ class Runtime:
         own = self.projects.predictor(project, schema) if project else None
         return own or self.base.predictor(schema)
 
-    def compute(self, work: Callable[[], Result]) -> Result:
+    def compute(self, work: Callable[[], Result], stage: str = "") -> Result:
         """Does work that keeps the processor or the GPU busy, in its turn, and returns its result or raises its error.
 
         Only these few threads ever run the network. Each thread that does has helpers of its own, which OpenMP lets
         sleep between two layers as soon as there are more of them than cores: then a click takes half as long again.
+
+        Args:
+            work: What to do.
+            stage: The stage of a request whose time this is, in the metrics, without the waiting; empty: of none.
         """
-        return self._computing.submit(copy_context().run, work).result()
+
+        def timed() -> Result:
+            with self.metrics.stage(stage):
+                return work()
+
+        return self._computing.submit(copy_context().run, timed if stage else work).result()
 
     def preload(self) -> Thread:
         """Starts to load the base model of the settings in the background, and returns the thread that does it."""

@@ -117,11 +117,11 @@ def test_what_of_a_mask_is_on_others_is_found() -> None:
     image, labels = group(0, 1, step=230)
     one, other = labels == LIP.names.index("upper-clothes")
     click = Click(*middle(one), "upper-clothes")
-    found = shipped().open(image, "two").on_other_people(one | other, [click])
-    assert iou(found, other) > 0.9
-    assert not shipped().open(image, "two").on_other_people(one, [click]).any()
+    people = shipped().predict(image, [click], wanted=["upper-clothes"]).people
+    assert iou(people.on_others(one | other, [click]), other) > 0.9
+    assert not people.on_others(one, [click]).any()
     wall = Click(2.5, 2.5, "upper-clothes")
-    assert not shipped().open(image).on_other_people(one | other, [wall]).any(), "nobody is meant"
+    assert not people.on_others(one | other, [wall]).any(), "nobody is meant"
 
 
 def test_a_small_person_in_a_large_photo_is_cut_out_as_sharply_as_alone() -> None:

@@ -37,11 +37,19 @@ def png(width: int = 640, height: int = 480) -> bytes:
     return buffer.getvalue()
 
 
+class Alone:
+    """The people of a photo: one."""
+
+    def on_others(self, mask: NDArray[np.bool_], clicks: Sequence[Click]) -> NDArray[np.bool_]:
+        return np.zeros_like(mask)
+
+
 @dataclass
 class Prediction:
     masks: dict[str, NDArray[np.bool_]]
     scores: dict[str, float]
     score: float = 0.75
+    people: Alone = field(default_factory=Alone)
 
 
 @dataclass
@@ -91,9 +99,6 @@ class DiscSession:
 
     def predict(self, prompts: Prompts) -> Prediction:
         return self.model.predict(self.image, prompts, self.key)
-
-    def on_other_people(self, mask: NDArray[np.bool_], clicks: Sequence[Click]) -> NDArray[np.bool_]:
-        return np.zeros_like(mask)
 
     def prefetch(self) -> list[Callable[[], None]]:
         return [lambda: self.model.warmed.append(str(self.key))]
