@@ -108,7 +108,7 @@ class Metrics:
 
 
 class MemoryCounts(Collector):
-    """What caches keep and how often they help, and the memory of a GPU, read at each look.
+    """What caches keep and how often they help, and the memory of a GPU, read at each scrape.
 
     Args:
         caches: Tells hits, misses and bytes of each cache.
@@ -123,8 +123,8 @@ class MemoryCounts(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yields hits, misses and size of each cache, and the GPU's memory."""
-        hits = CounterMetricFamily("ihp_cache_hits", "Looks that found the value", labels=("cache",))
-        misses = CounterMetricFamily("ihp_cache_misses", "Looks that had to load the value", labels=("cache",))
+        hits = CounterMetricFamily("ihp_cache_hits", "Lookups that found the value", labels=("cache",))
+        misses = CounterMetricFamily("ihp_cache_misses", "Lookups that had to load the value", labels=("cache",))
         size = GaugeMetricFamily("ihp_cache_bytes", "Memory that a cache keeps", labels=("cache",))
         for name, (found, loaded, kept) in self._caches().items():
             hits.add_metric((name,), found)

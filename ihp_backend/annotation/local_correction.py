@@ -1,4 +1,8 @@
-"""A mask that somebody has accepted changes only where it is clicked on."""
+"""A mask that somebody has accepted changes only where it is clicked on.
+
+This is the Progressive Merge of FocalClick (Chen et al., CVPR 2022) on one mask at the photo's size, perhaps painted by
+hand. ``progressive_merge`` works on the logits of all parts in stride-2 pixels, so the two share no code.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +16,15 @@ from ihp_backend.clicks import Click
 from ihp_backend.geometry import box_of
 
 _RIM = 0.006
-"""Changes thinner than this share of the mask's longer side are the edge's wobble, not a change."""
+"""Changes thinner than this share of the mask's longer side are noise along its edge."""
 
 
 def only_where_clicked(
     before: NDArray[np.bool_], after: NDArray[np.bool_], clicks: Sequence[Click]
 ) -> NDArray[np.bool_]:
-    """Takes over those changes that a click points at.
+    """Makes those changes that a click points at.
 
-    A change is a connected piece of the difference, cut off where it is thinner than the edge's wobble.
+    A change is a connected piece of the difference, cut off where it is thinner than the noise along the edge.
 
     Args:
         before: (H, W), the accepted mask.

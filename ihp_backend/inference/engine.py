@@ -157,13 +157,13 @@ class Engine:
         drawn = localization_maps(
             points, config.channels, view.height, view.width, kind=config.maps, size=config.map_size
         )
-        maps, previous = self.tensor(drawn), self.tensor(prev_mask)
+        maps, shown = self.tensor(drawn), self.tensor(prev_mask)
         if self.keeps_features:
             kept = self.encode(image, view, key, mirrored=mirrored)
         else:
             with torch.inference_mode():
                 kept = self.parser.encode(self._pixels(image, view, mirrored), maps)
-        asked = (kept, maps, previous)
+        asked = (kept, maps, shown)
         if self._decoding is None:
             return self._decode_batch([asked])[0]
         return self._decoding.ask(maps.shape, asked)
@@ -179,8 +179,8 @@ class Engine:
     @torch.inference_mode()
     def _decode_batch(self, asked: Sequence[tuple[Sequence[Tensor], Tensor, Tensor]]) -> list[_Output]:
         features = [_joined(level) for level in zip(*(kept for kept, _, _ in asked), strict=True)]
-        maps, previous = _joined([m for _, m, _ in asked]), _joined([p for _, _, p in asked])
-        output = self.parser.decode(features, maps, previous)
+        maps, prev_mask = _joined([m for _, m, _ in asked]), _joined([p for _, _, p in asked])
+        output = self.parser.decode(features, maps, prev_mask)
         logits = output.logits.float().cpu().numpy()
         return list(zip(logits, output.embedding.float().cpu().numpy(), strict=True))
 

@@ -188,10 +188,10 @@ class Parse:
         if view == self.view:
             out[:] = planes
             return
-        (x0, y0), (x1, y1) = self.view.into(*view.out_of(0, 0)), self.view.into(*view.out_of(2, 2))
-        step_x, step_y = (x1 - x0) / 2, (y1 - y0) / 2
-        # The stride-2 pixel i has its centre at 2i + 1 of the view's pixels.
-        affine = np.array([[step_x, 0, (x0 + step_x - 1) / 2], [0, step_y, (y0 + step_y - 1) / 2]], np.float64)
+        (x0, y0), (x1, y1) = (self.view.into_grid(*view.out_of_grid(i, i)) for i in (0, 1))
+        step_x, step_y = x1 - x0, y1 - y0
+        # The stride-2 pixel i has its centre at i + 1/2 of the grid.
+        affine = np.array([[step_x, 0, x0 + step_x / 2 - 0.5], [0, step_y, y0 + step_y / 2 - 0.5]], np.float64)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         for channel, plane in enumerate(planes):
             out[channel] = cv2.warpAffine(plane, affine, out.shape[:0:-1], flags=flags, borderValue=beyond)

@@ -89,7 +89,11 @@ class MobileNetV2(nn.Module):
         self.blocks = nn.ModuleList(InvertedResidual(*block) for block in _BLOCKS)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Maps (N, 3 + extra_inputs, H, W), RGB in [-1, 1], to features at the strides 2, 4, 8, 16 and 16."""
+        """Maps (N, 3 + extra_inputs, H, W) float, RGB in [-1, 1] first, to float features.
+
+        Returns:
+            For each of ``channels`` and ``strides``, (N, channels, ceil(H / stride), ceil(W / stride)).
+        """
         x = F.relu6(self.stem(x))
         features = []
         for i, block in enumerate(self.blocks):
@@ -101,7 +105,7 @@ class MobileNetV2(nn.Module):
     def load_image_weights(self, weights: dict[str, Tensor]) -> None:
         """Loads weights of a trunk that sees RGB only.
 
-        The stem's other inputs start small but not at zero: from zero, clicks are obeyed late.
+        The stem's other inputs start small but not at zero: from zero, the network learns late to follow clicks.
         """
         stem = torch.randn_like(self.stem.weight) * 0.05
         stem[:, :3] = weights["stem.weight"]

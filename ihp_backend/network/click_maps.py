@@ -20,7 +20,7 @@ MapKind = Literal["gaussian", "disk"]
 
 
 class Point(NamedTuple):
-    """A click as the network sees it: continuous (x, y) in working pixels and the channel it belongs to."""
+    """A click as the network sees it: continuous (x, y) in pixels of the view, and the channel it belongs to."""
 
     x: float
     y: float
@@ -29,7 +29,7 @@ class Point(NamedTuple):
 
     @property
     def cell(self) -> tuple[int, int]:
-        """(row, column) of the pixel of the logits that the click lies in; it may be outside."""
+        """(row, column) of the stride-2 pixel that the click lies in; it may be outside the grid."""
         return math.floor(self.y / OUTPUT_STRIDE), math.floor(self.x / OUTPUT_STRIDE)
 
 

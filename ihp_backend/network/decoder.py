@@ -32,7 +32,7 @@ class SeparableConv(nn.Module):
 
 
 class ClickPyramid(nn.Module):
-    """Embeds localization maps and previous probabilities at the strides 4, 8 and 16."""
+    """Embeds localization maps and the previous mask at the strides 4, 8 and 16."""
 
     def __init__(self, channels: int, width: int, *, uses_previous: bool) -> None:
         super().__init__()
@@ -41,31 +41,39 @@ class ClickPyramid(nn.Module):
         self.to8 = nn.Conv2d(width, width, 3, stride=2, padding=1)
         self.to16 = nn.Conv2d(width, width, 3, stride=2, padding=1)
 
-    def forward(self, maps: Tensor, previous: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Maps (N, K, H, W) and (N, K, H/2, W/2) to three tensors of ``width`` channels."""
+    def forward(self, maps: Tensor, prev_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Maps localization maps and the previous mask to features of ``width`` channels.
+
+        Args:
+            maps: (N, K, H, W) float in [-1, 1].
+            prev_mask: (N, K, H/2, W/2) float in [0, 1].
+
+        Returns:
+            (N, width, H/4, W/4), (N, width, H/8, W/8) and (N, width, H/16, W/16), at least 0.
+        """
         at4 = self.maps(maps)
         if self.previous is not None:
-            at4 = at4 + self.previous(previous)
+            at4 = at4 + self.previous(prev_mask)
         at4 = F.relu(at4)
         at8 = F.relu(self.to8(at4))
         return at4, at8, F.relu(self.to16(at8))
 
 
 MAP_STRIDE = 4
-"""Of the localization maps that the prototypes are taken with: as coarse as the embedding."""
+"""Stride of the averaged localization maps that the prototypes are taken with: that of the embedding."""
 
 
 def prototype_similarity(features: Tensor, maps: Tensor) -> Tensor:
-    """How much every place looks like the places that were clicked.
+    """Compares every place with the places that were clicked.
 
     The prototype of a part is the mean feature under its positive clicks.
 
     Args:
-        features: (N, D, h, w).
-        maps: (N, K, H, W) localization maps, H and W multiples of h and w.
+        features: (N, D, h, w) float.
+        maps: (N, K, H, W) float localization maps in [-1, 1], H and W multiples of h and w.
 
     Returns:
-        (N, K, h, w) cosine in [-1, 1]; zero for parts without a click.
+        (N, K, h, w) float, the cosine to each part's prototype in [-1, 1]; 0 for parts without a positive click.
     """
     n, _, h, w = features.shape
     stride = maps.shape[-1] // w
@@ -80,7 +88,7 @@ def _enlarge(x: Tensor, like: Tensor) -> Tensor:
 
 
 class ClickDecoder(nn.Module):
-    """Fuses features, clicks and previous probabilities from coarse to fine.
+    """Fuses features, clicks and the previous mask from coarse to fine.
 
     ``fuses_clicks=False`` leaves the clicks to the network's input alone (the paper's early fusion).
     """
@@ -125,14 +133,21 @@ class ClickDecoder(nn.Module):
         self.fine = nn.Conv2d(40, channels, 1)
 
     def forward(
-        self, features: Sequence[Tensor], maps: Tensor, previous: Tensor, coarse_maps: Tensor
+        self, features: Sequence[Tensor], maps: Tensor, prev_mask: Tensor, coarse_maps: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Returns logits (N, K, H/2, W/2) and the embedding (N, 32, H/4, W/4), float.
+        """Fuses them.
 
-        ``coarse_maps`` are the maps, averaged over ``MAP_STRIDE``.
+        Args:
+            features: Those of the backbone, (N, channels, H / stride, W / stride) float for each of its strides.
+            maps: (N, K, H, W) float localization maps in [-1, 1].
+            prev_mask: (N, K, H/2, W/2) float in [0, 1].
+            coarse_maps: (N, K, H/4, W/4) float, the maps averaged over ``MAP_STRIDE``.
+
+        Returns:
+            Logits (N, K, H/2, W/2) and the embedding (N, 32, H/4, W/4), float, any value.
         """
         f2, f4, f8, f16, deep = features
-        clicks = self.clicks(maps if self.fuses_clicks else torch.zeros_like(maps), previous) if self.clicks else None
+        clicks = self.clicks(maps if self.fuses_clicks else torch.zeros_like(maps), prev_mask) if self.clicks else None
 
         def with_clicks(level: int, *tensors: Tensor) -> Tensor:
             return torch.cat((*tensors, clicks[level]) if clicks is not None else tensors, 1)

@@ -1,4 +1,4 @@
-"""The human parser: an image, the clicks and what is known so far go in, logits of every part come out."""
+"""The human parser: from a photo, the localization maps of the clicks and the previous mask to logits of all parts."""
 
 from __future__ import annotations
 
@@ -150,20 +150,20 @@ class HumanParser(nn.Module):
             uses_prototypes=self.config.prototypes,
         )
 
-    def forward(self, image: Tensor, maps: Tensor, previous: Tensor) -> ParserOutput:
+    def forward(self, image: Tensor, maps: Tensor, prev_mask: Tensor) -> ParserOutput:
         """Runs the network.
 
         Args:
             image: (N, 3, H, W) float RGB in [-1, 1]; H and W multiples of 16.
             maps: (N, K, H, W) float localization maps in [-1, 1].
-            previous: (N, K, H/2, W/2) float in [0, 1], the ``prev_mask``: probabilities of the last round, or accepted
-                masks; zeros if there are none.
+            prev_mask: (N, K, H/2, W/2) float in [0, 1]: probabilities of the last round, or accepted masks; zeros if
+                there are none.
 
         Returns:
             Logits (N, K, H/2, W/2) and the embedding (N, D, H/4, W/4). The logits of an open-class channel without a
             click and without a previous mask are ``MASKED_LOGIT``.
         """
-        return self.decode(self.encode(image, maps), maps, previous)
+        return self.decode(self.encode(image, maps), maps, prev_mask)
 
     def encode(self, image: Tensor, maps: Tensor) -> list[Tensor]:
         """The first half of ``forward``: from (N, 3, H, W) and (N, K, H, W) to the features at the backbone's strides.
@@ -174,23 +174,23 @@ class HumanParser(nn.Module):
         features: list[Tensor] = self.backbone(seen)
         return features
 
-    def decode(self, features: Sequence[Tensor], maps: Tensor, previous: Tensor) -> ParserOutput:
+    def decode(self, features: Sequence[Tensor], maps: Tensor, prev_mask: Tensor) -> ParserOutput:
         """The second half of ``forward``: from the features, the maps and ``prev_mask`` to the output."""
         seen = self._seen(maps)
         coarse = F.avg_pool2d(seen, MAP_STRIDE)
-        output = ParserOutput(*self.decoder(features, seen, previous, coarse))
+        output = ParserOutput(*self.decoder(features, seen, prev_mask, coarse))
         clicked = coarse if self.config.semantic else F.avg_pool2d(maps, MAP_STRIDE)
-        untouched = (clicked.abs().amax((1, 2, 3)) <= 0) & (previous.amax((1, 2, 3)) <= 0)
+        untouched = (clicked.abs().amax((1, 2, 3)) <= 0) & (prev_mask.amax((1, 2, 3)) <= 0)
         logits = output.logits + (untouched[:, None] * self.prior)[:, :, None, None]
-        return output._replace(logits=logits.masked_fill(self._unused(clicked, previous), MASKED_LOGIT))
+        return output._replace(logits=logits.masked_fill(self._unused(clicked, prev_mask), MASKED_LOGIT))
 
     def _seen(self, maps: Tensor) -> Tensor:
         return maps if self.config.semantic else maps.amax(1, keepdim=True).expand_as(maps)
 
-    def _unused(self, maps: Tensor, previous: Tensor) -> Tensor:
+    def _unused(self, maps: Tensor, prev_mask: Tensor) -> Tensor:
         open_channels = slice(self.config.channels - self.config.open_channels, None)
         unused = torch.zeros(maps.shape[:2], dtype=torch.bool, device=maps.device)
         unused[:, open_channels] = (maps[:, open_channels].amax((2, 3)) <= 0) & (
-            previous[:, open_channels].amax((2, 3)) < 0.5
+            prev_mask[:, open_channels].amax((2, 3)) < 0.5
         )
         return unused[:, :, None, None]

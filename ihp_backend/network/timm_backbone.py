@@ -56,7 +56,11 @@ class TimmBackbone(nn.Module):
         self.channels = (16, *(int(c) for c in self.net.feature_info.channels()[-4:]))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Maps (N, 3 + extra_inputs, H, W), RGB in [-1, 1], to features at the strides 2, 4, 8, 16 and 16."""
+        """Maps (N, 3 + extra_inputs, H, W) float, RGB in [-1, 1] first, to float features at strides 2, 4, 8, 16, 16.
+
+        Returns:
+            For each of ``channels`` and its stride, (N, channels, H / stride, W / stride).
+        """
         rgb = ((x[:, :3] * 0.5 + 0.5) - self.mean) / self.std
         f4, f8, f16, deep = self.net(torch.cat((rgb, x[:, 3:]), 1))[-4:]
         deep = F.interpolate(deep, size=f16.shape[-2:], mode="bilinear", align_corners=False)
@@ -64,7 +68,7 @@ class TimmBackbone(nn.Module):
 
 
 def _widen(net: nn.Module, name: str, extra: int) -> None:
-    """Gives the first convolution more inputs: small but not zero, or clicks are obeyed late."""
+    """Gives the first convolution more inputs: small but not zero, or the network learns late to follow clicks."""
     modules = dict(net.named_modules())
     # features_only renames nested modules; a stem may be a sequence that begins with the convolution.
     paths = [path + tail for path in (name, name.replace(".", "_")) for tail in ("", ".0")]

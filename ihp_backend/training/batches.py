@@ -24,6 +24,7 @@ from ihp_backend.data.augment import (
 )
 from ihp_backend.data.mixture import Mixture
 from ihp_backend.data.sample import DataError, DataSet, Sample
+from ihp_backend.geometry import OUTPUT_STRIDE
 from ihp_backend.network.click_maps import Point
 from ihp_backend.network.parser import ParserConfig
 from ihp_backend.network.preprocessing import to_input
@@ -205,7 +206,7 @@ def _accept_some(
     clicks: list[Point], truth: NDArray[np.uint8], channels: int, rng: np.random.Generator
 ) -> tuple[list[Point], NDArray[np.float32]]:
     """Turns some clicked parts into accepted masks, most of which take their clicks with them."""
-    masks = np.zeros((channels, truth.shape[0] // 2, truth.shape[1] // 2), np.float32)
+    masks = np.zeros((channels, truth.shape[0] // OUTPUT_STRIDE, truth.shape[1] // OUTPUT_STRIDE), np.float32)
     if rng.random() > 0.2:
         return clicks, masks
     small = truth[::2, ::2]

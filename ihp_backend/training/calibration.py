@@ -73,7 +73,7 @@ def best_prior(logits: NDArray[np.float32], labels: NDArray[np.uint8]) -> NDArra
 
 
 def _pixels(predictor: Predictor, data: DataSet, *, quiet: bool) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Logits and true ids of some pixels of each photo, at the cells of the logits."""
+    """Logits and true ids of some pixels of each photo, at the centres of the logits' stride-2 pixels."""
     rng = np.random.default_rng(0)
     logits, labels = [], []
     count = len(data.schema)
@@ -82,7 +82,7 @@ def _pixels(predictor: Predictor, data: DataSet, *, quiet: bool) -> tuple[NDArra
         parse = predictor.parse(sample.image)
         _, height, width = parse.logits.shape
         rows, columns = (v.ravel() for v in np.mgrid[:height, :width])
-        x, y = parse.view.out_of(2 * columns + 1.0, 2 * rows + 1.0)  # a cell's centre is at 2i + 1 of the view
+        x, y = parse.view.out_of_grid(columns + 0.5, rows + 0.5)
         truth = sample.labels[np.asarray(y).astype(int), np.asarray(x).astype(int)]
         chosen = np.flatnonzero(truth != IGNORE)
         chosen = rng.permutation(chosen)[:_PIXELS]

@@ -1,4 +1,9 @@
-"""A correction changes what it asks for, and little else: the rest of a parse stays as it was."""
+"""A correction changes what it points at, and little else: the rest of a parse stays as it was.
+
+This is the Progressive Merge of FocalClick (Chen et al., CVPR 2022; ClickSEG), which takes the piece of the change that
+holds the click. There the photo has one object. Here all parts compete, so a change elsewhere is taken, too, where the
+network clearly prefers it.
+"""
 
 from __future__ import annotations
 
@@ -34,62 +39,62 @@ _DEFAULTS = ProgressiveMergeOptions()
 def progressive_merge(before: Parse, after: Parse, options: ProgressiveMergeOptions = _DEFAULTS) -> Parse:
     """Returns the parse after a correction, in which what the correction does not point at stays.
 
-    The piece of the change that holds the click is taken over. Other pieces are only where they are more than a wobble
-    and the network is decided. Elsewhere the edge of the clicked part stays exactly as it was: else every click would
-    make it wobble, and what was right would get worse.
+    The connected piece of the change that holds the click is taken. Another piece is taken only if it is large enough
+    and the network prefers it by a margin. Elsewhere the edge of the clicked part stays exactly as it was: otherwise
+    every click would move it a little, and what was right would get worse.
 
     Args:
         before: The parse before the newest clicks.
         after: The parse after them, of the same photo.
         options: The thresholds.
     """
-    known = before.seen_from(after.view)
-    was, now = best_channel(known), best_channel(after.logits)
+    earlier = before.seen_from(after.view)
+    was, now = best_channel(earlier), best_channel(after.logits)
     changed = was != now
     asked, edges = np.zeros_like(changed), np.zeros_like(changed)
-    spots = []
+    places = []
     for click in after.clicks[len(before.clicks) :]:
         channel = after.channels.at(click.part, click.x, click.y)
         if channel is None:
             continue
         asked |= changed & ((now if click.is_positive else was) == channel)
         edges |= _edge(was == channel)
-        spots.append(after.view.cell(click.x, click.y))
+        places.append(after.view.cell(click.x, click.y))
     taken = np.zeros_like(changed)
     for where in (asked, changed & ~asked):
-        taken |= _decided(after.logits, was, now, where, spots if where is asked else (), options)
-    kept = (changed & ~taken) | (edges & ~_grown(taken, options.edge))
-    return replace(after, logits=np.where(kept, known, after.logits), predicted=after.logits)
+        taken |= _taken(after.logits, was, now, where, places if where is asked else (), options)
+    kept = (changed & ~taken) | (edges & ~_dilated(taken, options.edge))
+    return replace(after, logits=np.where(kept, earlier, after.logits), predicted=after.logits)
 
 
-def _decided(
+def _taken(
     logits: NDArray[np.float32],
     was: NDArray[np.intp],
     now: NDArray[np.intp],
     where: NDArray[np.bool_],
-    spots: Sequence[tuple[int, int]],
+    places: Sequence[tuple[int, int]],
     options: ProgressiveMergeOptions,
 ) -> NDArray[np.bool_]:
-    """The pieces (h, w) of a change that hold a spot, or are large enough and decided."""
+    """The pieces (h, w) of a change that hold a click, or are large and preferred enough."""
     count, pieces = cv2.connectedComponents(where.astype(np.uint8), connectivity=4)
     rows, columns = np.nonzero(where)
     margin = logits[now[rows, columns], rows, columns] - logits[was[rows, columns], rows, columns]
     numbers = pieces[rows, columns]
     sizes = np.bincount(numbers, minlength=count)
-    decided = (sizes >= options.least) & (np.bincount(numbers, margin, count) >= options.margin * sizes)
-    for row, column in spots:
+    taken = (sizes >= options.least) & (np.bincount(numbers, margin, count) >= options.margin * sizes)
+    for row, column in places:
         if 0 <= row < where.shape[0] and 0 <= column < where.shape[1]:
-            decided[pieces[row, column]] = True
-    decided[0] = False
-    found: NDArray[np.bool_] = decided[pieces]
+            taken[pieces[row, column]] = True
+    taken[0] = False
+    found: NDArray[np.bool_] = taken[pieces]
     return found
 
 
 def _edge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The cells at both sides of a mask's edge."""
-    return _grown(mask, 1) & _grown(~mask, 1)
+    """The stride-2 pixels at both sides of a mask's edge."""
+    return _dilated(mask, 1) & _dilated(~mask, 1)
 
 
-def _grown(mask: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
+def _dilated(mask: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
     brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * by + 1, 2 * by + 1))
     return cv2.dilate(mask.astype(np.uint8), brush) > 0
