@@ -1,4 +1,4 @@
-"""Which channel of the network a label speaks through."""
+"""Which channel of the network stands for a label."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Channels:
     A label that is one part of the schema takes that part's channel. A label that stands for several parts owns all
     of their channels; a click on it means the part that is most probable there. A label that the schema does
     not know, or whose channel another clicked label has taken, gets an open-class channel for this request. If there
-    are more such labels than channels, those that were not clicked for longest share the last one: the network is told
-    where they are, so that the others keep off them, but they have no mask of their own in this request.
+    are more such labels than channels, the labels whose last click is oldest share the last channel: the network sees
+    where they are, so that other masks do not cover them, but they have no mask of their own in this request.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class Channels:
             elif label in used:
                 unassigned.append(label)
         if len(unassigned) > len(free) > 1:
-            newest = dict.fromkeys([*(c.part for c in reversed(clicks)), *accepted])
-            heard = [label for label in newest if label in unassigned][: len(free) - 1]
-            self._shared = {label: free[-1] for label in unassigned if label not in heard}
-            unassigned = [label for label in unassigned if label in heard]
+            by_age = dict.fromkeys([*(c.part for c in reversed(clicks)), *accepted])
+            newest_labels = [label for label in by_age if label in unassigned][: len(free) - 1]
+            self._shared = {label: free[-1] for label in unassigned if label not in newest_labels}
+            unassigned = [label for label in unassigned if label in newest_labels]
             taken.add(free[-1])
         for label, channel in zip(unassigned, free, strict=False):
             taken.add(channel)
@@ -66,7 +66,7 @@ class Channels:
         return self._channels.get(label, ())
 
     def agree_with(self, earlier: Channels) -> bool:
-        """Whether the labels that were in use earlier speak through the same channels now."""
+        """Whether the labels that were in use earlier have the same channels now."""
         is_moved = any(label in self._shared for label in earlier._channels) or any(
             self._shared.get(label) != channel for label, channel in earlier._shared.items()
         )
@@ -75,7 +75,7 @@ class Channels:
         )
 
     def at(self, label: str, x: float, y: float) -> int | None:
-        """Returns the channel through which a label speaks at a place of the image."""
+        """Returns the channel that stands for a label at a place of the image."""
         own = self.of(label)
         if not own:
             return self._shared.get(label)

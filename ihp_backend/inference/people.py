@@ -74,10 +74,10 @@ class People:
         options = split or DEFAULTS
         bodies, heads = _connected_people(coarse), find_heads(coarse, options) if split else []
         while True:
-            cells = [coarse.view.cell(x, y) for x, y in heads]
-            instance_map = split_by_heads(bodies, [(column, row) for row, column in cells], options)
+            places = [coarse.view.cell(x, y) for x, y in heads]
+            instance_map = split_by_heads(bodies, [(column, row) for row, column in places], options)
             sizes = np.bincount(instance_map.ravel())
-            of_heads = [sizes[person] if (person := instance_map[cell]) else 0 for cell in cells]
+            of_heads = [sizes[person] if (person := instance_map[place]) else 0 for place in places]
             if not of_heads or min(of_heads) >= options.least_body * max(of_heads):
                 break
             del heads[int(np.argmin(of_heads))]

@@ -64,10 +64,10 @@ def remove_small_regions(
     Returns:
         The logits.
     """
-    clicked = _cells(points, *logits.shape[1:])
+    clicked = _places(points, *logits.shape[1:])
     gone = np.zeros(logits.shape, bool)
     best = best_channel(logits)
-    suspects = np.flatnonzero(np.bincount(best.ravel()))
+    channels = np.flatnonzero(np.bincount(best.ravel()))
     for _ in range(options.passes):
         people = None
         if clicked and one_person:
@@ -76,11 +76,11 @@ def remove_small_regions(
                 [(x / OUTPUT_STRIDE, y / OUTPUT_STRIDE) for x, y in heads],
                 split,
             )
-        rows, columns = _remove(logits, gone, best, clicked, suspects, people, options)
+        rows, columns = _remove(logits, gone, best, clicked, channels, people, options)
         was = best[rows, columns]
         best[rows, columns] = now = logits[:, rows, columns].argmax(0)
-        suspects = np.intersect1d(now[now != was], list(clicked))  # who took over may have an island there
-        if not suspects.size:
+        channels = np.intersect1d(now[now != was], list(clicked))  # they may have a new island there
+        if not channels.size:
             break
     return logits
 
@@ -106,7 +106,7 @@ def _remove(
         if channel and channel in clicked:
             is_small |= _mean_probabilities(logits, channel, islands, sizes) < options.certain
             if people is not None:
-                meant = [people[cell] for part, cells in clicked.items() if part for cell in cells]
+                meant = [people[cell] for part, places in clicked.items() if part for cell in places]
                 person_of = np.zeros(count, np.int32)
                 person_of[islands] = people
                 is_foreign |= ~np.isin(person_of, meant)
@@ -128,7 +128,7 @@ def _remove(
 
 
 def _islands(part: NDArray[np.bool_], people: NDArray[Any] | None) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Numbers a part's connected pieces, (h, w), and counts the cells of each; 0 is the rest. People divide them."""
+    """Numbers a part's connected pieces, (h, w), and counts their pixels; 0 is the rest. People divide the pieces."""
     count, islands, stats, _ = cv2.connectedComponentsWithStats(part.astype(np.uint8))
     if people is None or count < 2:
         return islands, stats[:, cv2.CC_STAT_AREA]
@@ -138,14 +138,14 @@ def _islands(part: NDArray[np.bool_], people: NDArray[Any] | None) -> tuple[NDAr
     return divided, np.bincount(divided.ravel())
 
 
-def _cells(points: Sequence[Point], height: int, width: int) -> dict[int, list[tuple[int, int]]]:
-    """The cells (row, column) of the positive clicks, by channel."""
-    cells: dict[int, list[tuple[int, int]]] = {}
+def _places(points: Sequence[Point], height: int, width: int) -> dict[int, list[tuple[int, int]]]:
+    """The stride-2 pixels (row, column) of the positive clicks, by channel."""
+    places: dict[int, list[tuple[int, int]]] = {}
     for point in points:
         row, column = point.cell
         if point.is_positive and 0 <= row < height and 0 <= column < width:
-            cells.setdefault(point.channel, []).append((row, column))
-    return cells
+            places.setdefault(point.channel, []).append((row, column))
+    return places
 
 
 def _mean_probabilities(
