@@ -139,7 +139,12 @@ class PhotoSession:
         if previous is not None and not channels.agree_with(previous.channels):
             previous = None
         view = self._view(self._target(people, prompts).region_of_interest(*self.image.shape[:2]))
-        prev_mask, is_masked = self._prev_mask(view, channels, prompts.masks, previous)
+        seen = previous
+        if previous is None and prompts.everyone and (clicks or prompts.masks):
+            # Training teaches the network to keep whom it is shown; else it takes who is not clicked for background.
+            seen = self._remembered(Prompts(labels=prompts.labels, everyone=True), people)
+            seen = seen if channels.agree_with(seen.channels) else None
+        prev_mask = self._prev_mask(view, channels, prompts.masks, seen)
         assigned = [(c, channels.at(c.part, c.x, c.y)) for c in clicks]
         placed = [Point(c.x, c.y, channel, c.is_positive) for c, channel in assigned if channel is not None]
         points = [p._replace(x=u, y=v) for p in placed for u, v in [view.into(p.x, p.y)]]
@@ -147,17 +152,12 @@ class PhotoSession:
             logits, embedding = self._click_free(view), None
         else:
             logits, embedding = self._engine.run(self.image, view, points, prev_mask, self.key)
-        unprompted = None
-        if prompts.everyone and self._steps.keep_unclicked and (clicks or is_masked.any()):
-            unprompted = self._without_prompts(view, channels, everyone=True)
         heads = unseen_heads(people.coarse, people.heads, placed) if self._steps.split_people else []
         inputs = Inputs(
             points,
             embedding,
             [view.into(x, y) for x, y in (*people.heads, *heads)],
             prompts.everyone,
-            unprompted,
-            is_masked,
             previous,
             self._upsampling(view),
         )
@@ -229,7 +229,10 @@ class PhotoSession:
             channels = Channels(
                 self._schema, self._config.open_channels, {name: (name,) for name in self._schema.names}
             )
-            return People.of(self._without_prompts(view, channels), self._steps.split_people)
+            nothing = self._engine.no_prev_mask(view)
+            logits, embedding = self._engine.run(self.image, view, (), nothing, self.key)
+            coarse = self._postprocessed(view, logits, channels, (), Inputs(embedding=embedding))
+            return People.of(coarse, self._steps.split_people)
 
         return self._memory.people.get((self.key, self.image.shape, box), find)
 
@@ -238,12 +241,11 @@ class PhotoSession:
 
     def _prev_mask(
         self, view: View, channels: Channels, masks: Mapping[str, NDArray[np.bool_]], previous: Parse | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """What the network sees of the parse before and of the mask prompts, (K, h, w), and where the masks are."""
+    ) -> NDArray[np.float32]:
+        """What the network sees of the parse before and of the mask prompts, (K, h, w)."""
         prev_mask = self._engine.no_prev_mask(view)
         if previous is not None:
             previous.write_prev_mask(view, prev_mask)
-        is_masked = np.zeros(view.grid, bool)
         for label, mask in masks.items():
             box = box_of(mask)
             if box is None:
@@ -252,20 +254,13 @@ class PhotoSession:
             small = cv2.resize(pixels, view.grid[::-1], interpolation=cv2.INTER_AREA)
             channel = channels.at(label, (box.left + box.right) / 2, (box.top + box.bottom) / 2)
             if channel is not None:
-                is_masked |= small > 0.5
                 prev_mask[:, small > 0.5] = 0
                 prev_mask[channel] = np.maximum(prev_mask[channel], small)
-        return prev_mask, is_masked
+        return prev_mask
 
     def _click_free(self, view: View) -> NDArray[np.float32]:
         steps = self._steps
         return click_free(self._engine, self.image, view, self.key, flip=steps.flip, second_size=steps.second_size)
-
-    def _without_prompts(self, view: View, channels: Channels, *, everyone: bool = False) -> Parse:
-        """The parse of a view by one pass of the network without clicks and masks."""
-        nothing = self._engine.no_prev_mask(view)
-        logits, embedding = self._engine.run(self.image, view, (), nothing, self.key)
-        return self._postprocessed(view, logits, channels, (), Inputs(embedding=embedding, everyone=everyone))
 
     def _postprocessed(
         self, view: View, logits: NDArray[np.float32], channels: Channels, clicks: Sequence[Click], inputs: Inputs

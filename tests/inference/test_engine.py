@@ -19,6 +19,7 @@ from ihp_backend.geometry import Box, View
 from ihp_backend.inference.click_free import click_free
 from ihp_backend.inference.engine import Engine
 from ihp_backend.inference.predictor import Predictor
+from ihp_backend.inference.prompts import Prompts
 from ihp_backend.network.click_maps import Point
 from ihp_backend.network.parser import HumanParser, ParserConfig
 
@@ -193,3 +194,20 @@ def test_the_passes_without_clicks_can_be_left_out(options: dict[str, bool], pas
     assert runs.call_count == passes
     plain = predictor.engine.run(PHOTO, view, (), predictor.engine.no_prev_mask(view))[0]
     assert 0 < np.abs(found - plain).mean() < np.abs(plain).mean(), "a mean of what the passes say"
+
+
+@pytest.mark.parametrize("everyone", [False, True])
+def test_where_a_click_means_everyone_the_network_sees_its_click_free_prediction(everyone: bool) -> None:
+    """So training has it: with an empty ``prev_mask`` a click means the one person it is on."""
+    predictor = predictor_of()
+    session = predictor.open(PHOTO, None)
+    without = session.parse(Prompts(everyone=everyone))
+    with patch.object(predictor.engine, "run", Mock(wraps=predictor.engine.run)) as runs:
+        session.parse(Prompts([Click(20.0, 20.0, "face")], everyone=everyone))
+    view, points, prev_mask = runs.call_args_list[-1].args[1:4]
+    expected = predictor.engine.no_prev_mask(view)
+    if everyone:
+        without.write_prev_mask(view, expected)
+    assert points
+    assert np.allclose(prev_mask, expected, atol=1e-6)
+    assert bool(prev_mask.any()) is everyone

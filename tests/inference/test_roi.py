@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -12,7 +11,6 @@ from ihp_backend.clicks import Click
 from ihp_backend.geometry import Box, View
 from ihp_backend.inference.label_channels import Channels
 from ihp_backend.inference.people import People
-from ihp_backend.inference.postprocess.keep_unclicked import keep_unclicked
 from ihp_backend.inference.prediction import Parse
 from ihp_backend.inference.roi import Target
 from ihp_backend.parts import LIP
@@ -188,21 +186,3 @@ def test_the_box_is_the_same_wherever_a_figure_is_clicked(
 def test_every_figure_is_found_in_its_middle(found: list[tuple[int, int, int, int]]) -> None:
     figures = People.of(look_of(*found))
     assert [figures.at(c.x, c.y) for c in figures.centres()] == list(figures.boxes)
-
-
-@pytest.mark.parametrize("pointed", ["click", "mask"])
-def test_people_at_whom_nobody_has_pointed_stay_as_they_were_seen(pointed: str) -> None:
-    """The network, told of the left person, takes the right one for background."""
-    without = look_of(LEFT, channel=7)
-    guided = np.zeros((100, 100), bool)
-    if pointed == "click":
-        after = Parse(400, 400, without.view, without.logits, without.channels, (ON_LEFT,))
-    else:
-        after = without
-        guided[50:60, 15:20] = True
-    kept = keep_unclicked(TWO, after, guided)
-    predicted = kept.logits.argmax(0)
-    assert (predicted[20:90, 10:35] == 7).all(), "what the click has changed"
-    assert (predicted[30:90, 60:85] == 5).all(), "who was not clicked"
-    both = Parse(400, 400, without.view, without.logits, without.channels, (ON_LEFT, ON_RIGHT))
-    assert (keep_unclicked(TWO, both, guided).logits.argmax(0)[30:90, 60:85] == 0).all(), "who was clicked has changed"

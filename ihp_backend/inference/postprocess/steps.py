@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import numpy as np
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from ihp_backend.inference.postprocess.enforce_clicks import EnforceClicksOptions, enforce_clicks
 from ihp_backend.inference.postprocess.guided_upsampling import GuidedUpsampling, GuidedUpsamplingOptions
-from ihp_backend.inference.postprocess.keep_unclicked import keep_unclicked
 from ihp_backend.inference.postprocess.progressive_merge import ProgressiveMergeOptions, progressive_merge
 from ihp_backend.inference.postprocess.remove_small_regions import SmallRegionOptions, remove_small_regions
 from ihp_backend.inference.postprocess.split_people import DEFAULTS as SPLIT
@@ -30,7 +29,6 @@ class PostprocessConfig:
         split_people: People who touch are told apart by their heads. It serves the steps that ask who is meant.
         enforce_clicks: Each click's part leads at the click.
         remove_small_regions: Small islands of a part become what is around them.
-        keep_unclicked: Where a click means everyone, people without a click stay as they were seen without it.
         progressive_merge: A correction changes what it points at.
         guided_upsampling: Edges of masks follow the photo's edges.
     """
@@ -40,7 +38,6 @@ class PostprocessConfig:
     split_people: SplitPeopleOptions | None = SPLIT
     enforce_clicks: EnforceClicksOptions | None = EnforceClicksOptions()
     remove_small_regions: SmallRegionOptions | None = SmallRegionOptions()
-    keep_unclicked: bool = True
     progressive_merge: ProgressiveMergeOptions | None = ProgressiveMergeOptions()
     guided_upsampling: GuidedUpsamplingOptions | None = GuidedUpsamplingOptions()
 
@@ -69,8 +66,6 @@ class Inputs:
         embedding: (D, h/2, w/2) float32 features, if the network has them.
         heads: (x, y) in pixels of the view.
         everyone: Whether a click means everyone in the photo.
-        unprompted: The parse of the same view without prompts, for ``keep_unclicked``.
-        is_masked: (h, w) bool, where the mask prompts are, in stride-2 pixels.
         previous: The parse before the newest click, for ``progressive_merge``.
         upsampling: For ``guided_upsampling``.
     """
@@ -79,8 +74,6 @@ class Inputs:
     embedding: NDArray[np.float32] | None = None
     heads: Sequence[Place] = ()
     everyone: bool = False
-    unprompted: Parse | None = None
-    is_masked: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), bool))
     previous: Parse | None = None
     upsampling: GuidedUpsampling | None = None
 
@@ -100,8 +93,6 @@ def postprocess(parse: Parse, inputs: Inputs, config: PostprocessConfig) -> Pars
             split=split or SPLIT,
         )
     parse = replace(parse, logits=logits)
-    if config.keep_unclicked and inputs.unprompted is not None:
-        parse = keep_unclicked(inputs.unprompted, parse, inputs.is_masked, split)
     if config.progressive_merge and inputs.previous is not None:
         parse = progressive_merge(inputs.previous, parse, config.progressive_merge)
     if config.guided_upsampling and inputs.upsampling is not None:

@@ -72,14 +72,6 @@ def test_remove_small_regions() -> None:
     assert shown(parse, Inputs(), "remove_small_regions")[2, 36] == COAT
 
 
-def test_keep_unclicked() -> None:
-    both = parse_of(blocks((5, 2, 28, 14), (5, 24, 28, 36)))
-    inputs = Inputs(everyone=True, unprompted=both, is_masked=np.zeros((30, 40), bool))
-    parse = parse_of(blocks((5, 2, 28, 14)), Click(16, 32, "coat"))
-    assert (shown(parse, inputs)[5:28, 24:36] == COAT).all()
-    assert (shown(parse, inputs, "keep_unclicked")[5:28, 24:36] == 0).all()
-
-
 def test_progressive_merge() -> None:
     first = Click(20, 30, "coat")
     before = parse_of(blocks((5, 5, 25, 15)), first)
