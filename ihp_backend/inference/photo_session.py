@@ -7,7 +7,7 @@ through the network. Post-processing makes the answer honour every click.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import cv2
@@ -103,14 +103,23 @@ class PhotoSession:
         asked = list(prompts.wanted or ())
         if prompts.wanted is None or prompts.suggest:
             asked += [label for label in self.suggested(parse, labels) if label not in (*prompts.masks, *asked)]
+        without = parse.channels.without_channel if self._config.open_channels else frozenset()
+        waiting = [c for c in clicks if c.part in without and c.part in asked]
+        later = list(dict.fromkeys(c.part for c in waiting))
         masks: dict[str, NDArray[np.bool_]] = {}
         scores: dict[str, float] = {}
         answered = np.zeros(self.image.shape[:2], bool)
-        for label in asked:
+        for label in (label for label in asked if label not in later):
             mask = np.greater(parse.mask(label), answered)  # along the photo's edges two may meet by a pixel
             answered |= mask
             if mask.any() or label in {c.part for c in clicks}:
                 masks[label], scores[label] = mask, parse.score(label)
+        if waiting:
+            # More custom classes than open-class channels: a further pass, in which these are the newest.
+            newest_last = [*(c for c in clicks if c not in waiting), *waiting]
+            more = self.predict(replace(prompts, clicks=newest_last, wanted=later, suggest=False))
+            masks |= {label: mask & ~answered for label, mask in more.masks.items()}
+            scores |= more.scores
         return Prediction(masks, scores, people)
 
     def suggested(self, parse: Parse, labels: Mapping[str, tuple[str, ...]]) -> list[str]:

@@ -111,7 +111,7 @@ def test_an_unknown_label_keeps_its_channel_while_others_come(predictor: Predict
 @settings(max_examples=60, deadline=None)
 @given(order=st.lists(st.integers(0, 9), min_size=1, max_size=25), open_classes=st.integers(2, 6))
 def test_any_number_of_unknown_labels_is_heard(order: list[int], open_classes: int) -> None:
-    """The label that was clicked last has a channel of its own, and everybody's clicks reach the network."""
+    """The labels that were clicked last have a channel of their own; the others speak through the background."""
     labels: dict[str, tuple[str, ...]] = {f"Thing {i}": () for i in range(10)}
     clicks = [Click(float(i), 1.0, f"Thing {n}") for i, n in enumerate(order)]
     channels = Channels(LIP, open_classes, labels, clicks)
@@ -122,15 +122,37 @@ def test_any_number_of_unknown_labels_is_heard(order: list[int], open_classes: i
     for label in used:
         channel = channels.at(label, 1.0, 1.0)
         assert channel is not None
-        assert len(LIP) <= channel < len(LIP) + open_classes
-        assert channel in channels.used
-        if not channels.of(label):
-            assert channel == len(LIP) + open_classes - 1
-            assert all(channel not in others for others in own)
-    assert len(own) == (len(used) if len(used) <= open_classes else open_classes - 1)
+        if channels.of(label):
+            assert len(LIP) <= channel < len(LIP) + open_classes
+            assert channel in channels.used
+        else:
+            assert channel == 0
+            assert label in channels.without_channel
+    newest = list(dict.fromkeys(c.part for c in reversed(clicks)))
+    assert {label for label in used if channels.of(label)} == set(newest[:open_classes])
 
 
-def test_a_label_that_comes_to_share_a_channel_makes_what_was_seen_before_another_matter() -> None:
+def test_every_unknown_label_that_is_asked_for_gets_the_mask_of_a_pass_in_which_it_has_a_channel(
+    predictor: Predictor,
+) -> None:
+    labels: dict[str, tuple[str, ...]] = {f"Thing {i}": () for i in range(7)}
+    clicks = [Click(5.5 + 8 * i, 10.5 + 7 * i, label) for i, label in enumerate(labels)]
+    masks = predictor.predict(PHOTO, clicks, labels=labels, wanted=list(labels)).masks
+    assert set(masks) == set(labels)
+    for label, mask in masks.items():
+        assert [c.part for c in clicks if mask[c.pixel(*SHAPE)]] == [label]
+    assert np.stack(list(masks.values())).sum(0).max() == 1
+
+
+def test_without_open_class_channels_an_unknown_label_gets_a_dot_at_its_click() -> None:
+    torch.manual_seed(3)
+    plain = Predictor(HumanParser(ParserConfig(width=32, area=64 * 64, open_channels=0)), version="untrained")
+    masks = plain.predict(PHOTO, [Click(20.5, 30.5, "Tattoo")], labels=LABELS, wanted=["Tattoo"]).masks
+    assert masks["Tattoo"][30, 20]
+    assert masks["Tattoo"].sum() <= 9
+
+
+def test_a_label_that_loses_its_channel_makes_what_was_seen_before_another_matter() -> None:
     labels: dict[str, tuple[str, ...]] = dict.fromkeys("ABC", ())
     clicks = [Click(1.0, 1.0, name) for name in "ABC"]
     before, after = Channels(LIP, 2, labels, clicks[:2]), Channels(LIP, 2, labels, clicks)
