@@ -29,6 +29,7 @@ def mirror(sample: Sample, schema: Schema) -> Sample:
         labels=np.ascontiguousarray(swap[sample.labels[:, ::-1]]),
         alpha=None if sample.alpha is None else np.ascontiguousarray(sample.alpha[:, ::-1]),
         people=None if sample.people is None else np.ascontiguousarray(sample.people[:, ::-1]),
+        objects=None if sample.objects is None else np.ascontiguousarray(sample.objects[:, ::-1]),
         unknown=(*(int(swap[i]) for i in sample.unknown if i not in unpaired), *unpaired),
     )
 
@@ -108,6 +109,7 @@ def random_view(
         sample,
         alpha=warped(sample.alpha, cv2.INTER_LINEAR),
         people=warped(sample.people, cv2.INTER_NEAREST),
+        objects=warped(sample.objects, cv2.INTER_NEAREST),
         image=cv2.warpAffine(image, affine, size, flags=cv2.INTER_LINEAR, borderValue=(0, 0, 0)),  # type: ignore[arg-type]
         labels=cv2.warpAffine(sample.labels, affine, size, flags=cv2.INTER_NEAREST, borderValue=(IGNORE,)),  # type: ignore[arg-type]
     )
@@ -137,7 +139,9 @@ def copy_paste(sample: Sample, other: Sample, rng: np.random.Generator) -> tuple
     moved = np.zeros_like(sample.image)
     moved[:, into] = other.image[:, out_of]
     image = np.where(is_other[..., None], moved, sample.image)
-    return replace(sample, image=image, labels=np.where(is_other, np.uint8(0), sample.labels)), labels
+    own = np.where(is_other, np.uint8(0), sample.labels)
+    objects = None if sample.objects is None else np.where(is_other, np.uint8(0), sample.objects)
+    return replace(sample, image=image, labels=own, objects=objects), labels
 
 
 def on_background(sample: Sample, background: NDArray[np.uint8], rng: np.random.Generator) -> Sample:

@@ -1,4 +1,4 @@
-"""A folder data set: ``images/``, ``labels/``, ``classes.json``, ``splits/*.txt``, and maybe ``people/``."""
+"""A folder data set: images, labels, classes.json, splits, and maybe the opacity of people, and objects."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from ihp_backend.data.files import ImageFolder, first_of, read_names, read_text
 from ihp_backend.data.sample import DataError, FileDataSet, Sample
@@ -21,6 +22,7 @@ class FolderDataSet(FileDataSet):
 
     ``classes.json`` holds ``classes`` (id, name, colour as RGB) and ``flip_pairs`` (ids that a mirror swaps).
     ``people/NAME.png``, if it is there, is the opacity of the people (0 to 255), at any size.
+    ``objects/NAME.png``, if it is there, has ids of things that may be no class, such as bags, 0 for none (grey PNG).
     """
 
     def __init__(self, root: Path | str, split: str | Path | None = None, images: Path | None = None) -> None:
@@ -54,18 +56,27 @@ class FolderDataSet(FileDataSet):
         super().__init__(root, schema, names, lambda name: (photos.path(name), labels.path(name, ".png")))
 
     def __getitem__(self, index: int) -> Sample:
-        """Reads a sample, with the opacity of its people where the folder has one; raises DataError as its base."""
+        """Reads a sample, with opacity and objects where the folder has them; raises DataError as its base."""
         sample = super().__getitem__(index)
-        path = self.root / "people" / f"{sample.name}.png"
-        if not path.is_file():
-            return sample
-        alpha = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        if alpha is None:
-            raise DataError(f"sample {sample.name!r}: {path} is not a readable image")
+        alpha, objects = (self._grey(folder, sample.name) for folder in ("people", "objects"))
         height, width = sample.labels.shape
-        return replace(
-            sample, alpha=cv2.resize(alpha, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
-        )
+        if alpha is not None:
+            alpha = cv2.resize(alpha, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
+        if objects is not None and objects.shape != (height, width):
+            raise DataError(
+                f"sample {sample.name!r}: its objects are {objects.shape[1]}x{objects.shape[0]}, the image is "
+                f"{width}x{height}; they must agree"
+            )
+        return replace(sample, alpha=alpha, objects=objects)
+
+    def _grey(self, folder: str, name: str) -> NDArray[np.uint8] | None:
+        path = self.root / folder / f"{name}.png"
+        if not path.is_file():
+            return None
+        found = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        if found is None:
+            raise DataError(f"sample {name!r}: {path} is not a readable image")
+        return found.astype(np.uint8, copy=False)
 
 
 def _split_file(root: Path, split: str | Path) -> Path:

@@ -34,6 +34,8 @@ class Sample:
         unknown: Ids that whoever labelled the photo did not know; training does not ask for them there.
         alpha: (H, W) uint8 opacity of the people, where it is known: training may change the background.
         people: (H, W) uint8 person of each pixel, 1, 2 ... and 0 for nobody, where people are told apart.
+        objects: (H, W) uint8 things that may be no class of the schema, such as bags: 1, 2 ..., and 0 for none. They
+            teach the open-class channels.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Sample:
     unknown: tuple[int, ...] = ()
     alpha: NDArray[np.uint8] | None = None
     people: NDArray[np.uint8] | None = None
+    objects: NDArray[np.uint8] | None = None
 
 
 class DataSet(Protocol):

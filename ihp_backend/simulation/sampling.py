@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from ihp_backend.network.click_maps import Point
 from ihp_backend.parts import IGNORE
 
+_OBJECTS = 0.7
+"""Share of the views with known objects in which open-class channels take objects, not parts."""
+
 
 @dataclass(frozen=True)
 class SamplingConfig:
@@ -139,9 +142,14 @@ def error_clicks(
 
 
 def sample_open_classes(
-    labels: NDArray[np.uint8], parts: int, open_channels: int, rng: np.random.Generator, config: SamplingConfig
+    labels: NDArray[np.uint8],
+    parts: int,
+    open_channels: int,
+    rng: np.random.Generator,
+    config: SamplingConfig,
+    objects: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
-    """Moves some parts to open-class channels, so that the network learns parts that only clicks define.
+    """Moves some parts or objects to open-class channels, so that the network learns what only clicks define.
 
     Args:
         labels: (H, W) uint8 ids; 255 is ignored.
@@ -149,18 +157,20 @@ def sample_open_classes(
         open_channels: Number of open-class channels.
         rng: Source of randomness.
         config: Gives the probability.
+        objects: (H, W) uint8 ids of things of any size, 0 for none; where they are known, mostly they are taken.
 
     Returns:
-        The labels, or a copy in which one to three open-class channels have each taken a part, or two.
+        The labels, or a copy in which one to three open-class channels have each taken a part or object, or two.
     """
     if not open_channels or rng.random() > config.open_classes:
         return labels
-    present = [int(i) for i in np.unique(labels) if i not in (0, IGNORE)]
+    things = labels if objects is None or rng.random() > _OBJECTS else objects
+    present = [int(i) for i in np.unique(things) if i not in (0, IGNORE)]
     rng.shuffle(present)
     channels = rng.permutation(open_channels)[: min(open_channels, 1 + int(rng.integers(3)))]
     out = labels.copy()
     for channel in channels:
         for _ in range(2 if rng.random() < config.merged else 1):
             if present:
-                out[labels == present.pop()] = parts + int(channel)
+                out[things == present.pop()] = parts + int(channel)
     return out

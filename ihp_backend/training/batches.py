@@ -162,7 +162,9 @@ class Batches:
             means_everyone, meant = rng.random() < self.everyone, sample.labels
             if means_everyone and other is not None:
                 meant = np.where(other > 0, other, meant)
-            truth = sample_open_classes(meant, len(schema), self.parser.open_channels, rng, self.sampling)
+            truth = sample_open_classes(
+                meant, len(schema), self.parser.open_channels, rng, self.sampling, sample.objects
+            )
             clicks = first_clicks(truth, rng, self.sampling)
             everyone.append(means_everyone and bool(clicks))
             no_clicks_allowed.append(other is not None and not clicks)

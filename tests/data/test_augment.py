@@ -81,7 +81,7 @@ def test_somebody_beside() -> None:
     own[0] = IGNORE
     other = np.zeros((40, 60), np.uint8)
     other[10:40, 20:40] = 9
-    photo = Sample("own", np.full((40, 60, 3), 10, np.uint8), own)
+    photo = Sample("own", np.full((40, 60, 3), 10, np.uint8), own, objects=np.where(own == 5, 3, 0).astype(np.uint8))
     neighbour = Sample("other", np.full((40, 60, 3), 200, np.uint8), other)
     covered = set()
     for seed in range(20):
@@ -90,6 +90,8 @@ def test_somebody_beside() -> None:
         assert ((both.image == 200).all(-1) == (theirs == 9)).all()
         assert (both.labels[theirs == 9] == 0).all()
         assert (both.labels[theirs == 0] == own[theirs == 0]).all()
+        assert both.objects is not None
+        assert ((both.objects == 3) == (both.labels == 5)).all()
         covered.add(bool(((own == 5) & (theirs == 9)).any()))
     assert covered == {True, False}
 
@@ -128,12 +130,15 @@ def test_of_several_people_one_is_meant() -> None:
     assert one_of_them(alone, np.random.default_rng(0)) == (alone, None)
 
 
-def test_opacity_and_people_move_with_the_labels() -> None:
+def test_opacity_people_and_objects_move_with_the_labels() -> None:
     sample = replace(with_opacity(), labels=np.where(with_opacity().labels == IGNORE, 0, with_opacity().labels))
+    sample = replace(sample, objects=np.where(sample.labels == 9, 40, 0).astype(np.uint8))
     for seed in range(8):
         view = random_view(mirror(sample, LIP), 96, 96, np.random.default_rng(seed))
         assert view.alpha is not None
         assert view.people is not None
+        assert view.objects is not None
+        assert ((view.objects == 40) == (view.labels == 9)).all()
         inside = view.labels != IGNORE
         assert ((view.people > 0) == (view.labels > 0))[inside].mean() > 0.99
         assert ((view.alpha > 127) == (view.labels > 0))[inside].mean() > 0.97

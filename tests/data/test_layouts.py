@@ -191,6 +191,26 @@ def test_classes_of_ones_own_make_a_schema(tmp_path: Path) -> None:
     assert schema.colours[2] == (9, 8, 2)
 
 
+def test_a_folder_may_have_objects_that_are_no_class(tmp_path: Path) -> None:
+    folder(tmp_path)
+    data = open_data_set(tmp_path, "train")
+    name, shape = data.names[0], data[0].labels.shape
+    assert data[0].objects is None
+    (tmp_path / "objects").mkdir()
+    drawn = np.zeros(shape, np.uint8)
+    drawn[2:5, 3:7] = 41
+    Image.fromarray(drawn).save(tmp_path / f"objects/{name}.png")
+    found = data[0].objects
+    assert found is not None
+    assert np.array_equal(found, drawn)
+    Image.fromarray(drawn[:-1]).save(tmp_path / f"objects/{name}.png")
+    with pytest.raises(DataError, match=f"{name}.*its objects are .* must agree"):
+        data[0]
+    (tmp_path / f"objects/{name}.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match="not a readable image"):
+        data[0]
+
+
 def test_drawn_people_have_parts_where_they_are_drawn() -> None:
     image, labels = draw_person(np.random.default_rng(4), 384, 256)
     again, _ = draw_person(np.random.default_rng(4), 384, 256)

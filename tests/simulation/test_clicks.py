@@ -101,6 +101,23 @@ def test_open_class_channels_take_whole_parts(seed: int) -> None:
     assert sample_open_classes(labels, 20, 4, np.random.default_rng(seed), SamplingConfig(open_classes=0)) is labels
 
 
+def test_objects_that_are_no_class_teach_the_open_class_channels() -> None:
+    """A bag before a coat: it comes to an open-class channel, whole, and takes nothing else with it."""
+    labels = np.zeros((20, 20), np.uint8)
+    labels[:, 10:] = 7
+    objects = np.zeros((20, 20), np.uint8)
+    objects[5:10, 5:15] = 2
+    config, taken = SamplingConfig(open_classes=1, merged=0), set()
+    for seed in range(30):
+        out = sample_open_classes(labels, 20, 4, np.random.default_rng(seed), config, objects)
+        bag, rest = out[5:10, 5:15], np.where(objects > 0, labels, out)
+        is_bag = bool((bag >= 20).all())
+        assert np.array_equal(rest, labels) or not is_bag
+        assert is_bag or np.array_equal(out > 0, labels > 0)
+        taken.add(is_bag)
+    assert taken == {True, False}, "now and then a part is taken instead"
+
+
 def test_the_centre_user_clicks_the_centre_of_each_part() -> None:
     labels = np.zeros((30, 40), np.uint8)
     labels[5:14, 5:14] = 13
