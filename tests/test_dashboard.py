@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +13,7 @@ from fakes import DiscModel, ImageHost, golden
 from prometheus_client.parser import text_string_to_metric_families
 from versions import add
 
+from ihp_backend.learning.records import Record
 from ihp_backend.serving import runtime as runtime_module
 from ihp_backend.serving.application import create_app
 from ihp_backend.serving.runtime import Runtime
@@ -61,10 +62,8 @@ def told(tmp_path: Path, image_host: ImageHost, monkeypatch: pytest.MonkeyPatch)
     return Told(labels)
 
 
-def _running(record: object) -> object:
-    from dataclasses import replace
-
-    return replace(record, state="running", stage="learns")  # type: ignore[type-var]
+def _running(record: Record) -> Record:
+    return replace(record, state="running", stage="learns")
 
 
 def test_each_query_asks_for_metrics_that_are_exported(told: Told) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backend import assert_click_works, make, set_up
+from backend import assert_click_works, json_of, make, set_up
 from fakes import DiscModel, ImageHost, golden
 from flask.testing import FlaskClient
 
@@ -95,7 +95,7 @@ def test_what_is_remembered_is_short(client: FlaskClient) -> None:
     assert kept["score"] == left_out["score"]  # answered, both
     answer = client.post("/setup", json=golden("setup") | {"hostname": "http://" + "a" * 10_000})
     assert answer.status_code == 400
-    assert "10000 characters" in answer.json["detail"]
+    assert "10000 characters" in json_of(answer)["detail"]
 
 
 def test_a_message_does_not_repeat_all_that_came(client: FlaskClient) -> None:

@@ -21,9 +21,9 @@ def test_importing_the_package_imports_neither_torch_nor_the_sdk() -> None:
 def test_the_class_is_found_at_the_top() -> None:
     from ihp_backend.serving.sdk_adapter import InteractiveHumanParsing
 
-    assert ihp_backend.InteractiveHumanParsing is InteractiveHumanParsing  # type: ignore[attr-defined]
+    assert ihp_backend.InteractiveHumanParsing is InteractiveHumanParsing
     with pytest.raises(AttributeError, match="no attribute 'Interactive'"):
-        ihp_backend.Interactive  # type: ignore[attr-defined]  # noqa: B018
+        ihp_backend.Interactive  # noqa: B018
 
 
 @pytest.mark.parametrize("old", MOVED)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from backend import make, set_up, with_image
+from backend import json_of, make, set_up, with_image
 from fake_label_studio import LEGACY, FakeLabelStudio, reply
 from fakes import TOKEN, ImageHost, golden
 from PIL import Image
@@ -147,10 +147,10 @@ def test_a_name_that_means_both_is_connected_to_where_it_is_public(
 def test_a_stranger_cannot_name_a_label_studio_inside(tmp_path: Path, inside: FakeLabelStudio) -> None:
     """Where anybody may call, /setup may name any host: it must not become a way inside."""
     strangers = {"IHP_HOST": "0.0.0.0", "IHP_ALLOW_ANONYMOUS": "true", "IHP_ALLOW_PRIVATE_ADDRESSES": "false"}
-    client, _ = make(tmp_path, **strangers)
+    client, _ = make(tmp_path, None, **strangers)
     assert set_up(client, inside.url).status_code == 200
     answer = client.post("/predict", json=with_image("/secret.png"))
-    assert answer.json["results"][0]["result"] == []
+    assert json_of(answer)["results"][0]["result"] == []
     assert inside.requests == []
 
 
@@ -321,7 +321,7 @@ def test_no_log_line_has_a_secret_whatever_goes_wrong(
     tmp_path: Path, image_host: ImageHost, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = {"IHP_BASIC_AUTH_USER": "u", "IHP_BASIC_AUTH_PASSWORD": SECRET}
-    client, runtime = make(tmp_path, **settings)
+    client, runtime = make(tmp_path, None, **settings)
     with caplog.at_level(logging.DEBUG):
         for password in (SECRET, SECRET[:-1], ""):
             for url in ("/data/upload/1/none.png", "/data/upload/1/text.png", f"http://a.example/x?sig={TOKEN}"):
@@ -339,7 +339,12 @@ def test_no_log_line_has_a_secret_whatever_goes_wrong(
 
 def test_the_password_is_compared_in_constant_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[tuple[bytes, bytes]] = []
-    monkeypatch.setattr("hmac.compare_digest", lambda a, b: compared.append((a, b)) or a == b)
+
+    def compare(a: bytes, b: bytes) -> bool:
+        compared.append((a, b))
+        return a == b
+
+    monkeypatch.setattr("hmac.compare_digest", compare)
     client, _ = make(tmp_path, IHP_BASIC_AUTH_USER="u", IHP_BASIC_AUTH_PASSWORD="p")
     for given in (("u", "p"), ("u", "q"), ("", ""), ("ü", "€")):
         assert client.get("/health", auth=given).status_code == (200 if given == ("u", "p") else 401)
@@ -462,7 +467,7 @@ def test_one_slow_host_does_not_keep_others_waiting(tmp_path: Path, image_host: 
     """A request that waits for its photo leaves the probes and other clicks alone."""
     client, runtime = make(tmp_path)
     set_up(client, image_host.url)
-    assert client.post("/predict", json=golden("predict_click")).json["results"][0]["result"]
+    assert json_of(client.post("/predict", json=golden("predict_click")))["results"][0]["result"]
     image_host.delay_s = 1.5
     slow = Thread(
         target=lambda: runtime.images.load(
@@ -471,6 +476,6 @@ def test_one_slow_host_does_not_keep_others_waiting(tmp_path: Path, image_host: 
     )
     slow.start()
     began = time.monotonic()
-    assert client.post("/predict", json=golden("predict_click")).json["results"][0]["result"]
+    assert json_of(client.post("/predict", json=golden("predict_click")))["results"][0]["result"]
     assert time.monotonic() - began < 1.4
     slow.join()

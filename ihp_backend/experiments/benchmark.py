@@ -384,7 +384,7 @@ def codec(runs: int, note: Callable[[Row], None]) -> None:
         return
     rgba = np.repeat(mask.ravel().astype(np.uint8) * np.uint8(255), 4)
     few = max(2, runs // 10)
-    note(Row("RLE encode, label-studio-sdk", on, *timed(lambda n: brush.encode_rle(rgba), few, 1)))  # type: ignore[no-untyped-call]
+    note(Row("RLE encode, label-studio-sdk", on, *timed(lambda n: brush.encode_rle(rgba), few, 1)))
     note(Row("RLE decode, label-studio-sdk", on, *timed(lambda n: brush.decode_rle(rle), few, 1)))
 
 

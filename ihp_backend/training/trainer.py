@@ -75,7 +75,7 @@ class Trainer:
         self.parser.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = AveragedModel(
             self.parser,
-            multi_avg_fn=get_ema_multi_avg_fn(config.average),  # type: ignore[no-untyped-call]
+            multi_avg_fn=get_ema_multi_avg_fn(config.average),
             use_buffers=True,
         )
         self.optimiser = torch.optim.AdamW(
@@ -166,7 +166,7 @@ class Trainer:
             # The step; what is not finite reaches no weight.
             self._check("loss", loss.item(), batch)
             self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             norm = nn.utils.clip_grad_norm_(parser.parameters(), _LARGEST_GRADIENT)
             self._check("norm of the gradient", norm.item(), batch)
             self.optimiser.step()

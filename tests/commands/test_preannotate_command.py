@@ -14,6 +14,7 @@ from versions import add
 from ihp_backend.cli import main
 from ihp_backend.commands import preannotate as command
 from ihp_backend.serving.runtime import Runtime
+from ihp_backend.settings import Settings
 
 FACE = region("Face", box(slice(0, 20), slice(0, 30)))
 
@@ -42,7 +43,7 @@ def versions(project: FakeProject) -> dict[int, list[str]]:
 
 
 def registry_of(tmp_path: Path) -> Any:
-    return command.Runtime(command.Settings(data_dir=tmp_path)).registry
+    return Runtime(Settings(data_dir=tmp_path)).registry
 
 
 def test_tasks_without_annotation_get_predictions_and_no_others(tmp_path: Path, project: FakeProject) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from label_studio_sdk.converter import brush
-from label_studio_sdk.label_interface import LabelInterface
+from label_studio_sdk.label_interface.interface import LabelInterface
+from numpy.typing import NDArray
 from PIL import Image
 
 from ihp_backend.cli import main
@@ -34,6 +35,12 @@ def run(*words: str | Path) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+def read(path: Path, flags: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8]:
+    found = cv2.imread(str(path), flags)
+    assert found is not None, f"{path} is no image"
+    return found.astype(np.uint8)
+
+
 def test_clicked_parts_are_cut_out(photo: Path, tmp_path: Path) -> None:
     clicks = ["--click", "FACE,100,40", "--click", "upper clothes,100,110", "--click", "-face,5,5"]
     code, output = run(photo, *clicks, "--out", tmp_path)
@@ -45,16 +52,16 @@ def test_clicked_parts_are_cut_out(photo: Path, tmp_path: Path) -> None:
     assert {r["label"] for r in regions} == {"face", "upper-clothes"}
     for region, result in zip(regions, prediction["result"], strict=True):
         assert result["value"]["brushlabels"] == [region["label"].capitalize()]
-        mask = cv2.imread(str(tmp_path / f"{region['label']}.png"), cv2.IMREAD_GRAYSCALE)
+        mask = read(tmp_path / f"{region['label']}.png", cv2.IMREAD_GRAYSCALE)
         assert set(np.unique(mask)) == {0, 255}
         assert (mask > 0).sum() == region["area_px"]
         left, top, right, bottom = region["box_px"]
         assert (mask[top:bottom, left:right] > 0).sum() == region["area_px"]
         rle = result["value"]["rle"]
         assert np.array_equal(np.asarray(brush.decode_rle(rle)).reshape(300, 200, 4)[..., 3], mask)
-    overlay = cv2.imread(str(tmp_path / "overlay.png"))
+    overlay = read(tmp_path / "overlay.png")
     assert max(overlay.shape) >= 1000
-    assert cv2.imread(str(tmp_path / "face.png"))[40, 100, 0] == 255
+    assert read(tmp_path / "face.png")[40, 100, 0] == 255
 
 
 def test_without_clicks_all_that_is_seen(photo: Path, tmp_path: Path) -> None:
@@ -85,7 +92,7 @@ def test_a_schema_without_a_shipped_config_keeps_its_names() -> None:
 def test_a_part_that_the_schema_does_not_know(photo: Path, tmp_path: Path) -> None:
     code, output = run(photo, "--click", "tattoo,100,110", "--out", tmp_path)
     assert code == 0, output
-    assert cv2.imread(str(tmp_path / "tattoo.png"))[110, 100, 0] == 255
+    assert read(tmp_path / "tattoo.png")[110, 100, 0] == 255
 
 
 def test_a_part_that_is_nowhere_gives_no_file(photo: Path, tmp_path: Path) -> None:

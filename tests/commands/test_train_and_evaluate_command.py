@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 from unittest.mock import ANY
 
 import cv2
@@ -20,7 +21,7 @@ from ihp_backend.network.parser import HumanParser, ParserConfig
 from ihp_backend.network.weights import load_parser, save_parser
 from ihp_backend.parts import LIP
 
-TINY = {"batch": 2, "warmup": 2, "validate_every": 2, "parser": {"width": 32, "area": 1536}}
+TINY: dict[str, Any] = {"batch": 2, "warmup": 2, "validate_every": 2, "parser": {"width": 32, "area": 1536}}
 
 
 @pytest.fixture(scope="module")

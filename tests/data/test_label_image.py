@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from ihp_backend.data.label_image import read_label_image
@@ -22,7 +23,7 @@ MASK = np.zeros((24, 18), np.uint8)
 MASK[4:20, 3:12] = 1
 
 
-def read(image: Image.Image, path: Path, schema: Schema = GLOVES, ending: str = "") -> np.ndarray:
+def read(image: Image.Image, path: Path, schema: Schema = GLOVES, ending: str = "") -> NDArray[np.uint8]:
     file = path / f"a.{ending or ('tiff' if image.mode in 'IF' else 'png')}"
     image.save(file)
     return read_label_image(file, schema)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.e2e
 
 
 def task_of(demo: Demo, name: str) -> int:
-    return next(task["id"] for task in demo.client.list_tasks(demo.project) if name in task["data"]["image"])
+    return int(next(task["id"] for task in demo.client.list_tasks(demo.project) if name in task["data"]["image"]))
 
 
 def share_inside(mask: NDArray[np.bool_], x: float, y: float, radius: int = 8) -> float:

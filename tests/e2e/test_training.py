@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import requests
+from numpy.typing import NDArray
 from running_demo import Demo, backend_of, new_project
 from studio import Studio, answered, mask_of
 
@@ -41,7 +42,7 @@ def training_of(demo: Demo, project: int) -> dict[str, Any]:
     return next((record for key, record in found.items() if key.startswith(f"{project}.")), {"state": "never"})
 
 
-def truth_of(seed: int) -> tuple[np.ndarray, np.ndarray]:
+def truth_of(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     return draw_person(np.random.default_rng(1000 + seed), 720, 480)
 
 

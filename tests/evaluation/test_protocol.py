@@ -146,7 +146,7 @@ def test_a_hopeless_photo_ends_at_the_limit() -> None:
 def test_a_click_that_harms_is_counted() -> None:
     worse = with_rows(13, 13, 0, 0, 0)
     result, _ = run({0: worse, 2: with_rows(13, 13, 9, 0, 0), 3: worse, 4: LABELS})
-    assert result.changes == [(1.5, pytest.approx(-0.5)), (2.0, pytest.approx(1.0))]
+    assert np.array(result.changes) == pytest.approx(np.array([(1.5, -0.5), (2.0, 1.0)]))
     assert (result.lowered(), result.lowered(0.005), result.lowered(0.6), result.lowered(up_to=1.5)) == (0.5, 0.5, 0, 1)
     metrics = summarise(result, Scripted({}), ProtocolConfig())  # type: ignore[arg-type]
     assert metrics["share_of_clicks_that_lower_their_part_by_0.005"] == 0.5

@@ -50,9 +50,9 @@ def counted(predictor: Predictor) -> Iterator[list[int]]:
         runs[0] += 1
         return encode(*args)
 
-    predictor.engine.parser.encode = counting  # type: ignore[method-assign]
+    predictor.engine.parser.encode = counting
     yield runs
-    predictor.engine.parser.encode = encode  # type: ignore[method-assign]
+    predictor.engine.parser.encode = encode
 
 
 @pytest.mark.parametrize("early_fusion", [False, True])
@@ -154,7 +154,7 @@ def test_threads_that_ask_together_get_what_each_would_get_alone(device: str) ->
         sizes.append(len(maps))
         return decode(features, maps, previous)
 
-    together.parser.decode = counting  # type: ignore[method-assign]
+    together.parser.decode = counting
 
     def ask(engine: Engine, i: int) -> NDArray[np.float32]:
         logits, embedding = engine.run(photos[i], view, points[i], engine.no_prev_mask(view), key=f"photo {i}")

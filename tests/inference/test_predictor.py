@@ -38,7 +38,7 @@ def requests(draw: st.DrawFn) -> tuple[NDArray[np.uint8], list[Click], dict[str,
     height, width = draw(st.integers(1, 90)), draw(st.integers(1, 90))
     names = st.sampled_from(["face", "hair", "left-arm", "background", "Upper body", "Tattoo", "Backpack"])
     click = st.builds(Click, st.floats(0, width), st.floats(0, height), names, st.booleans())
-    accepted = {}
+    accepted: dict[str, NDArray[np.bool_]] = {}
     for name in draw(st.lists(names, max_size=2, unique=True)):
         mask = np.zeros((height, width), bool)
         top, left = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
@@ -157,7 +157,11 @@ def test_a_previous_parse_of_another_view_is_carried_over(predictor: Predictor) 
     ],
 )
 def test_what_cannot_be_is_named(
-    predictor: Predictor, image: NDArray, clicks: list[Click], accepted: dict, expected: str
+    predictor: Predictor,
+    image: NDArray[np.uint8],
+    clicks: list[Click],
+    accepted: dict[str, NDArray[np.bool_]],
+    expected: str,
 ) -> None:
     with pytest.raises(ValueError, match=expected):
         predictor.predict(image, clicks, masks=accepted)

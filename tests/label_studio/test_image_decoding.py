@@ -234,17 +234,7 @@ def test_too_many_pixels_are_refused_before_memory_is_taken() -> None:
         decode_image(data, max_pixels=24 * 40 - 1)
 
 
-_SEEDS = [
-    encode(colours())
-    for encode in (
-        lambda pixels: encoded(pixels, "JPEG"),
-        lambda pixels: encoded(pixels, "PNG"),
-        lambda pixels: encoded(pixels, "GIF"),
-        lambda pixels: encoded(pixels, "TIFF"),
-        lambda pixels: encoded(pixels, "WEBP"),
-        lambda pixels: encoded(pixels, "BMP"),
-    )
-]
+_SEEDS = [encoded(colours(), kind) for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP")]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, about what was damaged

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 from fake_label_studio import LEGACY, PERSONAL, FakeLabelStudio, presign
+from numpy.typing import NDArray
 from PIL import Image
 
 from ihp_backend.label_studio import fetching
@@ -28,7 +29,7 @@ from ihp_backend.settings import Settings
 RED = np.full((6, 8, 3), (200, 30, 10), np.uint8)
 
 
-def png(array: np.ndarray = RED) -> bytes:
+def png(array: NDArray[np.uint8] = RED) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, "PNG")
     return buffer.getvalue()
@@ -64,7 +65,7 @@ def loader(studio: FakeLabelStudio | None = None, **settings: Any) -> ImageLoade
     return ImageLoader(Settings(**{"fetch_timeout_s": 5.0, **known, **settings}))
 
 
-def load(images: ImageLoader, url: str, **told: Any) -> np.ndarray:
+def load(images: ImageLoader, url: str, **told: Any) -> NDArray[np.uint8]:
     return images.load(url, hostname=told.get("hostname"), token=told.get("token"))
 
 
@@ -415,12 +416,13 @@ def test_redirects_that_each_take_a_while_run_out_of_time(studio: FakeLabelStudi
 
 
 def test_a_broken_off_download(studio: FakeLabelStudio) -> None:
-    studio.routes["/data/half.png"] = lambda handler: (
-        handler.send_response(200),
-        handler.send_header("Content-Length", "5000"),
-        handler.end_headers(),
-        handler.wfile.write(b"x" * 100),
-    )[0]
+    def half(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "5000")
+        handler.end_headers()
+        handler.wfile.write(b"x" * 100)
+
+    studio.routes["/data/half.png"] = half
     with pytest.raises(ImageError, match="broke off"):
         load(loader(studio), "/data/half.png")
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from label_studio_sdk.label_interface import LabelInterface
+from label_studio_sdk.label_interface.interface import LabelInterface
 
 from ihp_backend.label_studio.label_config import OPTIONS, LabelConfig, LabelConfigError
 from ihp_backend.parts import LIP, SCHEMAS

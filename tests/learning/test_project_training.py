@@ -117,7 +117,7 @@ def test_a_worse_version_is_kept_as_rejected(runtime: Runtime, learner: FakeLear
 def test_a_rollback_while_it_learns_has_the_last_word(runtime: Runtime, learner: FakeLearner) -> None:
     train(runtime)
     train(runtime)
-    learner.after_writing = lambda: runtime.registry.rollback(PROJECT) and None
+    learner.after_writing = lambda: runtime.registry.rollback(PROJECT)
     record = train(runtime)
     assert (record.state, runtime.registry.current(PROJECT)) == ("rejected", FIRST)
     assert record.reason == f"{FIRST} was made current meanwhile, instead of {SECOND}; fewer clicks"

@@ -56,7 +56,7 @@ def counted(queue: TrainingQueue) -> str:
 
 @pytest.mark.parametrize("outcome", ["promoted", "rejected"])
 def test_a_training_that_is_asked_for_is_done_once(tmp_path: Path, outcome: str) -> None:
-    done = []
+    done: list[str] = []
 
     def work(project: str, report: Report) -> Result:
         report("learns", 0.5)

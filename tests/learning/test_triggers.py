@@ -136,7 +136,7 @@ def test_projects_are_counted_apart(queue: TrainingQueue, triggers: Triggers) ->
 
 
 def test_what_comes_while_a_training_runs_starts_the_next(queue: TrainingQueue, triggers: Triggers) -> None:
-    runs = []
+    runs: list[str] = []
 
     def work(project: str, report: Any) -> Result:
         for number in range(3 - len(runs)):

@@ -5,13 +5,14 @@ import json
 import logging
 import socket
 import stat
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 from time import perf_counter
 from typing import Any
 
 import pytest
-from backend import assert_click_works, make, set_up, with_image
+from backend import assert_click_works, json_of, make, set_up, with_image
 from fakes import TOKEN, DiscModel, ImageHost, golden
 from flask.testing import FlaskClient
 from label_studio_sdk.converter.brush import decode_rle
@@ -60,14 +61,14 @@ def test_a_recorded_click_is_answered_with_the_region_of_its_label(client: Flask
     (clicked,) = {label for k in body["params"]["context"]["result"] for label in k["value"]["keypointlabels"]}
     answer = client.post("/predict", json=body)
     assert answer.status_code == 200
-    (item,) = answer.json["results"]
+    (item,) = json_of(answer)["results"]
     (region,) = item["result"]
     assert region["type"] == "brushlabels"
     assert (region["from_name"], region["to_name"]) == ("brush", "img")
     assert (region["original_width"], region["original_height"]) == (640, 480)
     assert region["value"]["brushlabels"] == [clicked]
     assert item["score"] == pytest.approx(0.75)
-    assert item["model_version"] == answer.json["model_version"] == "discs-1"
+    assert item["model_version"] == json_of(answer)["model_version"] == "discs-1"
     alpha = decode_rle(region["value"]["rle"]).reshape(480, 640, 4)[..., 3]
     for keypoint in body["params"]["context"]["result"]:
         if keypoint["is_positive"]:
@@ -78,7 +79,7 @@ def test_a_recorded_click_is_answered_with_the_region_of_its_label(client: Flask
 def test_an_opened_task_is_parsed_and_its_image_kept(client: FlaskClient, image_host: ImageHost) -> None:
     for _ in range(2):  # Label Studio asks twice
         answer = client.post("/predict", json=golden("predict_task_opened"))
-        (item,) = answer.json["results"]
+        (item,) = json_of(answer)["results"]
         assert [region["value"]["brushlabels"] for region in item["result"]] == [["Building"], ["Road"]]
         assert all(0 <= region["score"] <= 1 for region in item["result"])
     assert_click_works(client)
@@ -136,16 +137,16 @@ BAD_REQUESTS: dict[str, Any] = {
 def test_a_malformed_request_gets_a_reason_and_the_next_one_works(client: FlaskClient, case: str) -> None:
     answer = client.post("/predict", data=BAD_REQUESTS[case], content_type="application/json")
     assert answer.status_code == 400
-    assert answer.json["error"]
-    assert len(answer.json["detail"]) > 20
+    assert json_of(answer)["error"]
+    assert len(json_of(answer)["detail"]) > 20
     # Label Studio shows the status line, and nothing of the body.
     assert answer.status.isascii()
-    assert answer.json["detail"].splitlines()[0][:20].encode("ascii", "replace").decode() in answer.status
+    assert json_of(answer)["detail"].splitlines()[0][:20].encode("ascii", "replace").decode() in answer.status
     assert_click_works(client)
 
 
 def test_an_error_names_the_unknown_label_and_the_known_ones(client: FlaskClient) -> None:
-    detail = client.post("/predict", json=click(keypointlabels=["Tentacle"])).json["detail"]
+    detail = json_of(client.post("/predict", json=click(keypointlabels=["Tentacle"])))["detail"]
     assert "Tentacle" in detail
     assert "Building" in detail
 
@@ -181,7 +182,7 @@ def test_an_image_that_cannot_be_had_leaves_the_page_alone(
         body["params"]["context"] = None
     answer = client.post("/predict", json=body)
     assert answer.status_code == 200
-    assert answer.json["results"] == [{"result": [], "score": 0.0, "model_version": "discs-1"}]
+    assert json_of(answer)["results"] == [{"result": [], "score": 0.0, "model_version": "discs-1"}]
     (warning,) = [r for r in caplog.records if r.levelno == logging.WARNING and "task skipped" in r.getMessage()]
     assert len(warning.getMessage()) > 40
     assert_click_works(client)
@@ -190,7 +191,7 @@ def test_an_image_that_cannot_be_had_leaves_the_page_alone(
 def test_a_task_without_the_image_field_is_skipped_alone(client: FlaskClient) -> None:
     body = golden("predict_task_opened")
     body["tasks"] = [{"id": 8, "data": {"text": "hello"}}, body["tasks"][0]]
-    first, second = client.post("/predict", json=body).json["results"]
+    first, second = json_of(client.post("/predict", json=body))["results"]
     assert first["result"] == []
     assert second["result"]
 
@@ -203,7 +204,7 @@ def test_a_wrong_token_is_explained_in_the_log_without_showing_it(
     wrong = "f" * 40
     set_up(client, image_host.url, token=wrong)
     answer = client.post("/predict", json=golden("predict_click"))
-    assert answer.json["results"][0]["result"] == []
+    assert json_of(answer)["results"][0]["result"] == []
     assert "401" in caplog.text
     assert wrong not in caplog.text
     set_up(client, image_host.url)
@@ -237,7 +238,7 @@ def test_setup_shows_what_is_wrong_with_a_label_config(tmp_path: Path) -> None:
     body = golden("setup") | {"schema": '<View><Image name="i" value="$image"/></View>'}
     answer = client.post("/setup", json=body)
     assert answer.status_code == 400
-    assert "KeyPointLabels" in answer.json["detail"]
+    assert "KeyPointLabels" in json_of(answer)["detail"]
     assert "KeyPointLabels" in answer.status
 
 
@@ -255,15 +256,15 @@ def test_setup_answers_within_its_limit_while_the_model_loads(tmp_path: Path) ->
     answer = client.post("/setup", json=golden("setup"))
     assert perf_counter() - start < 0.5
     assert answer.json == {"model_version": "discs-0", "label_set": "lip"}
-    assert client.get("/health").json["ready"] is False
+    assert json_of(client.get("/health"))["ready"] is False
     assert client.get("/ready").status_code == 503
     assert client.get("/live").status_code == 200
     go_on.set()
     loading.join(10)
-    assert client.post("/setup", json=golden("setup")).json["model_version"] == "discs-1"
+    assert json_of(client.post("/setup", json=golden("setup")))["model_version"] == "discs-1"
     assert client.get("/ready").status_code == 200
-    assert client.get("/health").json["model_version"] == "discs-1"
-    assert client.get("/versions").json["current"] == "discs-1"
+    assert json_of(client.get("/health"))["model_version"] == "discs-1"
+    assert json_of(client.get("/versions"))["current"] == "discs-1"
 
 
 def test_weights_that_do_not_load_are_reported_and_tried_again(tmp_path: Path, image_host: ImageHost) -> None:
@@ -281,8 +282,8 @@ def test_weights_that_do_not_load_are_reported_and_tried_again(tmp_path: Path, i
     client = create_app(runtime=runtime).test_client()
     answer = client.post("/predict", json=golden("predict_click"))
     assert answer.status_code == 503
-    assert "no weights in there" in answer.json["detail"]
-    assert "no weights in there" in client.get("/health").json["error"]
+    assert "no weights in there" in json_of(answer)["detail"]
+    assert "no weights in there" in json_of(client.get("/health"))["error"]
     broken[0] = False
     assert client.post("/predict", json=golden("predict_click")).status_code == 200
     assert set_up(client, image_host.url).status_code == 200
@@ -300,10 +301,10 @@ def test_a_recorded_event_is_counted(client: FlaskClient, event: str) -> None:
 def test_a_training_is_asked_for_and_told(client: FlaskClient) -> None:
     project = golden("predict_click")["project"]
     answer = client.post("/webhook", json=golden("webhook_start_training"))
-    assert (answer.status_code, answer.json["action"]) == (200, "START_TRAINING")
-    assert answer.json["status"] == "queued"
-    assert client.get("/trainings").json[project]["state"] == "queued"
-    assert client.post("/webhook", json=golden("webhook_start_training")).json["status"] == "already queued"
+    assert (answer.status_code, json_of(answer)["action"]) == (200, "START_TRAINING")
+    assert json_of(answer)["status"] == "queued"
+    assert json_of(client.get("/trainings"))[project]["state"] == "queued"
+    assert json_of(client.post("/webhook", json=golden("webhook_start_training")))["status"] == "already queued"
 
 
 @pytest.mark.parametrize("event", ["annotation_created", "start_training"])
@@ -343,10 +344,10 @@ def test_a_project_is_answered_by_its_own_version(tmp_path: Path, image_host: Im
     def said(name: str = "predict_click") -> str:
         body = golden(name)
         told = set_up(client, image_host.url, project=body["project"]).json["model_version"]
-        (item,) = client.post("/predict", json=body).json["results"]
+        (item,) = json_of(client.post("/predict", json=body))["results"]
         assert item["result"]
         assert item["model_version"] == told
-        assert told == client.get("/versions", query_string={"project": body["project"]}).json["current"]
+        assert told == json_of(client.get("/versions", query_string={"project": body["project"]}))["current"]
         return str(told)
 
     assert runtime.predictor().version == "discs-1"
@@ -355,11 +356,11 @@ def test_a_project_is_answered_by_its_own_version(tmp_path: Path, image_host: Im
     eventually(lambda: runtime.predictor(project).version == first)
     assert said() == first
     assert said("predict_click_n2") == "discs-1", "another project"
-    mine = client.get("/versions", query_string={"project": project}).json
+    mine = json_of(client.get("/versions", query_string={"project": project}))
     assert {"discs-1", first} <= set(mine["versions"])
     assert (mine["current"], mine["serving"]["lip"]) == (first, first)
     assert mine["schemas"][first] == "lip"
-    of_all = client.get("/versions").json
+    of_all = json_of(client.get("/versions"))
     assert first not in of_all["versions"]
     assert (of_all["current"], of_all["serving"]["lip"]) == ("discs-1", "discs-1")
     runtime.registry.rollback(project)
@@ -374,12 +375,12 @@ def test_a_web_page_cannot_post_here_from_its_visitors_browser(client: FlaskClie
     for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""):
         answer = client.post("/setup", data=body, content_type=content_type)
         assert answer.status_code == 415
-        assert "application/json" in answer.json["detail"]
+        assert "application/json" in json_of(answer)["detail"]
 
 
 def test_other_events_are_ignored_and_broken_ones_refused(client: FlaskClient) -> None:
-    assert client.post("/webhook", json={"action": "ANNOTATION_CREATED"}).json["status"] == "ignored"
-    assert client.post("/webhook", json={"action": "TASKS_CREATED"}).json["status"] == "ignored"
+    assert json_of(client.post("/webhook", json={"action": "ANNOTATION_CREATED"}))["status"] == "ignored"
+    assert json_of(client.post("/webhook", json={"action": "TASKS_CREATED"}))["status"] == "ignored"
     assert client.post("/webhook", json={"project": {"id": 1}}).status_code == 400
     assert client.post("/webhook", data="{", content_type="application/json").status_code == 400
 
@@ -388,10 +389,10 @@ def test_a_full_queue_answers_503_and_recovers(tmp_path: Path, image_host: Image
     entered, go_on = Event(), Event()
 
     class SlowModel(DiscModel):
-        def predict(self, *args: Any, **kwargs: Any) -> Any:
+        def answer(self, *args: Any, **kwargs: Any) -> Any:
             entered.set()
             go_on.wait(10)
-            return super().predict(*args, **kwargs)
+            return super().answer(*args, **kwargs)
 
     client, runtime = make(tmp_path, SlowModel(), IHP_QUEUE_LIMIT="1")
     set_up(client, image_host.url)
@@ -415,7 +416,7 @@ def test_a_password_guards_all_but_the_probes(tmp_path: Path, image_host: ImageH
     refused = client.post("/predict", json=golden("predict_click"))
     assert refused.status_code == 401
     assert refused.headers["WWW-Authenticate"].startswith("Basic")
-    assert refused.json["error"] == "Unauthorized"
+    assert json_of(refused)["error"] == "Unauthorized"
     for user, password in (("ls", "password"), ("", ""), ("ls", "pässword "), ("l", "s:pässword")):
         assert client.get("/health", auth=(user, password)).status_code == 401
     assert client.get("/health", headers={"Authorization": "Basic !"}).status_code == 401
@@ -438,24 +439,24 @@ def test_errors_of_any_kind_are_json(tmp_path: Path) -> None:
         (client.post("/predict", data=b" " * 2**21, content_type="application/json"), 413),
     ):
         assert answer.status_code == status
-        assert set(answer.json) >= {"error", "detail", "request_id"}
+        assert set(json_of(answer)) >= {"error", "detail", "request_id"}
 
 
 def test_an_unexpected_error_is_a_500_with_an_id_and_the_next_request_works(
     tmp_path: Path, image_host: ImageHost, caplog: pytest.LogCaptureFixture
 ) -> None:
     class BrokenOnce(DiscModel):
-        def predict(self, *args: Any, **kwargs: Any) -> Any:
+        def answer(self, *args: Any, **kwargs: Any) -> Any:
             if not self.calls:
                 self.calls.append({})
                 raise RuntimeError("out of memory")
-            return super().predict(*args, **kwargs)
+            return super().answer(*args, **kwargs)
 
     client, _ = make(tmp_path, BrokenOnce())
     set_up(client, image_host.url)
     answer = client.post("/predict", json=golden("predict_click"), headers={"X-Request-ID": "click-7"})
     assert answer.status_code == 500
-    assert answer.json["request_id"] == answer.headers["X-Request-ID"] == "click-7"
+    assert json_of(answer)["request_id"] == answer.headers["X-Request-ID"] == "click-7"
     assert "out of memory" not in answer.text
     assert "out of memory" in caplog.text
     assert_click_works(client)
@@ -468,10 +469,9 @@ def test_a_request_id_cannot_forge_log_lines(client: FlaskClient) -> None:
 
 def test_scores_that_are_not_numbers_never_leave(tmp_path: Path, image_host: ImageHost) -> None:
     class NanModel(DiscModel):
-        def predict(self, *args: Any, **kwargs: Any) -> Any:
-            prediction = super().predict(*args, **kwargs)
-            prediction.scores = dict.fromkeys(prediction.scores, float("nan"))
-            return prediction
+        def answer(self, *args: Any, **kwargs: Any) -> Any:
+            prediction = super().answer(*args, **kwargs)
+            return replace(prediction, scores=dict.fromkeys(prediction.scores, float("nan")))
 
     client, _ = make(tmp_path, NanModel())
     set_up(client, image_host.url)
@@ -492,9 +492,9 @@ def test_caches_and_the_queue_are_counted(tmp_path: Path, image_host: ImageHost)
     asked_meanwhile: list[str] = []
 
     class LookingModel(DiscModel):
-        def predict(self, *args: Any, **kwargs: Any) -> Any:
+        def answer(self, *args: Any, **kwargs: Any) -> Any:
             asked_meanwhile.append(runtime.metrics.render().decode())
-            return super().predict(*args, **kwargs)
+            return super().answer(*args, **kwargs)
 
     client, runtime = make(tmp_path, LookingModel())
     set_up(client, image_host.url)
@@ -529,10 +529,10 @@ def test_every_line_of_a_request_has_its_id(
 
 def test_the_way_to_label_studio_can_be_tried(tmp_path: Path, image_host: ImageHost) -> None:
     client, _ = make(tmp_path)
-    assert client.get("/projects/1/connection").json["reachable"] is False
+    assert json_of(client.get("/projects/1/connection"))["reachable"] is False
     set_up(client, image_host.url)
     number = golden("setup")["project"].partition(".")[0]
-    found = client.get(f"/projects/{number}/connection").json
+    found = json_of(client.get(f"/projects/{number}/connection"))
     assert found["hostname"] == image_host.url
     assert found["reachable"] is False
     assert "404" in found["reason"]  # this host has images only
@@ -544,4 +544,4 @@ def test_a_request_that_is_too_large_names_the_limit(tmp_path: Path) -> None:
     client, _ = make(tmp_path, IHP_MAX_BODY_MB="1")
     answer = client.post("/predict", data=b" " * 1_100_000, content_type="application/json")
     assert answer.status_code == 413
-    assert "IHP_MAX_BODY_MB" in answer.json["detail"]
+    assert "IHP_MAX_BODY_MB" in json_of(answer)["detail"]

@@ -55,7 +55,7 @@ def loader() -> Loader:
 
 
 def models(loader: Loader, weights: str = "lip", most: int = 4, metrics: Metrics | None = None) -> BaseModels:
-    return BaseModels(weights, loader, most, metrics or Metrics())  # type: ignore[arg-type]
+    return BaseModels(weights, loader, most, metrics or Metrics())
 
 
 def config_of(*labels: str, attributes: str = "") -> LabelConfig:
@@ -96,7 +96,7 @@ def test_a_model_is_loaded_once_however_many_ask_and_holds_up_no_other(shipped: 
         made.append(folder.name)
         return DiscModel(folder.name)
 
-    base = BaseModels("lip", load, 4, Metrics())  # type: ignore[arg-type]
+    base = BaseModels("lip", load, 4, Metrics())
     with ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(base.predictor, "helen") for _ in range(8)]
         assert base.predictor("lip").version == "lip"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backend import json_of
 from fakes import TOKEN, ImageHost, golden
 from flask.testing import FlaskClient
 from tiny_weights import save_tiny, ship
@@ -53,7 +54,7 @@ def click(client: FlaskClient, xml: str, label: str, project: str = PROJECT) -> 
     keypoint["value"]["keypointlabels"] = [label]
     answer = client.post("/predict", json=body)
     assert answer.status_code == 200, answer.text
-    (found,) = answer.json["results"]
+    (found,) = json_of(answer)["results"]
     (region,) = found["result"]
     assert region["value"]["brushlabels"] == [label]
     return dict(found)
@@ -73,7 +74,7 @@ def test_every_label_set_is_answered_by_its_own_weights_and_only_those_used_are_
     tmp_path: Path, image_host: ImageHost, shipped: Path
 ) -> None:
     client, runtime = make(tmp_path, image_host)
-    assert client.get("/health").json["label_sets"] == {schema: f"{schema}-1" for schema in SCHEMAS}
+    assert json_of(client.get("/health"))["label_sets"] == {schema: f"{schema}-1" for schema in SCHEMAS}
     assert runtime.base.loaded == []
     for number, (schema, label) in enumerate(CLICKS.items(), 1):
         xml, project = label_config_of(schema), f"{number}.1795392500"
@@ -82,9 +83,9 @@ def test_every_label_set_is_answered_by_its_own_weights_and_only_those_used_are_
         assert click(client, xml, label, project)["model_version"] == f"{schema}-1"
         assert [model.schema.name for model in runtime.base.loaded] == list(CLICKS)[:number]
         opened = golden("predict_task_opened") | {"label_config": xml, "project": project}
-        (found,) = client.post("/predict", json=opened).json["results"]
+        (found,) = json_of(client.post("/predict", json=opened))["results"]
         assert found["model_version"] == f"{schema}-1"
-        known = client.get("/versions", query_string={"project": project}).json
+        known = json_of(client.get("/versions", query_string={"project": project}))
         assert known["current"] == f"{schema}-1"
         assert known["schemas"] == {f"{s}-1": s for s in SCHEMAS}
 
@@ -122,7 +123,7 @@ def test_a_label_set_that_does_not_exist_is_refused_with_those_that_do(
     body = golden("predict_click") | {"label_config": xml}
     for answer in (set_up(client, image_host.url, xml), client.post("/predict", json=body)):
         assert answer.status_code == 400
-        assert "lip or cihp or pascal-person-part or helen" in answer.json["detail"]
+        assert "lip or cihp or pascal-person-part or helen" in json_of(answer)["detail"]
     set_up(client, image_host.url, label_config_of("lip"))
     click(client, label_config_of("lip"), "Face")
 
@@ -136,7 +137,7 @@ def test_missing_weights_are_told_and_every_click_is_answered(
     told = set_up(client, image_host.url, xml).json
     assert (told["label_set"], told["model_version"]) == ("lip", "lip-1")
     assert "no weights of the label set helen" in told["message"]
-    assert "helen" not in client.get("/health").json["label_sets"]
+    assert "helen" not in json_of(client.get("/health"))["label_sets"]
     assert click(client, xml, "Left-eye")["model_version"] == "lip-1"
     warnings = [r for r in caplog.records if r.levelno == logging.WARNING and "label set helen" in r.getMessage()]
     assert len(warnings) == 1, "once, not at each click"
@@ -173,7 +174,7 @@ def test_what_a_project_has_learnt_stays_with_its_label_set(
     def said(xml: str, schema: str) -> str:
         told = set_up(client, image_host.url, xml).json["model_version"]
         answered = click(client, xml, CLICKS[schema])["model_version"]
-        known = client.get("/versions", query_string={"project": PROJECT}).json
+        known = json_of(client.get("/versions", query_string={"project": PROJECT}))
         assert told == answered == known["current"] == known["serving"][schema]
         assert known["schemas"][told] == schema
         return str(told)

@@ -45,7 +45,7 @@ def registry(tmp_path: Path) -> Registry:
 
 
 def pool_of(registry: Registry, loader: Loader, most: int = 4) -> ModelPool:
-    return ModelPool(registry, loader, most, Metrics())  # type: ignore[arg-type]
+    return ModelPool(registry, loader, most, Metrics())
 
 
 def answering(pool: ModelPool, project: str = P, schema: str = "lip") -> str:
@@ -184,7 +184,7 @@ def test_while_the_registry_cannot_be_read_the_last_version_answers(
 
 def test_a_version_under_another_name_is_not_served(registry: Registry, loader: Loader) -> None:
     add(registry)
-    pool = ModelPool(registry, lambda folder: DiscModel("another"), 4, Metrics())  # type: ignore[arg-type,return-value]
+    pool = ModelPool(registry, lambda folder: DiscModel("another"), 4, Metrics())
     assert answering(pool) == BASE
 
 
@@ -203,7 +203,7 @@ def test_a_bounded_number_of_models_is_kept(registry: Registry, loader: Loader) 
 
 def test_the_metrics_say_which_version_answers_whom(registry: Registry, loader: Loader) -> None:
     metrics = Metrics()
-    pool = ModelPool(registry, loader, 4, metrics)  # type: ignore[arg-type]
+    pool = ModelPool(registry, loader, 4, metrics)
     first = add(registry)
     answering(pool)
     assert f'ihp_project_version{{project="{P}",version="{first}"}} 1.0' in metrics.render().decode()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from backend import json_of
 from fake_label_studio import LEGACY, FakeLabelStudio, presign, reply
 from fakes import DiscModel, png
 from flask.testing import FlaskClient
@@ -68,7 +69,7 @@ def ask(
     }
     answer = client.post("/predict", json=body)
     assert answer.status_code == 200, answer.text
-    return list(answer.json["results"][0]["result"])
+    return list(json_of(answer)["results"][0]["result"])
 
 
 @pytest.mark.parametrize("uri", ["s3://photos/street/a.png", "gs://photos/a.png", "azure-blob://photos/a.png"])
@@ -182,8 +183,8 @@ def test_two_tasks_without_an_id_are_two_tasks(client: FlaskClient, studio: Fake
 def test_setup_refuses_a_config_with_a_click_that_nothing_answers(client: FlaskClient, xml: str, reason: str) -> None:
     told = client.post("/setup", json={"project": PROJECT, "schema": xml, "hostname": "", "access_token": ""})
     assert told.status_code == 400
-    assert reason in told.json["detail"]
-    assert "A config that works" in told.json["detail"]
+    assert reason in json_of(told)["detail"]
+    assert "A config that works" in json_of(told)["detail"]
 
 
 def test_the_labels_that_fit_are_answered_all_the_same(client: FlaskClient) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -49,7 +50,7 @@ def test_the_model_is_loaded_once_however_many_ask(tmp_path: Path) -> None:
 
 
 def test_a_failed_load_is_told_and_tried_again(tmp_path: Path) -> None:
-    answers = iter([OSError("disk on fire"), OSError("disk on fire"), DiscModel()])
+    answers: Iterator[Exception | DiscModel] = iter([OSError("disk on fire"), OSError("disk on fire"), DiscModel()])
 
     def load() -> DiscModel:
         answer = next(answers)

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from backend import json_of
 from fakes import TOKEN, DiscModel, ImageHost, golden
 from flask.testing import FlaskClient
 from label_studio_ml.api import init_app
@@ -35,7 +36,7 @@ def runtime(tmp_path: Path, image_host: ImageHost) -> Runtime:
         "IHP_LABEL_STUDIO_TOKEN": TOKEN,
     }
     settings = Settings.from_environment(environment)
-    return Runtime(settings, DiscModel, lambda: "discs-1", lambda folder: DiscModel(folder.name))  # type: ignore
+    return Runtime(settings, DiscModel, lambda: "discs-1", lambda folder: DiscModel(folder.name))
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def server(request: pytest.FixtureRequest) -> Any:
 def click(server: FlaskClient) -> dict[str, Any]:
     answer = server.post("/predict", json=golden("predict_click"))
     assert answer.status_code == 200, answer.text
-    (item,) = answer.json["results"]
+    (item,) = json_of(answer)["results"]
     return dict(item)
 
 
@@ -87,9 +88,9 @@ def test_the_version_that_was_promoted_for_the_project_answers(server: FlaskClie
 
 def test_setup_tells_the_version_that_answers(server_of_2: FlaskClient, runtime: Runtime) -> None:
     """1.0.9's server tells a word of its own, ``INITIAL``, whatever the model is."""
-    told = [server_of_2.post("/setup", json=SETUP).json["model_version"]]
+    told = [json_of(server_of_2.post("/setup", json=SETUP))["model_version"]]
     name = add(runtime.registry, PROJECT)
-    told.append(server_of_2.post("/setup", json=SETUP).json["model_version"])
+    told.append(json_of(server_of_2.post("/setup", json=SETUP))["model_version"])
     assert told == ["discs-1", name]
     assert click(server_of_2)["model_version"] == name
 
@@ -100,20 +101,20 @@ def test_a_task_that_is_opened_has_no_context_in_any_spelling(server: FlaskClien
     params = {"login": None, "password": None} | ({} if context == "missing" else {"context": context})
     answer = server.post("/predict", json=golden("predict_click") | {"params": params})
     assert answer.status_code == 200, answer.text
-    assert {r["value"]["brushlabels"][0] for r in answer.json["results"][0]["result"]} >= {"Building", "Road"}
+    assert {r["value"]["brushlabels"][0] for r in json_of(answer)["results"][0]["result"]} >= {"Building", "Road"}
 
 
 def test_no_project_is_no_project_of_that_name(server_of_2: FlaskClient, runtime: Runtime) -> None:
     """Its server writes a missing project as text."""
     body = golden("predict_click")
     del body["project"], body["tasks"][0]["project"]
-    assert server_of_2.post("/predict", json=body).json["results"][0]["model_version"] == "discs-1"
+    assert json_of(server_of_2.post("/predict", json=body))["results"][0]["model_version"] == "discs-1"
     assert "None" not in runtime.connections.projects()
 
 
 def test_an_event_reaches_the_project(server_of_2: FlaskClient, runtime: Runtime) -> None:
     event = golden("webhook_start_training") | {"project": golden("webhook_annotation_created")["project"]}
-    assert server_of_2.post("/webhook", json=event).json["result"]["status"] in ("queued", "accepted")
+    assert json_of(server_of_2.post("/webhook", json=event))["result"]["status"] in ("queued", "accepted")
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from fakes import TOKEN, DiscModel, golden
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from ihp_backend.serving.application import create_app
 from ihp_backend.serving.runtime import Runtime
@@ -25,6 +27,11 @@ def set_up(client: FlaskClient, url: str, token: str = TOKEN, project: str = "1.
     return client.post("/setup", json=golden("setup") | {"hostname": url, "access_token": token, "project": project})
 
 
+def json_of(response: TestResponse) -> Any:
+    """Returns what an answer says; an answer that is no JSON is an error."""
+    return json.loads(response.data)
+
+
 def with_image(url: str) -> dict[str, Any]:
     body: dict[str, Any] = golden("predict_click")
     body["tasks"][0]["data"]["image"] = url
@@ -34,5 +41,5 @@ def with_image(url: str) -> dict[str, Any]:
 def assert_click_works(client: FlaskClient) -> None:
     answer = client.post("/predict", json=golden("predict_click"))
     assert answer.status_code == 200
-    (item,) = answer.json["results"]
+    (item,) = json_of(answer)["results"]
     assert item["result"], "the next good request was not answered"

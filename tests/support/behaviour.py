@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from backend import json_of
 from flask.testing import FlaskClient
 from numpy.typing import NDArray
 
@@ -71,7 +72,7 @@ def spots(labels: NDArray[np.uint8], part: str, count: int) -> list[Spot]:
     for piece in order:
         distance = cv2.distanceTransform(np.pad((pieces == piece).astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
         row, column = np.unravel_index(int(distance.argmax()), distance.shape)
-        found.append((part, (column + 0.5) * 100 / width, (row + 0.5) * 100 / height, True))
+        found.append((part, (int(column) + 0.5) * 100 / width, (int(row) + 0.5) * 100 / height, True))
     return found or [(part, 50.0, 50.0, True)]
 
 
@@ -112,7 +113,9 @@ class Annotator:
         answer = self.client.post("/predict", json=body)
         self.steps += 1
         items = (
-            answer.json["results"] if answer.status_code == 200 else [{"result": [], "error": answer.json["detail"]}]
+            json_of(answer)["results"]
+            if answer.status_code == 200
+            else [{"result": [], "error": json_of(answer)["detail"]}]
         )  # its id is a new one each time
         self.last = items[0]["result"]
         self.record[f"{self.name} {self.steps}"] = digest([self._plain(item) for item in items])
@@ -159,7 +162,7 @@ class Annotator:
 def golden_requests(client: FlaskClient, record: dict[str, str]) -> None:
     for path in sorted(GOLDEN.glob("predict_*.json")):
         annotator = Annotator(client, record, path.stem, "")
-        answer = client.post("/predict", json=json.loads(path.read_text())).json["results"]
+        answer = json_of(client.post("/predict", json=json.loads(path.read_text())))["results"]
         record[path.stem] = digest([annotator._plain(item) for item in answer])
 
 

@@ -144,7 +144,7 @@ class FakeLearner:
     leaves_nothing: bool = False
     calls: list[dict[str, Any]] = field(default_factory=list)
     before_writing: Callable[[], None] = lambda: None
-    after_writing: Callable[[], None] = lambda: None
+    after_writing: Callable[[], object] = lambda: None
 
     def __call__(self, start: Path, train: Any, held_back: Any, out: Path, **options: Any) -> Outcome:
         self.calls.append({"start": start, "train": train, "held_back": held_back, "out": out, **options})

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,23 +37,34 @@ def png(width: int = 640, height: int = 480) -> bytes:
     return buffer.getvalue()
 
 
-class Alone:
+if TYPE_CHECKING:  # a fake fits the real types, without torch
+    from ihp_backend.inference.people import People
+    from ihp_backend.inference.photo_session import PhotoSession
+    from ihp_backend.inference.prediction import Prediction
+    from ihp_backend.inference.predictor import Predictor
+else:
+    People = PhotoSession = Predictor = object
+
+    @dataclass
+    class Prediction:
+        masks: dict[str, NDArray[np.bool_]]
+        scores: dict[str, float]
+        people: Alone
+        score: float = 0.75
+
+
+class Alone(People):
     """The people of a photo: one."""
+
+    def __init__(self) -> None:
+        pass
 
     def on_others(self, mask: NDArray[np.bool_], clicks: Sequence[Click]) -> NDArray[np.bool_]:
         return np.zeros_like(mask)
 
 
 @dataclass
-class Prediction:
-    masks: dict[str, NDArray[np.bool_]]
-    scores: dict[str, float]
-    score: float = 0.75
-    people: Alone = field(default_factory=Alone)
-
-
-@dataclass
-class DiscModel:
+class DiscModel(Predictor):
     """Answers each wanted label with discs around its positive clicks; without clicks, the left half."""
 
     version: str = "discs-1"
@@ -64,7 +75,7 @@ class DiscModel:
     def open(self, image: NDArray[np.uint8], key: str | None = None) -> DiscSession:
         return DiscSession(self, image, key)
 
-    def predict(self, image: NDArray[np.uint8], prompts: Prompts, key: str | None) -> Prediction:
+    def answer(self, image: NDArray[np.uint8], prompts: Prompts, key: str | None) -> Prediction:
         self.calls.append(
             {
                 "options": {"suggest": prompts.suggest, "everyone": prompts.everyone},
@@ -86,19 +97,19 @@ class DiscModel:
                     mask |= (columns - click.x) ** 2 + (rows - click.y) ** 2 < 20**2
             if prompts.wanted is None:
                 mask[:, : image.shape[1] // 2] = True
-        return Prediction(masks, dict.fromkeys(masks, 0.75))
+        return Prediction(masks, dict.fromkeys(masks, 0.75), Alone())
 
 
 @dataclass
-class DiscSession:
-    """A photo that is open; all of its answers come from ``DiscModel.predict``."""
+class DiscSession(PhotoSession):
+    """A photo that is open; all of its answers come from ``DiscModel.answer``."""
 
     model: DiscModel
     image: NDArray[np.uint8]
     key: str | None
 
     def predict(self, prompts: Prompts) -> Prediction:
-        return self.model.predict(self.image, prompts, self.key)
+        return self.model.answer(self.image, prompts, self.key)
 
     def prefetch(self) -> list[Callable[[], None]]:
         return [lambda: self.model.warmed.append(str(self.key))]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ihp_backend.parts import LIP
@@ -17,7 +18,7 @@ IMAGE = np.random.default_rng(0).integers(0, 255, (24, 18, 3), np.uint8)
 LABELS = (np.arange(24 * 18).reshape(24, 18) // 80).astype(np.uint8)  # ids 0 to 5
 
 
-def put(path: Path, array: np.ndarray) -> None:
+def put(path: Path, array: NDArray[np.uint8]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array).save(path)
 
@@ -59,7 +60,7 @@ def helen(root: Path) -> None:
     for name in ("10_1", "11_1"):
         put(root / f"images/{name}.jpg", IMAGE)
         for i in range(11):
-            put(root / f"labels/{name}/{name}_lbl{i:02d}.png", ((i == LABELS) * 255).astype(np.uint8))
+            put(root / f"labels/{name}/{name}_lbl{i:02d}.png", np.where(i == LABELS, 255, 0).astype(np.uint8))
     (root / "exemplars.txt").write_text("1 , 10_1\n2 , 11_1\n")
 
 

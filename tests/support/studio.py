@@ -147,5 +147,6 @@ def mask_of(region: dict[str, Any]) -> NDArray[np.bool_]:
 
 def answered(answer: dict[str, Any]) -> dict[str, Any]:
     """The one region in what the backend answered to a click."""
-    (region,) = answer["data"]["result"]
+    found: list[dict[str, Any]] = answer["data"]["result"]
+    (region,) = found
     return region

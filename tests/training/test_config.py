@@ -27,7 +27,7 @@ from ihp_backend.training.config import TrainConfig
         ({"base_loss": "focal", "rare_classes": 0.3}, "rare_classes weighs"),
     ],
 )
-def test_options_that_cannot_be(fields: dict, expected: str) -> None:
+def test_options_that_cannot_be(fields: dict[str, object], expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         TrainConfig.from_dict(fields)
 

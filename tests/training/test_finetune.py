@@ -22,10 +22,11 @@ from ihp_backend.network.weights import SHIPPED, load_parser, save_parser
 from ihp_backend.parts import HELEN, LIP
 from ihp_backend.training import finetune as module
 from ihp_backend.training.finetune import FinetuneConfig, Outcome, finetune, interpolate_weights, judge, least_gain_of
+from ihp_backend.training.trainer import Trainer
 
 PARSER = ParserConfig(width=32, area=48 * 32)
 CONFIG = FinetuneConfig(steps=4, batch=2)
-CLOTHES = [LIP.find(name) for name in ("upper-clothes", "coat", "dress", "pants", "skirt")]
+CLOTHES = [LIP.names.index(name) for name in ("upper-clothes", "coat", "dress", "pants", "skirt")]
 
 
 class Drawn:
@@ -131,8 +132,13 @@ def test_it_goes_on_after_a_kill(base: Path, tmp_path: Path, monkeypatch: pytest
         finetune(*words, tmp_path / "cut", version="v", base=base, config=config, report=killed)
     assert not (tmp_path / "cut/info.json").exists()
     steps: list[int] = []
-    run = module.Trainer.run
-    monkeypatch.setattr(module.Trainer, "run", lambda self, until: (steps.append(self.step), run(self, until))[1])
+    run = Trainer.run
+
+    def watched(self: Trainer, until: int | None = None) -> None:
+        steps.append(self.step)
+        run(self, until)
+
+    monkeypatch.setattr(Trainer, "run", watched)
     again = finetune(*words, tmp_path / "cut", version="v", base=base, config=config)
     assert steps[0] == 20
     assert again.after == whole.after

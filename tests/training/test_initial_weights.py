@@ -21,7 +21,7 @@ def test_weights_to_start_from(tmp_path: Path) -> None:
     save_file(trunk.state_dict(), tmp_path / "trunk.safetensors")
     save_file({k: v.contiguous() for k, v in parser.state_dict().items()}, tmp_path / "parser.safetensors")
     load_start(target, tmp_path / "trunk.safetensors")
-    assert torch.equal(target.backbone.stem.weight[:, :3], trunk.stem.weight)
+    assert torch.equal(target.state_dict()["backbone.stem.weight"][:, :3], trunk.stem.weight)
     load_start(target, tmp_path / "parser.safetensors")
     assert torch.equal(target.decoder.fine.weight, parser.decoder.fine.weight)
     save_file({"decoder.coarse.weight": parser.decoder.coarse.weight.contiguous()}, tmp_path / "other.safetensors")

@@ -13,7 +13,7 @@ from ihp_backend.geometry import Box, View
 from ihp_backend.parts import IGNORE, LIP
 from ihp_backend.training.pseudo_labels import PseudoLabeller, Samples, first_samples
 
-HAT, COAT, DRESS, FACE = (LIP.find(name) for name in ("hat", "coat", "dress", "face"))
+HAT, COAT, DRESS, FACE = (LIP.names.index(name) for name in ("hat", "coat", "dress", "face"))
 
 
 def columns(*ids: int) -> NDArray[np.uint8]:
@@ -53,13 +53,13 @@ def target(drawn: NDArray[np.uint8], teacher: Teacher) -> Any:
 
 
 def test_masks_count_and_the_teacher_fills_the_rest() -> None:
-    said = columns(0, FACE, FACE, COAT, HAT, LIP.find("pants"))
+    said = columns(0, FACE, FACE, COAT, HAT, LIP.names.index("pants"))
     drawn = columns(0, 1, 0, 3, 0, 2)  # face drawn in one of its columns, outfit, and a bag over the pants
     found = target(drawn, Teacher(said))
     # The rest of the face was left out by the annotator; the hat nobody was asked for; the teacher's pants are a bag.
     assert found.own.labels[0, ::4].tolist() == [0, FACE, 0, DRESS, IGNORE, BAG]
     # The base is rehearsed where the project has no opinion of it: under its own label, and where it drew nothing.
-    assert found.base.labels[0, ::4].tolist() == [0, IGNORE, FACE, IGNORE, HAT, LIP.find("pants")]
+    assert found.base.labels[0, ::4].tolist() == [0, IGNORE, FACE, IGNORE, HAT, LIP.names.index("pants")]
     assert found.base.unknown == (BAG,)
     assert found.own.unknown == ()
     # Measured is what was drawn, and the rest as background.
@@ -67,7 +67,7 @@ def test_masks_count_and_the_teacher_fills_the_rest() -> None:
 
 
 def test_what_annotators_drew_over_is_not_there_beside_their_masks() -> None:
-    said = columns(*[LIP.find("pants")] * 3, HAT, HAT, HAT, FACE)
+    said = columns(*[LIP.names.index("pants")] * 3, HAT, HAT, HAT, FACE)
     drawn = columns(2, 2, 0, 2, 0, 0, 0)  # a bag over two of three columns of pants, and over one of three of a hat
     found = target(drawn, Teacher(said))
     assert found.own.labels[0, ::4].tolist() == [BAG, BAG, IGNORE, BAG, IGNORE, IGNORE, IGNORE]

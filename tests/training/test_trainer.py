@@ -37,7 +37,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
         {"sampling": SamplingConfig(random_sampling=False, error_rounds=0, drop_all=0)},
     ],
 )
-def test_every_component_can_be_switched(changes: dict, tmp_path: Path) -> None:
+def test_every_component_can_be_switched(changes: dict[str, Any], tmp_path: Path) -> None:
     config = replace(CONFIG, **changes)
     Trainer(config, Drawn(), tmp_path).run(2)
     parser, info = load_parser(tmp_path / "best")
@@ -127,7 +127,12 @@ def test_a_validation_that_was_stopped_is_made_up_for(tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
             Trainer(CONFIG, Drawn(), tmp_path, validate=killed).run(step)
         scores: list[float] = []
-        again = Trainer(CONFIG, Drawn(), tmp_path, validate=lambda _: (scores.append(0.5), {"score": 0.5})[1])  # noqa: B023
+
+        def validate(parser: HumanParser, scores: list[float] = scores) -> dict[str, float]:
+            scores.append(0.5)
+            return {"score": 0.5}
+
+        again = Trainer(CONFIG, Drawn(), tmp_path, validate=validate)
         again.run(step)
         assert (again.step, scores) == (step, [0.5])
         assert (tmp_path / "best/model.safetensors").exists()

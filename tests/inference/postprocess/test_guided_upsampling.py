@@ -24,7 +24,7 @@ def test_an_edge_that_the_cells_round_off_is_found_again() -> None:
     photo = np.where(truth, 90, 150).astype(np.uint8)[..., None].repeat(3, 2)
     view = View(Box(0, 0, 300, 400), 160, 120)
     coarse = cv2.resize(truth.astype(np.float32), (20, 27), interpolation=cv2.INTER_AREA)  # a fourth of the cells
-    cells = 2 * cv2.resize(coarse, (60, 80), interpolation=cv2.INTER_LINEAR) - 1
+    cells = 2 * cv2.resize(coarse, (60, 80), interpolation=cv2.INTER_LINEAR).astype(np.float32) - 1
     wrong = int(((view.enlarge(cells) > 0) != truth).sum())
     found = GuidedUpsampling.of(photo, view).enlarge(cells) > 0
     assert wrong > 200
@@ -56,7 +56,7 @@ def test_the_photo_outside_the_view_does_not_matter() -> None:
 def test_where_no_mask_comes_to_be_nothing_is_computed() -> None:
     """Of a small part in a large photo, the answer is that of the whole photo where the part is, and no elsewhere."""
     rng = np.random.default_rng(1)
-    photo = cv2.GaussianBlur(rng.integers(0, 255, (600, 400, 3), np.uint8), (0, 0), 5)
+    photo = cv2.GaussianBlur(rng.integers(0, 255, (600, 400, 3), np.uint8), (0, 0), 5).astype(np.uint8)
     view = View(Box(0, 0, 400, 600), 192, 128)
     cells = np.full((96, 64), -1, np.float32)
     cells[40:50, 20:30] = 0.9

@@ -37,9 +37,9 @@ def blocks(*places: tuple[int, int, int, int], part: int = COAT) -> NDArray[np.i
     return ids
 
 
-def shown(parse: Parse, inputs: Inputs, *left_out: str) -> NDArray[np.intp]:
+def shown(parse: Parse, inputs: Inputs, *left_out: str) -> NDArray[np.int64]:
     fresh = replace(parse, logits=parse.logits.copy())
-    return postprocess(fresh, inputs, ALL.without(*left_out)).logits.argmax(0)
+    return np.asarray(postprocess(fresh, inputs, ALL.without(*left_out)).logits.argmax(0), np.int64)
 
 
 @pytest.mark.parametrize("step", STEPS)
