@@ -92,9 +92,8 @@ def test_what_the_network_says_lands_on_the_same_pixels() -> None:
 def test_a_large_photo_is_seen_as_in_one_step(height: int, width: int) -> None:
     """However it is made smaller: each pixel is about the mean of what it covers, and dots stay where they are."""
     rng = np.random.default_rng(3)
-    image = cv2.GaussianBlur(rng.integers(0, 255, (height, width, 3), np.uint8), (0, 0), 3)
-    image = cv2.normalize(image, np.empty_like(image), 0, 255, cv2.NORM_MINMAX)
-    image = image.astype(np.uint8)
+    blurred = cv2.GaussianBlur(rng.integers(0, 255, (height, width, 3), np.uint8), (0, 0), 3)
+    image = cv2.normalize(blurred, np.empty_like(blurred), 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
     view = View(Box(0, 0, width, height), 96, 128)
     expected = cv2.resize(image, (128, 96), interpolation=cv2.INTER_AREA)
     difference = np.abs(view.crop(image).astype(int) - expected)

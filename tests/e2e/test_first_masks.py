@@ -7,6 +7,7 @@ import time
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from running_demo import Demo, new_project
 from studio import Studio, mask_of
 
@@ -48,7 +49,7 @@ def predicted(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> tuple[int
     return project, tasks
 
 
-def middle(mask: np.ndarray) -> tuple[float, float]:
+def middle(mask: NDArray[np.bool_]) -> tuple[float, float]:
     row, column = np.unravel_index(cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5).argmax(), mask.shape)
     return (float(column) + 0.5) / WIDTH, (float(row) + 0.5) / HEIGHT
 

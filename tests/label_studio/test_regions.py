@@ -10,6 +10,7 @@ from fakes import golden
 from hypothesis import given
 from hypothesis import strategies as st
 from label_studio_sdk.converter import brush
+from numpy.typing import NDArray
 
 from ihp_backend.clicks import Click
 from ihp_backend.label_studio.label_config import LabelConfig
@@ -194,7 +195,7 @@ def test_the_newest_draft_counts_before_annotations() -> None:
     assert working_results({"drafts": None, "annotations": "x"}) == []
 
 
-def square() -> np.ndarray:
+def square() -> NDArray[np.bool_]:
     mask = np.zeros((4, 6), bool)
     mask[1:3, 2:5] = True
     return mask
