@@ -194,8 +194,9 @@ def test_classes_of_ones_own_make_a_schema(tmp_path: Path) -> None:
 def test_a_folder_may_have_objects_that_are_no_class(tmp_path: Path) -> None:
     folder(tmp_path)
     data = open_data_set(tmp_path, "train")
-    name, shape = data.names[0], data[0].labels.shape
-    assert data[0].objects is None
+    name, before = data.names[0], data[0]
+    shape = before.labels.shape
+    assert before.objects is None
     (tmp_path / "objects").mkdir()
     drawn = np.zeros(shape, np.uint8)
     drawn[2:5, 3:7] = 41
