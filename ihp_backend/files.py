@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -108,7 +110,11 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
         OSError: If the file cannot be made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    # Not blocking: a pipe in its place would be waited for.
+    flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK
+    with open(path, "a", opener=lambda name, _: os.open(name, flags, 0o666)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "is not a file", str(path))
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:

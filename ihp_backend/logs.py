@@ -15,6 +15,8 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 _LONGEST_MESSAGE = 4_000
 _LONGEST_VALUE = 200
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What would move a terminal's cursor, colour it, turn the text around, or cannot be written."""
 _PLAIN = re.compile(r"[^\s\"=]+")
 
 
@@ -36,13 +38,17 @@ class LineFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the standard library's name)
         """Formats one record, less its traceback."""
-        message = " ".join(record.message[:_LONGEST_MESSAGE].splitlines())
+        message = _shown(" ".join(record.message[:_LONGEST_MESSAGE].splitlines()))
         parts = [self.formatTime(record), record.levelname, record.name, message]
         values: dict[str, Any] = dict(getattr(record, "fields", {}))
         if identifier := request_id.get():
             values["request"] = identifier
         parts += [f"{key}={_quoted(value)}" for key, value in values.items()]
         return " ".join(parts)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 (the standard library's name)
+        """Formats a traceback: it may hold what a request put into an error's message."""
+        return "\n".join(map(_shown, super().formatException(ei).split("\n")))
 
     def usesTime(self) -> bool:  # noqa: N802 (the standard library's name)
         """Tells that each line begins with its time."""
@@ -51,7 +57,11 @@ class LineFormatter(logging.Formatter):
 
 def _quoted(value: Any) -> str:
     text = f"{value:.1f}" if isinstance(value, float) else str(value)[:_LONGEST_VALUE]
-    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+    return _shown(text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False))
+
+
+def _shown(text: str) -> str:
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def configure(level: str) -> None:

@@ -54,6 +54,9 @@ class Settings:
     basic_auth_user: str = _option("", "User that Label Studio must give; empty: none is asked for.")
     basic_auth_password: str = _option("", "Password of that user.")
     allow_anonymous: bool = _option(False, "Listen beyond loopback without user and password.")
+    served_hosts: tuple[str, ...] = _option(
+        (), "Names by which callers without a password may call this server, beside addresses and localhost."
+    )
     allowed_hosts: tuple[str, ...] = _option(
         (), "Hosts, beside Label Studio's, whose images may be fetched: a.example, a.example:9000, *.a.example, *."
     )

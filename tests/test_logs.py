@@ -45,3 +45,15 @@ def test_a_line_is_never_as_long_as_a_request() -> None:
 
 def test_a_message_stays_on_its_line() -> None:
     assert "\n" not in line("first\nforged line %s", "a\nb")
+
+
+@pytest.mark.parametrize("control", ["\x1b[31m", "\x7f", "\x9b2J", "\u202e", "\u2028", "\x00", "\b", "\ud800"])
+def test_nothing_moves_a_terminals_cursor_or_turns_text_around(control: str) -> None:
+    text = line("an id %s", f"a{control}b", path=f"/{control}x", plain=control)
+    assert control[0] not in text
+    text.encode()
+    try:
+        raise ValueError(f"a{control}b")
+    except ValueError as error:
+        record = logging.LogRecord("a", logging.ERROR, __file__, 1, "x", (), (type(error), error, error.__traceback__))
+    assert control[0] not in logs.LineFormatter().format(record)

@@ -7,12 +7,16 @@ import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from ihp_backend.again import Again
 from ihp_backend.files import is_file_name, write_whole
 from ihp_backend.label_studio.regions import RequestError
+from ihp_backend.stored_records import DamagedRecordError, read_record
 
 logger = logging.getLogger(__name__)
 
 _LENGTH = 10_000
+_MOST = 2_000
+"""Of so many projects something is remembered."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +34,23 @@ class Connection:
     told: str = ""
 
 
+@dataclass(frozen=True)
+class _Stored:
+    hostname: str
+    token: str
+
+
 class Connections:
     """One file a project, readable by its owner only.
 
     Replicas that share the folder see each other's records: the file is read at every look (tens of
-    microseconds). If it cannot be written, this process still remembers.
+    microseconds). If it cannot be written, this process still remembers, and writes it when it can.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._unsaved: dict[str, Connection] = {}
+        self._again = Again("connections", self._save)
 
     def remember(self, project: str, connection: Connection) -> None:
         """Keeps the record of a project, such as ``"1.1795392500"``, in place of an older one.
@@ -52,14 +63,14 @@ class Connections:
             raise RequestError(f"hostname and access_token have more than {_LENGTH} characters")
         if self.find(project) == connection:
             return
+        if not path.exists() and len(self.projects()) >= _MOST:
+            raise RequestError(f"{_MOST} projects are known already; delete those that are no more from {self.folder}")
+        self._unsaved[project] = connection
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_whole(path, json.dumps(asdict(connection)), mode=0o600)
+            self._save()
         except OSError as error:
-            logger.warning("project %s: cannot keep its address and token in %s: %s", project, path, error)
-            self._unsaved[project] = connection
-        else:
-            self._unsaved.pop(project, None)
+            logger.warning("project %s: cannot keep its address and token, later again: %s: %s", project, path, error)
+            self._again.later()
 
     def find(self, project: str) -> Connection | None:
         """Returns what was remembered of a project, or ``None``.
@@ -71,13 +82,21 @@ class Connections:
         if project in self._unsaved:
             return self._unsaved[project]
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            return Connection(hostname=str(record["hostname"]), token=str(record["token"]))
+            record = read_record(_Stored, path)
+            return Connection(record.hostname, record.token)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, DamagedRecordError) as error:
             logger.warning("project %s: cannot read %s (%s): waiting for the next /setup", project, path, error)
             return None
+
+    def _save(self) -> None:
+        """Writes what is not written yet; raises OSError if it cannot be."""
+        for project, connection in list(self._unsaved.items()):
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_whole(self._path(project), json.dumps(asdict(connection)), mode=0o600)
+            if self._unsaved.get(project) == connection:
+                del self._unsaved[project]
 
     def find_number(self, number: int) -> Connection | None:
         """Returns what was remembered last of the project of that number, whatever the rest of its name."""
@@ -87,7 +106,7 @@ class Connections:
     def name_of(self, number: int) -> str | None:
         """Returns the id of the project of that number, such as ``"1.1795392500"``, that was remembered last."""
         try:
-            found = sorted(self._folder.glob(f"{number}.*.json"), key=lambda path: path.stat().st_mtime)
+            found = sorted(self.folder.glob(f"{number}.*.json"), key=lambda path: path.stat().st_mtime)
         except OSError:
             found = []
         names = [*self._unsaved, *(path.name.removesuffix(".json") for path in reversed(found))]
@@ -96,7 +115,7 @@ class Connections:
     def projects(self) -> list[str]:
         """Returns the ids of all projects that something is remembered of."""
         try:
-            found = {path.name.removesuffix(".json") for path in self._folder.glob("[!.]*.json")}
+            found = {path.name.removesuffix(".json") for path in self.folder.glob("[!.]*.json")}
         except OSError:
             found = set()
         return sorted(found | self._unsaved.keys())
@@ -107,4 +126,4 @@ class Connections:
                 f"project is {project[:100]!r}; expected Label Studio's id, such as '1.1795392500': "
                 "letters, digits, dots, hyphens and underscores"
             )
-        return self._folder / f"{project}.json"
+        return self.folder / f"{project}.json"

@@ -37,11 +37,13 @@ class FetchError(ValueError):
 
     Attributes:
         is_temporary: Another try may go well: the host was busy, down or slow.
+        status: The HTTP status that refused it, if one did.
     """
 
-    def __init__(self, message: str, *, is_temporary: bool = False) -> None:
+    def __init__(self, message: str, *, is_temporary: bool = False, status: int | None = None) -> None:
         super().__init__(message)
         self.is_temporary = is_temporary
+        self.status = status
 
 
 @dataclass(frozen=True)

@@ -37,11 +37,13 @@ class ImageError(ValueError):
 
     Attributes:
         is_temporary: Label Studio itself was busy, down or slow: another try may go well.
+        status: The HTTP status that refused it, if one did.
     """
 
-    def __init__(self, message: str, *, is_temporary: bool = False) -> None:
+    def __init__(self, message: str, *, is_temporary: bool = False, status: int | None = None) -> None:
         super().__init__(message)
         self.is_temporary = is_temporary
+        self.status = status
 
 
 def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:

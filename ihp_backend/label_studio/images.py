@@ -105,7 +105,7 @@ class ImageLoader:
         try:
             self._fetched(f"{hostname.rstrip('/')}/api/current-user/whoami", hostname, token)
         except FetchError as error:
-            raise ImageError(str(error)) from None
+            raise ImageError(str(error), is_temporary=error.is_temporary, status=error.status) from None
 
     def _access(self, hostname: str | None, token: str | None) -> tuple[str, str]:
         """Label Studio's address and token: those of the settings, else what was told."""
@@ -139,7 +139,7 @@ class ImageLoader:
                 continue
             if not 300 <= reply.status < 400:
                 is_temporary = reply.status == 429 or reply.status >= 500
-                raise FetchError(_refusal(reply, target, is_own), is_temporary=is_temporary)
+                raise FetchError(_refusal(reply, target, is_own), is_temporary=is_temporary, status=reply.status)
             url = _absolute(urljoin(str(target), reply.headers.get("location", "")), base, told)
         raise FetchError(f"it was redirected more than {_MAX_REDIRECTS} times")
 
@@ -194,7 +194,7 @@ class ImageLoader:
             if not path.is_relative_to(root):
                 raise ImageError(f"the local file {name[:200]!r} is outside of IHP_LOCAL_FILES_ROOT")
             # Not blocking: a pipe would be waited for at once.
-            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
+            with open(path, "rb", opener=lambda n, flags: os.open(n, flags | os.O_NONBLOCK | os.O_NOFOLLOW)) as file:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     raise ImageError(f"the local file {name[:200]!r} is not a file")
                 data = file.read(self._settings.max_image_bytes + 1)

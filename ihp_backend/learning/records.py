@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from time import sleep
@@ -19,12 +19,15 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from ihp_backend.files import LockedError, is_locked, locked, write_whole
+from ihp_backend.files import LockedError, is_file_name, is_locked, locked, write_whole
+from ihp_backend.stored_records import DamagedRecordError, read_record
 
 logger = logging.getLogger(__name__)
 
 BUSY = ("queued", "running", "waiting")
 OUTCOMES = ("promoted", "rejected", "failed")
+_MOST_SERIES = 200
+"""Of so many projects, /metrics tells each one's trainings."""
 _TRIES, _PAUSE_S = 5, 0.05
 
 
@@ -72,20 +75,18 @@ class TrainingRecords:
 
     def projects(self) -> list[str]:
         """Returns the projects that have a record."""
-        return sorted(path.name.removesuffix(".json") for path in self.folder.glob("[!.]*.json"))
+        names = [path.name.removesuffix(".json") for path in self.folder.glob("[!.]*.json")]
+        return sorted(filter(is_file_name, names))
 
     def read(self, project: str) -> Record:
         """Returns a project's record; one that is missing or damaged counts as ``never``."""
         path = self.folder / f"{project}.json"
         try:
-            values = json.loads(path.read_text())
-            known = {option.name for option in fields(Record)}
-            record = Record(**{name: value for name, value in values.items() if name in known})
-            return replace(record, left_out=tuple(record.left_out))
+            return read_record(Record, path)
         except FileNotFoundError:
             return Record()
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            logger.warning("the record of project %s cannot be read: %s: %s", project, path, error)
+        except (OSError, DamagedRecordError) as error:
+            logger.warning("the record of project %s cannot be read: %s", project, error)
             return Record()
 
     def change(self, project: str, change: Callable[[Record], Record]) -> Record:
@@ -117,7 +118,11 @@ class TrainingRecords:
 
     def is_training(self, project: str) -> bool:
         """Whether a trainer that is alive holds the project."""
-        return self._lock(project).exists() and is_locked(self._lock(project))
+        try:
+            return self._lock(project).exists() and is_locked(self._lock(project))
+        except OSError as error:
+            logger.warning("whether project %s is trained cannot be known: %s", project, error)
+            return False
 
     def _lock(self, project: str) -> Path:
         return self.folder / f".{project}.training"
@@ -131,7 +136,8 @@ class TrainingCounts(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yields trainings by outcome and their time, what runs, and what waits."""
-        records = {project: self._records.read(project) for project in self._records.projects()}
+        projects = self._records.projects()[-_MOST_SERIES:]
+        records = {project: self._records.read(project) for project in projects}
         ended = CounterMetricFamily("ihp_trainings", "Trainings that ended", labels=("project", "outcome"))
         seconds = CounterMetricFamily("ihp_training_seconds", "Time that trainings took", labels=("project",))
         running = GaugeMetricFamily("ihp_training_running", "1 while a trainer has the project", labels=("project",))

@@ -35,6 +35,7 @@ from ihp_backend.learning.version import (
     Version,
     schema_in,
 )
+from ihp_backend.stored_records import DamagedRecordError, is_text, read_object, read_record
 
 __all__ = ["BASE", "INFO", "MODEL", "STATUS", "Registry", "RegistryError", "Stamp", "Status", "Version"]
 
@@ -56,7 +57,7 @@ class Registry:
         """Returns the projects that have versions, such as ``"1.1795392500"``."""
         if not self.folder.is_dir():
             return []
-        return sorted(path.name for path in self.folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        return sorted(path.name for path in self.folder.iterdir() if is_file_name(path.name) and path.is_dir())
 
     def versions(self, project: str) -> list[Version]:
         """Returns a project's versions, the oldest first."""
@@ -65,8 +66,8 @@ class Registry:
             if path.parent.name.startswith("."):
                 continue
             try:
-                status = Status.from_dict(json.loads(path.read_text()))
-            except (OSError, ValueError, TypeError, AttributeError) as error:
+                status = read_record(Status, path)
+            except (OSError, DamagedRecordError) as error:
                 logger.warning("version %s of project %s is left out: %s: %s", path.parent.name, project, path, error)
                 continue
             found.append(Version(path.parent.name, path.parent, status))
@@ -147,7 +148,11 @@ class Registry:
             RegistryError: If one is missing or damaged.
         """
         try:
-            if _digest(version.folder / MODEL) == version.status.digest and (version.folder / INFO).is_file():
+            if (
+                version.has_weights
+                and _digest(version.folder / MODEL) == version.status.digest
+                and (version.folder / INFO).is_file()
+            ):
                 return
             reason = "its files are not those that were written"
         except OSError as error:
@@ -302,10 +307,10 @@ class Registry:
         """What was served one after the other, by schema."""
         path = self._of(project) / CURRENT
         try:
-            served = json.loads(path.read_text())["served"]
+            served = read_object(path)["served"]
             if isinstance(served, list):  # of an older release, which had weights of one schema
-                return {(self.schemas(project) or [FIRST_SCHEMA])[0]: [str(name) for name in served]}
-            return {schema: [str(name) for name in names] for schema, names in served.items()}
+                served = {(self.schemas(project) or [FIRST_SCHEMA])[0]: served}
+            return {schema: [name for name in names if is_text(name)] for schema, names in served.items()}
         except FileNotFoundError:
             return {}
         except (ValueError, KeyError, TypeError, AttributeError) as error:

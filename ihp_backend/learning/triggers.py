@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,11 +18,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ihp_backend.again import Again
 from ihp_backend.files import locked, write_whole
 from ihp_backend.label_studio.label_config import LabelConfig, LabelConfigError
 from ihp_backend.learning.queue import TrainingQueue
 from ihp_backend.logs import fields
 from ihp_backend.settings import Settings
+from ihp_backend.stored_records import DamagedRecordError, read_record
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +33,8 @@ NEW = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED")
 DELETED = "ANNOTATIONS_DELETED"
 EVENTS = (START, *NEW, DELETED)
 _KEY = re.compile(r"[0-9]{1,18}\.[0-9]{1,18}")  # it becomes a file's name
+_MOST_COUNTED = 10_000
+_MOST_UNWRITTEN = 10_000
 _WAIT_S = 0.05
 """The annotator waits for the answer, too."""
 
@@ -42,16 +47,37 @@ class _Count:
     annotations: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Event:
+    """What an event means: a project is to be trained, or these annotations of it are new, or are no more."""
+
+    action: str
+    project: str
+    limit: int = 0
+    annotations: tuple[tuple[int, bool], ...] = ()
+
+
 class Triggers:
     """Counts each project's new annotations, and asks for a training when there are enough, or when told.
 
-    An annotation that is changed twice counts once; one that is deleted or skipped does not count.
+    An annotation that is changed twice counts once; one that is deleted or skipped does not count. An event that cannot
+    be written down, as on a full disk, is kept in memory and written when it can be.
+
+    Args:
+        settings: The deployment's options.
+        queue: Where trainings are asked for.
+        knows: Whether a project's Label Studio is known: events of others are invented, or cannot be trained.
     """
 
-    def __init__(self, settings: Settings, queue: TrainingQueue) -> None:
+    def __init__(
+        self, settings: Settings, queue: TrainingQueue, knows: Callable[[str], bool] = lambda project: True
+    ) -> None:
         self._settings = settings
         self._queue = queue
+        self._knows = knows
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="triggers")
+        self._unwritten: deque[_Event] = deque()
+        self._again = Again("events", lambda: self._thread.submit(self._write_again).result())
 
     def take(self, action: str, body: Mapping[str, Any]) -> str:
         """Takes an event in, and says at once what becomes of it.
@@ -62,7 +88,7 @@ class Triggers:
 
         Returns:
             ``ignored``, ``counted``, ``queued``, ``already queued``, ``already running``, ``accepted`` (of which we
-            know nothing yet), or ``failed``.
+            know nothing yet), ``postponed`` (it cannot be written down now, and is later), or ``failed``.
         """
         if action not in EVENTS:
             return "ignored"
@@ -95,20 +121,48 @@ class Triggers:
             if project is None:
                 logger.warning("the event %s names no project; its webhook must send payloads", action)
                 return "ignored"
-            if action == START:
-                answer = self._queue.ask(project, "Label Studio's Start Training")
-                if answer != "already running":  # that one may have begun without them: they count for the next
-                    with self._lock(project):
-                        self._write(project, _Count())
-                return answer
-            with self._lock(project):
-                count = _Count(self._limit(body), tuple(_updated(self._read(project).annotations, action, body)))
-                self._write(project, count)
-                self._ask_if_due(project, count)
-            return "counted"
+            if not self._knows(project):
+                logger.warning("the event %s is of project %s, which nobody has connected", action, project)
+                return "ignored"
+            limit, told = (0, ()) if action == START else (self._limit(body), _told(action, body))
+            event = _Event(action, project, limit, told)
+            if self._unwritten:  # in their order
+                self._write_again()
+            return self._written(event)
+        except OSError as error:
+            if len(self._unwritten) >= _MOST_UNWRITTEN:
+                logger.error("the event %s is lost: %s", action, error)
+                return "failed"
+            self._unwritten.append(event)
+            self._again.later()
+            logger.error("the event %s cannot be written down, later again: %s", action, error)
+            return "postponed"
         except Exception as error:
             logger.error("the event %s is lost: %s", action, error, extra=fields(kind=type(error).__name__))
             return "failed"
+
+    def _write_again(self) -> None:
+        while self._unwritten:
+            self._written(self._unwritten[0])
+            self._unwritten.popleft()
+
+    def _written(self, event: _Event) -> str:
+        """Writes down what an event means; raises OSError if that cannot be."""
+        project = event.project
+        if event.action == START:
+            answer = self._queue.ask(project, "Label Studio's Start Training")
+            if answer != "already running":  # that one may have begun without them: they count for the next
+                with self._lock(project):
+                    self._write(project, _Count())
+            return answer
+        with self._lock(project):
+            new = list(self._read(project).annotations)
+            for number, is_new in event.annotations:
+                new = [other for other in new if other != number] + [number] * is_new
+            count = _Count(event.limit, tuple(new[-_MOST_COUNTED:]))
+            self._write(project, count)
+            self._ask_if_due(project, count)
+        return "counted"
 
     def _ask_if_due(self, project: str, count: _Count) -> str | None:
         if not count.limit or not count.annotations:
@@ -137,11 +191,10 @@ class Triggers:
 
     def _read(self, project: str) -> _Count:
         try:
-            values = json.loads(self._path(project).read_text())
-            return _Count(int(values["limit"]), tuple(int(number) for number in values["annotations"]))
+            return read_record(_Count, self._path(project))
         except FileNotFoundError:
             return _Count()
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except DamagedRecordError as error:
             logger.warning("the new annotations of project %s are counted from 0: %s", project, error)
             return _Count()
 
@@ -164,18 +217,18 @@ def project_key(project: object) -> str | None:
         created = datetime.fromisoformat(str(project.get("created_at")))
     except ValueError:
         return None
-    return f"{project['id']}.{int(created.timestamp())}"
+    key = f"{project['id']}.{int(created.timestamp())}"
+    return key if _KEY.fullmatch(key) else None
 
 
-def _updated(known: Sequence[int], action: str, body: Mapping[str, Any]) -> list[int]:
-    """Returns the ids of the new annotations after an event."""
-    new = list(known)
+def _told(action: str, body: Mapping[str, Any]) -> tuple[tuple[int, bool], ...]:
+    """Returns the ids of an event's annotations, and whether each is new: not deleted, and not skipped."""
     told = body.get("annotations") if action == DELETED else body.get("annotation")
+    found = []
     for annotation in told if isinstance(told, list) else [told]:
-        if not isinstance(annotation, Mapping) or not isinstance(annotation.get("id"), int):
+        if not isinstance(annotation, Mapping):
             continue
-        number = annotation["id"]
-        new = [other for other in new if other != number]
-        if action != DELETED and not annotation.get("was_cancelled"):
-            new.append(number)
-    return new
+        number = annotation.get("id")
+        if isinstance(number, int) and abs(number) < 2**63:
+            found.append((number, action != DELETED and not annotation.get("was_cancelled")))
+    return tuple(found[:_MOST_COUNTED])

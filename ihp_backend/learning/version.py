@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+
+from ihp_backend.stored_records import is_text, read_object
 
 BASE = "base"
 """What the base weights are called where a project's version is named."""
@@ -46,12 +46,6 @@ class Status:
     digest: str = ""
     schema: str = ""
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Reads the fields of a JSON file; those of a newer release are ignored."""
-        known = {option.name for option in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in known})
-
 
 @dataclass(frozen=True)
 class Version:
@@ -75,6 +69,7 @@ class Version:
 def schema_in(folder: Path) -> str:
     """Returns the schema that a version's info.json tells."""
     try:
-        return str(json.loads((folder / INFO).read_text())["architecture"]["schema"])
+        schema = read_object(folder / INFO)["architecture"]["schema"]
+        return schema if is_text(schema) else FIRST_SCHEMA
     except (OSError, ValueError, KeyError, TypeError):
         return FIRST_SCHEMA

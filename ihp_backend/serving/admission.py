@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import base64
 import hmac
+import re
+import socket
 from contextlib import suppress
+from ipaddress import ip_address
 from wsgiref.types import WSGIEnvironment
 
 from werkzeug.datastructures import WWWAuthenticate
-from werkzeug.exceptions import HTTPException, Unauthorized
+from werkzeug.exceptions import Forbidden, HTTPException, Unauthorized
 
 from ihp_backend.settings import Settings
 
 _OPEN = ("/live", "/ready")
 """Routes without secrets, for who watches the process."""
+
+
+_HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::[0-9]{1,5})?")
 
 
 class Admission:
@@ -31,15 +37,41 @@ class Admission:
             with suppress(UnicodeEncodeError):
                 self._expected.add(text.encode("latin-1"))
 
+        self._names = {"localhost", socket.gethostname().lower(), *settings.served_hosts}
+
     def refusal(self, environ: WSGIEnvironment) -> HTTPException | None:
         """Returns why a request is not served; ``None`` if it is."""
         if environ.get("PATH_INFO") in _OPEN:
             return None
-        return self._password(environ)
+        return self._password(environ) if self._expected else self._stranger(environ)
+
+    def _stranger(self, environ: WSGIEnvironment) -> HTTPException | None:
+        """Refuses web pages: whatever name they make resolve to this machine, their browser tells that name."""
+        for header in ("HTTP_HOST", "HTTP_ORIGIN"):
+            value = environ.get(header)
+            if value is None and header == "HTTP_ORIGIN":
+                continue
+            if not self._is_own(str(value or "").rpartition("://")[2]):
+                return Forbidden(
+                    f"the request's {header[5:].title()} is {value!r:.100}, and there is no password; expected an "
+                    "address or localhost: if it is a name of this server, add it to IHP_SERVED_HOSTS"
+                )
+        return None
+
+    def _is_own(self, host: str) -> bool:
+        """Whether a host, perhaps with a port, is no name that anybody else's DNS could give this machine."""
+        match = _HOST.fullmatch(host.lower())
+        if match is None:
+            return False
+        name = (match["name"] or match["address"]).rstrip(".")
+        if name in self._names or name.endswith(".localhost"):
+            return True
+        try:
+            return ip_address(name) is not None
+        except ValueError:
+            return False
 
     def _password(self, environ: WSGIEnvironment) -> HTTPException | None:
-        if not self._expected:
-            return None
         offered = _offered(environ.get("HTTP_AUTHORIZATION", ""))
         # In constant time: how long the answer takes must not tell how much of the password was right. Label Studio
         # sends Latin-1, browsers and curl UTF-8.

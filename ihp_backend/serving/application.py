@@ -15,7 +15,7 @@ from typing import Any
 
 from flask import Flask, Response, abort, g, request
 from prometheus_client import CONTENT_TYPE_LATEST
-from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge, ServiceUnavailable
+from werkzeug.exceptions import BadRequest, Conflict, HTTPException, RequestEntityTooLarge, ServiceUnavailable
 
 from ihp_backend import __version__
 from ihp_backend.label_studio.connections import Connection
@@ -28,7 +28,7 @@ from ihp_backend.memory import MemoryBudget, MemoryLimitError, limited_by
 from ihp_backend.serving.admission import Admission
 from ihp_backend.serving.front import Limits, Policy
 from ihp_backend.serving.json_body import MOST_DEPTH, measure, parse
-from ihp_backend.serving.runtime import ModelUnavailableError, Runtime
+from ihp_backend.serving.runtime import ConnectionConflictError, ModelUnavailableError, Runtime
 from ihp_backend.serving.sdk_adapter import InteractiveHumanParsing
 from ihp_backend.settings import Settings
 
@@ -119,9 +119,9 @@ def _add_label_studio_routes(app: Flask, runtime: Runtime) -> None:
     def setup() -> Response:
         body = _body(runtime.memory)
         project, schema = _text(body, "project"), _text(body, "schema")
-        if hostname := body.get("hostname"):
-            token = str(body.get("access_token") or "")
-            runtime.connections.remember(project, Connection(str(hostname), token))
+        if body.get("hostname"):
+            token = _text(body, "access_token") if body.get("access_token") else ""
+            runtime.remember(project, Connection(_text(body, "hostname"), token))
         config = LabelConfig.parse(schema).check()
         InteractiveHumanParsing(project_id=project, label_config=schema, runtime=runtime)
         choice = runtime.choose(project, config)
@@ -164,7 +164,10 @@ def _add_label_studio_routes(app: Flask, runtime: Runtime) -> None:
         project = body.get("project")
         runtime.metrics.events.labels(action if action in EVENTS else "other").inc()
         g.log = {"action": action, "project": project.get("id") if isinstance(project, Mapping) else project}
-        return _json({"status": runtime.triggers.take(action, body), "action": action})
+        status = runtime.triggers.take(action, body)
+        if status in ("postponed", "failed"):
+            raise ServiceUnavailable(f"the event {action} cannot be written down now ({status})", retry_after=10)
+        return _json({"status": status, "action": action})
 
 
 def _body(memory: MemoryBudget) -> dict[str, Any]:
@@ -277,6 +280,7 @@ def _answer_errors_in_json(app: Flask) -> None:
         )
 
     app.register_error_handler(MemoryLimitError, over_budget)
+    app.register_error_handler(ConnectionConflictError, lambda error: refused(Conflict(str(error))))
     app.register_error_handler(ModelUnavailableError, unavailable)
     app.register_error_handler(LabelConfigError, malformed)
     app.register_error_handler(RequestError, malformed)

@@ -23,6 +23,7 @@ from ihp_backend.label_studio.client import LabelStudioError
 from ihp_backend.label_studio.connections import Connection, Connections
 from ihp_backend.label_studio.images import ImageError, ImageLoader
 from ihp_backend.label_studio.label_config import LabelConfig
+from ihp_backend.label_studio.regions import RequestError
 from ihp_backend.label_studio.schema_choice import Choice
 from ihp_backend.learning.project_training import ProjectTraining
 from ihp_backend.learning.queue import TrainingQueue
@@ -34,7 +35,7 @@ from ihp_backend.memory import MemoryBudget
 from ihp_backend.network.weights_folder import version_of
 from ihp_backend.serving.base_models import BaseModels, ModelUnavailableError
 from ihp_backend.serving.model_pool import ModelPool
-from ihp_backend.settings import Settings
+from ihp_backend.settings import Settings, is_web_address
 from ihp_backend.telemetry import MemoryCounts, Metrics
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ _MOST_PREFETCHES = 2
 """So many things are done ahead at the same time; what more there is to do is left."""
 _MOST_PROJECTS = 1000
 """Of so many projects it is remembered which label set they asked for last."""
+
+
+class ConnectionConflictError(ValueError):
+    """A stranger told another Label Studio for a project than is known."""
 
 
 class Runtime:
@@ -92,7 +97,7 @@ class Runtime:
         self.trainings = TrainingQueue(settings)
         self.metrics.add(TrainingCounts(self.trainings.records))
         self.metrics.add(MemoryCounts(self._caches, _gpu_memory))
-        self.triggers = Triggers(settings, self.trainings)
+        self.triggers = Triggers(settings, self.trainings, self._is_connected)
         self._schemas: OrderedDict[str, str] = OrderedDict()
         self._lock = Lock()
         self._prefetching = BoundedSemaphore(_MOST_PREFETCHES)
@@ -280,6 +285,38 @@ class Runtime:
             return told
         found = [name for name in self.registry.projects() if name.partition(".")[0] == text]
         return max(found, key=lambda name: (len(name), name), default=text)
+
+    def remember(self, project: str, told: Connection) -> None:
+        """Keeps what a /setup told, or refuses to.
+
+        Without a password anybody may have told it. It then replaces nothing if the Label Studio that is known refuses
+        the new token: whoever tells it has no account there.
+
+        Raises:
+            RequestError: If the project's name could not be a file's, or the address is none.
+            ConnectionConflictError: If it is not believed.
+        """
+        if not is_web_address(told.hostname):
+            raise RequestError(f"hostname is {told.hostname[:200]!r}; expected such as http://127.0.0.1:8080")
+        known = self.connections.find(project)
+        if known is not None and known != told and known.hostname and not self.settings.basic_auth_password:
+            at = self.settings.label_studio_url or known.hostname
+            try:
+                self.images.check(at, told.token)
+            except (ImageError, LabelStudioError) as error:
+                if error.status in (401, 403):
+                    raise ConnectionConflictError(
+                        f"the project is connected to {at}, where the new token is not good ({error}): if "
+                        f"{told.hostname[:200]} is right, delete connections/{project}.json in IHP_DATA_DIR, or set "
+                        "IHP_LABEL_STUDIO_URL or a password"
+                    ) from None
+        self.connections.remember(project, told)
+
+    def _is_connected(self, project: str) -> bool:
+        """Whether an event may be of a project: its /setup was told, it has versions, or the settings name a server."""
+        if self.connections.find(project) is not None or project in self.registry.projects():
+            return True
+        return bool(self.settings.label_studio_token) and len(self.trainings.records.projects()) < _MOST_PROJECTS
 
     def trusted(self, connection: Connection) -> bool:
         """Whether an address may be asked whatever it is: it is in the settings, or who told it can be believed."""

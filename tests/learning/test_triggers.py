@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 from fakes import golden
+from waiting import eventually
 
 from ihp_backend.learning.queue import Result, TrainingQueue
 from ihp_backend.learning.triggers import Triggers, project_key
@@ -180,17 +182,45 @@ def test_an_event_without_a_project_is_told_in_the_log(triggers: Triggers, caplo
     assert triggers.take("PROJECT_UPDATED", {}) == "ignored"
 
 
-def test_a_full_disk_is_logged(
-    triggers: Triggers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_what_a_full_disk_does_not_take_is_written_when_there_is_room(
+    queue: TrainingQueue, triggers: Triggers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ihp_backend.again.EVERY_S", 0.05)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        assert triggers.take(*event("start_training")) == "postponed"
+        assert triggers.take(*event("annotation_created")) == "postponed"
+        time.sleep(0.2)
+        assert state(queue) == "never"
+    assert "No space left" in caplog.text
+    eventually(lambda: not triggers._unwritten)
+    assert state(queue) == "queued"
+    (count,) = queue.records.folder.glob("new/*.json")
+    assert len(json.loads(count.read_text())["annotations"]) == 1, "in their order: the training came first"
+
+
+def test_an_event_after_the_disk_was_full_does_not_overtake(
+    queue: TrainingQueue, triggers: Triggers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
-        assert triggers.take(*event("annotation_created")) == "failed"
-        assert triggers.take(*event("start_training")) == "failed"
-    assert "No space left" in caplog.text
+        assert triggers.take(*event("annotation_created")) == "postponed"
+    assert triggers.take(*event("annotations_deleted")) == "counted"
+    assert not triggers._unwritten
+
+
+def test_events_of_projects_that_nobody_connected_leave_nothing(tmp_path: Path, queue: TrainingQueue) -> None:
+    triggers = Triggers(Settings(data_dir=tmp_path), queue, knows=lambda project: False)
+    for name in ("start_training", "annotation_created"):
+        assert triggers.take(*event(name)) == "ignored"
+    assert not list(tmp_path.rglob("*.json"))
 
 
 def test_a_queue_that_hangs_holds_nobody_up(

