@@ -42,7 +42,7 @@ def test_a_page_of_another_name_is_refused(tmp_path: Path, method: str, route: s
     for host in OTHERS:
         headers = [{"Host": host}, {"Host": "localhost", "Origin": f"http://{host}"}]
         for given in headers if host else headers[:1]:
-            answer = client.open(route, method=method, json=body, headers=given)
+            answer: Any = client.open(route, method=method, json=body, headers=given)
             assert answer.status_code == 403, given
             assert "IHP_SERVED_HOSTS" in answer.json["detail"]
     assert client.get(route, headers={"Host": "localhost", "Origin": "null"}).status_code == 403
@@ -112,7 +112,7 @@ def test_invented_projects_leave_no_record_and_no_series(tmp_path: Path) -> None
         created = f"2024-01-01T00:00:{number:02d}Z"
         for project in ({"id": 5000 + number, "created_at": created}, {"id": 1, "created_at": created}):
             for name in ("start_training", "annotation_created"):
-                answer = client.post("/webhook", json=golden(f"webhook_{name}") | {"project": project})
+                answer: Any = client.post("/webhook", json=golden(f"webhook_{name}") | {"project": project})
                 assert answer.json["status"] == "ignored"
         client.get(f"/no/such/route/{number}")
         client.get(f"/versions?project={number}.1")
