@@ -1,4 +1,4 @@
-"""Who is there, who is meant, and where to look: on looks that are drawn by hand."""
+"""Who is there, who is meant, and what the network sees: on coarse passes that are drawn by hand."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ihp_backend.inference.roi import Target
 from ihp_backend.parts import LIP
 
 SCALE = 4
-"""Pixels of the photo to a cell of the look; the view has 2 pixels to a cell."""
+"""Pixels of the photo to a stride-2 pixel of the coarse pass."""
 
 
-def look_of(*people: tuple[int, int, int, int], height: int = 100, width: int = 100, channel: int = 5) -> Parse:
-    """A look of (h, w) cells at a photo SCALE times as large, in which each (top, left, bottom, right) is somebody."""
+def coarse_pass_of(*people: tuple[int, int, int, int], height: int = 100, width: int = 100, channel: int = 5) -> Parse:
+    """A coarse pass (h, w) of a photo SCALE times as large, in which each (top, left, bottom, right) is somebody."""
     logits = np.zeros((len(LIP.names), height, width), np.float32)
     for top, left, bottom, right in people:
         logits[channel, top:bottom, left:right] = 3.0
@@ -30,7 +30,7 @@ def look_of(*people: tuple[int, int, int, int], height: int = 100, width: int = 
 
 
 LEFT, RIGHT = (20, 10, 90, 35), (30, 60, 90, 85)
-TWO = look_of(LEFT, RIGHT)
+TWO = coarse_pass_of(LEFT, RIGHT)
 ON_LEFT, ON_RIGHT = Click(80, 200, "face"), Click(290, 240, "face")
 
 
@@ -39,8 +39,8 @@ def pixels(person: tuple[int, int, int, int]) -> Box:
     return Box(left, top, right, bottom)
 
 
-def target(look: Parse, *clicks: Click, accepted: dict[str, NDArray[np.bool_]] | None = None) -> Target:
-    return Target.of(People.of(look), clicks, accepted or {}, {"background"})
+def target(coarse: Parse, *clicks: Click, accepted: dict[str, NDArray[np.bool_]] | None = None) -> Target:
+    return Target.of(People.of(coarse), clicks, accepted or {}, {"background"})
 
 
 def close(box: Box, other: Box, by: int) -> bool:
@@ -60,31 +60,31 @@ def test_two_people_are_two_figures_whose_boxes_are_in_pixels_of_the_photo() -> 
 
 
 def test_specks_are_nobody_and_nobody_has_no_figure() -> None:
-    assert len(People.of(look_of(LEFT, (5, 95, 7, 97))).boxes) == 1
-    assert People.of(look_of()).boxes == {}
-    assert People.of(look_of()).at(10, 10) is None
-    assert People.of(look_of()).centres() == []
+    assert len(People.of(coarse_pass_of(LEFT, (5, 95, 7, 97))).boxes) == 1
+    assert People.of(coarse_pass_of()).boxes == {}
+    assert People.of(coarse_pass_of()).at(10, 10) is None
+    assert People.of(coarse_pass_of()).centres() == []
 
 
 def test_a_shoe_apart_belongs_to_the_figure_above_it_and_another_person_does_not() -> None:
-    figures = People.of(look_of((10, 40, 80, 60), (83, 42, 88, 52)))
-    (box,) = figures.boxes.values()
+    persons = People.of(coarse_pass_of((10, 40, 80, 60), (83, 42, 88, 52)))
+    (box,) = persons.boxes.values()
     assert close(box, Box(160, 40, 240, 352), 1)
-    assert len(People.of(look_of((10, 10, 90, 30), (60, 70, 80, 76))).boxes) == 2
+    assert len(People.of(coarse_pass_of((10, 10, 90, 30), (60, 70, 80, 76))).boxes) == 2
 
 
 def test_a_place_is_of_the_figure_on_or_near_it() -> None:
-    figures = People.of(TWO)
-    left, right = figures.boxes
-    assert (figures.at(80, 200), figures.at(290, 240)) == (left, right)
-    assert figures.at(150, 200) == left, "a hand's breadth beside it"
-    assert figures.at(200, 10) is None, "far from both"
+    persons = People.of(TWO)
+    left, right = persons.boxes
+    assert (persons.at(80, 200), persons.at(290, 240)) == (left, right)
+    assert persons.at(150, 200) == left, "a hand's breadth beside it"
+    assert persons.at(200, 10) is None, "far from both"
 
 
 def test_the_middle_of_each_figure_is_on_it() -> None:
-    figures = People.of(TWO)
-    assert [figures.at(c.x, c.y) for c in figures.centres()] == list(figures.boxes)
-    assert close(_around(figures.centres()[0]), Box(90, 220, 90, 220), 170)
+    persons = People.of(TWO)
+    assert [persons.at(c.x, c.y) for c in persons.centres()] == list(persons.boxes)
+    assert close(_around(persons.centres()[0]), Box(90, 220, 90, 220), 170)
 
 
 def _around(click: Click) -> Box:
@@ -109,7 +109,7 @@ def test_negative_clicks_and_those_on_the_background_mean_nobody() -> None:
 def test_masks_on_others_do_not_widen_the_view_and_those_on_the_same_person_do() -> None:
     theirs, ours = np.zeros((400, 400), bool), np.zeros((400, 400), bool)
     theirs[200:260, 260:300] = True
-    ours[10:60, 60:100] = True  # a hat, above what the look saw
+    ours[10:60, 60:100] = True  # a hat, above what the coarse pass saw
     alone = target(TWO, ON_LEFT).region_of_interest(400, 400)
     assert target(TWO, ON_LEFT, accepted={"hair": theirs}).region_of_interest(400, 400) == alone
     wider = target(TWO, ON_LEFT, accepted={"hat": ours}).region_of_interest(400, 400)
@@ -122,32 +122,32 @@ def test_a_click_where_nobody_is_seen_is_missing_and_its_surroundings_are_looked
     found = target(TWO, Click(200, 10, "face"))
     assert found.is_missing
     assert found.people == []
-    large = look_of(width=1000, height=1000)
+    large = coarse_pass_of(width=1000, height=1000)
     box = target(large, Click(3000, 1000, "face")).region_of_interest(4000, 4000)
     assert box.left <= 3000 < box.right
     assert box.top <= 1000 < box.bottom
     assert box.width < 2000, "not the whole photo"
-    assert target(look_of()).region_of_interest(400, 400) == Box(0, 0, 400, 400)
+    assert target(coarse_pass_of()).region_of_interest(400, 400) == Box(0, 0, 400, 400)
 
 
 def test_small_people_are_looked_at_again_and_large_ones_are_not() -> None:
     # A view of 100 x 100 pixels at a photo of 4000 x 4000.
-    small = look_of((40, 20, 48, 23), height=50, width=50)
+    small = coarse_pass_of((40, 20, 48, 23), height=50, width=50)
     view = View(Box(0, 0, 4000, 4000), 100, 100)
-    look = Parse(4000, 4000, view, small.logits, small.channels, ())
-    closer = target(look).zoom_in(look)
+    coarse = Parse(4000, 4000, view, small.logits, small.channels, ())
+    closer = target(coarse).zoom_in(coarse)
     assert closer is not None
     assert closer.union(Box(1600, 3200, 1840, 3840)) == closer, "all of the person"
     assert max(closer.width, closer.height) < 2000
-    filling = look_of((5, 10, 48, 40), height=50, width=50)
-    assert target(Parse(4000, 4000, view, filling.logits, filling.channels, ())).zoom_in(look) is None
-    assert target(TWO).zoom_in(look_of(LEFT, RIGHT)) is None
+    filling = coarse_pass_of((5, 10, 48, 40), height=50, width=50)
+    assert target(Parse(4000, 4000, view, filling.logits, filling.channels, ())).zoom_in(coarse) is None
+    assert target(TWO).zoom_in(coarse_pass_of(LEFT, RIGHT)) is None
     exact = Parse(200, 200, View(Box(0, 0, 200, 200), 200, 200), TWO.logits, TWO.channels, ())
     assert target(exact).zoom_in(exact) is None, "every pixel has been seen"
 
 
 def test_who_fills_a_part_of_the_photo_may_go_on_outside() -> None:
-    assert target(look_of((0, 0, 100, 40))).fills(Box(0, 0, 400, 400))
+    assert target(coarse_pass_of((0, 0, 100, 40))).fills(Box(0, 0, 400, 400))
     assert not target(TWO).fills(Box(0, 0, 400, 400))
 
 
@@ -162,7 +162,7 @@ def test_the_box_holds_who_is_meant_and_every_click_and_lies_in_the_photo(
     found: list[tuple[int, int, int, int]], places: list[tuple[float, float]]
 ) -> None:
     clicks = [Click(x, y, "face") for x, y in places]
-    meant = target(look_of(*found), *clicks)
+    meant = target(coarse_pass_of(*found), *clicks)
     box = meant.region_of_interest(400, 400)
     assert 0 <= box.left < box.right <= 400
     assert 0 <= box.top < box.bottom <= 400
@@ -174,15 +174,15 @@ def test_the_box_holds_who_is_meant_and_every_click_and_lies_in_the_photo(
 def test_the_box_is_the_same_wherever_a_figure_is_clicked(
     found: list[tuple[int, int, int, int]], place: tuple[float, float], u: float, v: float
 ) -> None:
-    look = look_of(LEFT, *found)
-    figures = People.of(look)
+    coarse = coarse_pass_of(LEFT, *found)
+    persons = People.of(coarse)
     (top, left, bottom, right) = LEFT
     inside = Click(SCALE * (left + u * (right - left - 1)), SCALE * (top + v * (bottom - top - 1)), "face")
-    first = next(c for c in figures.centres() if figures.at(c.x, c.y) == figures.at(inside.x, inside.y))
-    assert target(look, inside).region_of_interest(400, 400) == target(look, first).region_of_interest(400, 400)
+    first = next(c for c in persons.centres() if persons.at(c.x, c.y) == persons.at(inside.x, inside.y))
+    assert target(coarse, inside).region_of_interest(400, 400) == target(coarse, first).region_of_interest(400, 400)
 
 
 @given(people)
 def test_every_figure_is_found_in_its_middle(found: list[tuple[int, int, int, int]]) -> None:
-    figures = People.of(look_of(*found))
-    assert [figures.at(c.x, c.y) for c in figures.centres()] == list(figures.boxes)
+    persons = People.of(coarse_pass_of(*found))
+    assert [persons.at(c.x, c.y) for c in persons.centres()] == list(persons.boxes)

@@ -330,11 +330,11 @@ def test_a_task_that_is_opened_is_made_ready_for_a_click(
 
     parser.predict(CLICK["tasks"], CLICK["params"]["context"])
     finish()
-    assert disc_model.warmed == [], "after a click the features are there"
+    assert disc_model.prefetched == [], "after a click the features are there"
     parser.predict([CLICK["tasks"][0]] * 2)
     parser.predict(CLICK["tasks"], opened=False)
     finish()
-    assert disc_model.warmed == [], "a batch of photos is nobody's opened task"
+    assert disc_model.prefetched == [], "a batch of photos is nobody's opened task"
     parser.predict(CLICK["tasks"])
     finish()
-    assert disc_model.warmed == [disc_model.calls[-1]["key"]]
+    assert disc_model.prefetched == [disc_model.calls[-1]["key"]]

@@ -70,7 +70,7 @@ class DiscModel(Predictor):
     version: str = "discs-1"
     schema = LIP
     calls: list[dict[str, Any]] = field(default_factory=list)
-    warmed: list[str] = field(default_factory=list)
+    prefetched: list[str] = field(default_factory=list)
 
     def open(self, image: NDArray[np.uint8], key: str | None = None) -> DiscSession:
         return DiscSession(self, image, key)
@@ -112,7 +112,7 @@ class DiscSession(PhotoSession):
         return self.model.answer(self.image, prompts, self.key)
 
     def prefetch(self) -> list[Callable[[], None]]:
-        return [lambda: self.model.warmed.append(str(self.key))]
+        return [lambda: self.model.prefetched.append(str(self.key))]
 
 
 class ImageHost:
