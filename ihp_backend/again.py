@@ -23,15 +23,15 @@ class Again:
     def __init__(self, name: str, work: Callable[[], object]) -> None:
         self._name = name
         self._work = work
-        self._is_running = False
+        self.is_running = False
         self._lock = Lock()
 
     def later(self) -> None:
         """Begins to repeat the work, if it is not being repeated already."""
         with self._lock:
-            if self._is_running:
+            if self.is_running:
                 return
-            self._is_running = True
+            self.is_running = True
         Thread(target=self._repeat, name=f"{self._name}, again", daemon=True).start()
 
     def _repeat(self) -> None:
@@ -40,12 +40,12 @@ class Again:
             try:
                 with self._lock:
                     self._work()
-                    self._is_running = False
+                    self.is_running = False
                     break
             except OSError as error:
                 logger.debug("%s: still not written: %s", self._name, error)
             except Exception:
                 logger.exception("%s: will not be written", self._name)
-                self._is_running = False
+                self.is_running = False
                 break
         logger.info("%s: what could not be written is written", self._name)

@@ -24,7 +24,7 @@ def test_work_is_repeated_until_it_goes_well_and_begun_anew(monkeypatch: pytest.
     for total in (3, 6):
         repeated.later()
         repeated.later()
-        eventually(lambda total=total: len(done) == total and not repeated._is_running)  # type: ignore[misc]
+        eventually(lambda total=total: len(done) == total and not repeated.is_running)  # type: ignore[misc]
 
 
 def test_what_setup_told_on_a_full_disk_is_written_when_there_is_room(
@@ -46,7 +46,7 @@ def test_what_setup_told_on_a_full_disk_is_written_when_there_is_room(
 
 
 def test_no_more_projects_than_anybody_has_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "_MOST", 3)
+    monkeypatch.setattr(connections, "MOST", 3)
     known = Connections(tmp_path)
     for number in range(3):
         known.remember(f"{number}.1", Connection("http://a.example"))

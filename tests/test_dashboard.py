@@ -33,7 +33,7 @@ class Told:
 @pytest.fixture
 def told(tmp_path: Path, image_host: ImageHost, monkeypatch: pytest.MonkeyPatch) -> Told:
     """The metrics of a server that has done all it can, on a machine with a GPU."""
-    monkeypatch.setattr(runtime_module, "_gpu_memory", lambda: {"used": 1, "free": 2, "total": 3})
+    monkeypatch.setattr(runtime_module, "gpu_memory", lambda: {"used": 1, "free": 2, "total": 3})
     body = golden("predict_click")
     settings = Settings(data_dir=tmp_path, allow_private_addresses=True)
     runtime = Runtime(settings, DiscModel, load_version=lambda folder: DiscModel(folder.name))
@@ -49,8 +49,8 @@ def told(tmp_path: Path, image_host: ImageHost, monkeypatch: pytest.MonkeyPatch)
     def work(project: str, report: object) -> object:
         return SimpleNamespace(outcome="promoted", reason="", version="", left_out=())
 
-    runtime.trainings._work = work  # type: ignore[assignment]
-    runtime.trainings._send = lambda _: None  # type: ignore[assignment,method-assign]
+    runtime.trainings.work = work  # type: ignore[assignment]
+    runtime.trainings.send = lambda _: None  # type: ignore[assignment,method-assign]
     runtime.trainings.ask(body["project"], "a test")
     with runtime.trainings.records.training(body["project"]):
         runtime.trainings.records.change(body["project"], _running)

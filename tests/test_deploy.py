@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 from ihp_backend.cli import COMMANDS
-from ihp_backend.commands.serve import GRACEFUL_STOP_S, _check
-from ihp_backend.serving.supervisor import _GRACE_S
+from ihp_backend.commands.serve import GRACEFUL_STOP_S, check
+from ihp_backend.serving.supervisor import GRACE_S
 from ihp_backend.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -140,7 +140,7 @@ def test_a_service_of_compose_can_start(name: str, service: dict[str, Any], tmp_
     assert service["command"][0] in COMMANDS
     secrets = {f"/run/secrets/{secret}": secret for secret in service["secrets"]}
     settings = read(service["environment"], secrets, tmp_path)
-    _check(settings)  # as `ihp serve` does
+    check(settings)  # as `ihp serve` does
     assert not settings.trainer, "the trainer is a service of its own"
     assert service["read_only"] is True
     assert service["tmpfs"] == ["/tmp"]
@@ -148,7 +148,7 @@ def test_a_service_of_compose_can_start(name: str, service: dict[str, Any], tmp_
     assert volume.split(":")[1] == str(settings.data_dir)
     assert settings.queue_url.split("//")[1].split(":")[0] in COMPOSE["services"]
     assert settings.label_studio_url.split("//")[1] == "labelstudio:8080"
-    assert int(service["stop_grace_period"].removesuffix("s")) >= GRACEFUL_STOP_S + _GRACE_S
+    assert int(service["stop_grace_period"].removesuffix("s")) >= GRACEFUL_STOP_S + GRACE_S
     for port in service.get("ports", ()):
         assert port.startswith("127.0.0.1:")
         assert port.endswith(f":{settings.port}")
@@ -207,12 +207,12 @@ def test_a_pod_of_kubernetes_can_start(name: str, tmp_path: Path) -> None:
     assert {mount: v for v in pod["volumes"] for mount in [v["name"]]}.keys() == mounts.keys()
     secrets = {f"{mounts['secrets']}/{key}": key for key in ("label-studio-token", "password")}
     settings = read(of_kind("ConfigMap")[source["configMapRef"]["name"]]["data"], secrets, tmp_path)
-    _check(settings)
+    check(settings)
     assert mounts["data"] == str(settings.data_dir)
     assert mounts["tmp"] == "/tmp"
     assert not settings.trainer
     assert settings.queue_url.split("//")[1].split(":")[0] in of_kind("Service")
-    assert pod["terminationGracePeriodSeconds"] >= GRACEFUL_STOP_S + _GRACE_S
+    assert pod["terminationGracePeriodSeconds"] >= GRACEFUL_STOP_S + GRACE_S
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         if container["args"] == ["serve"]:
             assert container[probe]["httpGet"]["path"] == ("/live" if probe == "livenessProbe" else "/ready")

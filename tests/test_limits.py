@@ -80,7 +80,7 @@ def test_at_most_so_many_regions_are_drawn(client: FlaskClient) -> None:
 def test_masks_that_would_not_fit_into_memory_are_not_read(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(regions, "_MOST_MASK_BYTES", 3 * 640 * 480)
+    monkeypatch.setattr(regions, "MOST_MASK_BYTES", 3 * 640 * 480)
     assert ask(client, keypoints(1), accepted(3)).status_code == 200
     answer = ask(client, keypoints(1), accepted(4))
     assert answer.status_code == 400

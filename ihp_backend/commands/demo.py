@@ -80,7 +80,7 @@ def demo(
         ) as stack:
             made = {name: _project(stack, name, photos[name], images, preannotate) for name in chosen}
             first, *others = made.values()
-            click.echo(_instructions(first, stack.credentials, hotkeys(label_config_of(chosen[0])), others))
+            click.echo(instructions(first, stack.credentials, hotkeys(label_config_of(chosen[0])), others))
             while True:
                 stack.children.check()
                 time.sleep(1)
@@ -106,9 +106,10 @@ def _project(stack: Stack, schema: str, photos: Sequence[Path], images: Path | N
     return Project(title, f"{stack.url}/projects/{project['id']}/data")
 
 
-def _instructions(
+def instructions(
     project: Project, credentials: Credentials, keys: Sequence[tuple[str, str]], others: Sequence[Project] = ()
 ) -> str:
+    """Returns what the terminal says: where to click, who signs in, and which keys choose a label."""
     more = "".join(f"\n  {other.address}   {other.title}" for other in others)
     more = f"\n  More projects, each with keys and photos of its own:{more}\n" if more else ""
     parts = [f"{key.upper()} {label}" for key, label in keys]

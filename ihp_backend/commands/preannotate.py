@@ -23,7 +23,7 @@ from ihp_backend.settings import Settings, is_web_address
 
 _TOGETHER = 8
 """Tasks that are worked on at once, at most."""
-_NICE = 10
+NICE = 10
 _LEARNT = re.compile(r".+\+p\d+\.\d{3,}")
 
 
@@ -52,7 +52,7 @@ def preannotate(number: int, url: str | None, token: str | None, batch: int) -> 
                 label_studio_token=token or settings.label_studio_token,
             )
         logs.configure("WARNING")
-        os.nice(_NICE)  # whoever clicks goes first
+        os.nice(NICE)  # whoever clicks goes first
         runtime = Runtime(settings)
         client = _client(runtime, number)
         project = client.get_project(number)

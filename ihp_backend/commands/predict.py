@@ -77,7 +77,7 @@ def predict(
     wanted = None if every or not points else list(dict.fromkeys(c.part for c in points))
     prediction = predictor.predict(rgb, points, labels=labels, wanted=wanted)
 
-    config, names = _shipped(predictor.schema)
+    config, names = shipped_config(predictor.schema)
     regions, results = [], []
     for label, mask in prediction.masks.items():
         box = box_of(mask)
@@ -104,7 +104,7 @@ def predict(
     click.echo(f"wrote {len(regions)} masks, regions.json and overlay.png to {out}")
 
 
-def _shipped(schema: Schema) -> tuple[LabelConfig, dict[str, str]]:
+def shipped_config(schema: Schema) -> tuple[LabelConfig, dict[str, str]]:
     """The label config that is shipped for a schema, and for each part its label there."""
     try:
         config = LabelConfig.parse(label_config_of(schema.name))

@@ -47,7 +47,7 @@ def serve(host: str | None, port: int | None, threads: int | None) -> None:
         settings = Settings.from_environment()
         given: dict[str, Any] = {"host": host, "port": port, "threads": threads}
         settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
-        _check(settings)
+        check(settings)
         settings.make_data_dir()
     except ValueError as error:
         raise click.ClickException(str(error)) from error
@@ -55,7 +55,7 @@ def serve(host: str | None, port: int | None, threads: int | None) -> None:
     Server(settings).run()
 
 
-def _check(settings: Settings) -> None:
+def check(settings: Settings) -> None:
     """Refuses to let strangers in, or secrets out.
 
     Raises:

@@ -97,7 +97,7 @@ def write_report(
         "metrics.json": (json.dumps(metrics, indent=1) + "\n").encode(),
         "per_class.csv": table.getvalue().encode(),
         "curve.png": _draw_curve(result),
-        "failures.png": _draw_failures(result, data, predictor, config),
+        "failures.png": draw_failures(result, data, predictor, config),
     }
     write_together(out, files)
     return metrics
@@ -152,7 +152,7 @@ def _draw_curve(result: Evaluation) -> bytes:
     return png.getvalue()
 
 
-def _draw_failures(result: Evaluation, data: DataSet, predictor: Predictor, config: ProtocolConfig) -> bytes:
+def draw_failures(result: Evaluation, data: DataSet, predictor: Predictor, config: ProtocolConfig) -> bytes:
     """The photos with the lowest mIoU at 2 clicks per class: prediction beside truth, clicks drawn in."""
 
     def at_two(photo: PhotoResult) -> int:

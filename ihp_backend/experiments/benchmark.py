@@ -249,8 +249,8 @@ def through_http(weights: str, runs: int, note: Callable[[Row], None]) -> None:
             _clicks_on(server, size, runs, note)
         for annotators in (1, 4, 16):
             seconds = max(2.0, runs / 10)
-            note(Row("clicks a second", f"{annotators} at once", *_throughput(server, annotators, seconds), "1/s"))
-        note(Row("click, 4 annotators, one each 2 s", "1024x768", *_relaxed(server, 4, max(3, runs // 10))))
+            note(Row("clicks a second", f"{annotators} at once", *throughput(server, annotators, seconds), "1/s"))
+        note(Row("click, 4 annotators, one each 2 s", "1024x768", *relaxed(server, 4, max(3, runs // 10))))
         note(Row("peak memory", "server", server.peak_mb(), server.peak_mb(), "MB"))
 
 
@@ -285,7 +285,7 @@ def place(label: str, number: int) -> tuple[str, float, float, bool]:
     return label, x + 1e-4 * (number % 100), y + 1e-4 * (number // 100), True
 
 
-def _throughput(server: ServerUnderTest, annotators: int, seconds: float) -> tuple[float, float]:
+def throughput(server: ServerUnderTest, annotators: int, seconds: float) -> tuple[float, float]:
     """Clicks a second with so many annotators who never wait."""
     until = time.perf_counter() + seconds
 
@@ -302,7 +302,7 @@ def _throughput(server: ServerUnderTest, annotators: int, seconds: float) -> tup
     return rate, rate
 
 
-def _relaxed(server: ServerUnderTest, annotators: int, clicks: int) -> tuple[float, float]:
+def relaxed(server: ServerUnderTest, annotators: int, clicks: int) -> tuple[float, float]:
     """Median and 95th percentile of a click when each annotator clicks every two seconds."""
     taken: list[float] = []
 

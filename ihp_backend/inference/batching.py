@@ -24,6 +24,11 @@ class Batching(Generic[Item, Answer]):
         self._waiting: dict[Hashable, list[tuple[Item, Future[Answer]]]] = defaultdict(list)
         self._lock, self._running = Lock(), Lock()
 
+    @property
+    def waiting(self) -> int:
+        """How many items wait for the batch under way to end."""
+        return sum(len(items) for items in self._waiting.values())
+
     def ask(self, kind: Hashable, item: Item) -> Answer:
         """Returns the answer to an item.
 

@@ -53,7 +53,7 @@ class Client:
     def __init__(self, url: str, token: str, timeout_s: float = 30.0) -> None:
         self.url = url.rstrip("/")
         self.timeout_s = timeout_s
-        self._token = token.strip()
+        self.token = token.strip()
         self._session = requests.Session()
         # With a session cookie, Label Studio would ask for a CSRF token.
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
@@ -67,7 +67,7 @@ class Client:
     @property
     def token_kind(self) -> str:
         """``"personal"`` (a JWT, to be exchanged) or ``"legacy"`` (sent as it is)."""
-        return "personal" if _JWT.fullmatch(self._token) else "legacy"
+        return "personal" if _JWT.fullmatch(self.token) else "legacy"
 
     def auth_headers(self, rejected: Mapping[str, str] | None = None) -> dict[str, str]:
         """Returns the headers that authenticate a request to this Label Studio, and to nobody else.
@@ -78,13 +78,13 @@ class Client:
         Raises:
             LabelStudioError: If the personal access token cannot be exchanged, or is no token at all.
         """
-        if not self._token:
+        if not self.token:
             return {}
-        if not _TOKEN.fullmatch(self._token):
+        if not _TOKEN.fullmatch(self.token):
             # Whoever sends it would show it in the error.
             raise LabelStudioError("the access token has blanks or characters that no token has; copy it again")
         if self.token_kind == "legacy":
-            return {"Authorization": f"Token {self._token}"}
+            return {"Authorization": f"Token {self.token}"}
         with self._lock:
             # Of several threads that were refused at once, the first renews for all.
             is_rejected = rejected is not None and rejected.get("Authorization") == f"Bearer {self._access}"
@@ -130,7 +130,7 @@ class Client:
         self.request("DELETE", path)
 
     def _exchange(self) -> str:
-        response = self._send("POST", "/api/token/refresh", {}, json={"refresh": self._token})
+        response = self._send("POST", "/api/token/refresh", {}, json={"refresh": self.token})
         if not response.ok:
             raise self._error("POST", "/api/token/refresh", response)
         access = self._json(response)
@@ -189,7 +189,7 @@ class Client:
         return LabelStudioError(self._blank(reason), status=status, remedy=remedy)
 
     def _blank(self, text: str) -> str:
-        for secret in (self._token, self._access):
+        for secret in (self.token, self._access):
             text = text.replace(secret, "***") if secret else text
         return text
 

@@ -15,7 +15,7 @@ from ihp_backend.stored_records import DamagedRecordError, read_record
 logger = logging.getLogger(__name__)
 
 _LENGTH = 10_000
-_MOST = 2_000
+MOST = 2_000
 """Of so many projects something is remembered."""
 
 
@@ -63,8 +63,8 @@ class Connections:
             raise RequestError(f"hostname and access_token have more than {_LENGTH} characters")
         if self.find(project) == connection:
             return
-        if not path.exists() and len(self.projects()) >= _MOST:
-            raise RequestError(f"{_MOST} projects are known already; delete those that are no more from {self.folder}")
+        if not path.exists() and len(self.projects()) >= MOST:
+            raise RequestError(f"{MOST} projects are known already; delete those that are no more from {self.folder}")
         self._unsaved[project] = connection
         try:
             self._save()

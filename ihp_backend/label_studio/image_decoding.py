@@ -73,7 +73,7 @@ def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
                     "(IHP_MAX_IMAGE_PIXELS)"
                 )
             orientation = _orientation(image)
-            pixels = _plain_jpeg(image, data)
+            pixels = plain_jpeg(image, data)
             if pixels is None:
                 pixels = _rgb(image)
     except ImageError:
@@ -87,7 +87,7 @@ def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(_TURNS[orientation](pixels) if orientation > 1 else pixels, np.uint8)
 
 
-def _plain_jpeg(image: Image.Image, data: bytes) -> NDArray[np.uint8] | None:
+def plain_jpeg(image: Image.Image, data: bytes) -> NDArray[np.uint8] | None:
     """Decodes a grey or coloured JPEG with OpenCV: the same pixels in two thirds of the time.
 
     OpenCV fills up a truncated file without a word, so only one with an end may come here.

@@ -22,7 +22,7 @@ from ihp_backend.label_studio.rle import RleError, decode_mask, encode
 logger = logging.getLogger(__name__)
 
 _MOST_REGIONS = 2_000
-_MOST_MASK_BYTES = 2_000_000_000
+MOST_MASK_BYTES = 2_000_000_000
 """A mask takes a byte a pixel while it is answered."""
 _ID_LENGTH = 100
 """Label Studio's own have ten letters; some are remembered."""
@@ -186,10 +186,10 @@ def read_masks(
         if not has_short_id(result):
             logger.warning("a brush region has an id of more than %d letters", _ID_LENGTH)
             continue
-        if (len(masks) + 1) * height * width > _MOST_MASK_BYTES:
+        if (len(masks) + 1) * height * width > MOST_MASK_BYTES:
             raise RequestError(
                 f"the draft has more than {len(masks)} masks of {width}x{height} pixels; expected at most "
-                f"{_MOST_MASK_BYTES // 10**6} MB of them: label smaller photos"
+                f"{MOST_MASK_BYTES // 10**6} MB of them: label smaller photos"
             )
         try:
             mask = decode_mask(value.get("rle", ()), height, width)

@@ -28,8 +28,8 @@ from ihp_backend.settings import Settings
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3
-_FIRST_RETRY_S = 30.0
-_LOST_AFTER_S = 20.0
+FIRST_RETRY_S = 30.0
+LOST_AFTER_S = 20.0
 _LOOK_EVERY_S = 2.0
 _REPORT_EVERY_S = 1.0
 _LOG_EVERY_S = 15.0
@@ -60,13 +60,19 @@ class Result:
 
 
 class TrainingQueue:
-    """Asks for trainings and does them. Cheap to make: the queue is opened at its first use."""
+    """Asks for trainings and does them. Cheap to make: the queue is opened at its first use.
+
+    Attributes:
+        records: What is known of each project's training.
+        work: Trains a project, in a process that trains, see ``serve``.
+        after: Is called with the project when a training has ended.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.records = TrainingRecords(settings.data_dir / "trainings")
-        self._work: Callable[[str, Report], Result] | None = None
-        self._after: Callable[[str], object] | None = None
+        self.work: Callable[[str, Report], Result] | None = None
+        self.after: Callable[[str], object] | None = None
         self._stopping = Event()
         self._enough = Event()
         self._current: str | None = None
@@ -96,7 +102,7 @@ class TrainingQueue:
 
         record = self.records.change(project, queued)
         if record.state == "queued":
-            self._send(project)
+            self.send(project)
         logger.info("training %s", answer, extra=fields(project=project, reason=reason))
         return answer
 
@@ -113,10 +119,10 @@ class TrainingQueue:
                 logger.warning("a training that stopped is put back", extra=line)
             elif record.state == "waiting" and not 0 < record.retry_at - time.time() <= _longest_pause_s():
                 self.records.change(project, lambda r: replace(r, state="queued") if r.state == "waiting" else r)
-            elif record.state == "waiting" or (_age_s(record) < _LOST_AFTER_S) or self._carried() > 0:
+            elif record.state == "waiting" or (_age_s(record) < LOST_AFTER_S) or self.carried() > 0:
                 continue
             if self.records.read(project).state == "queued":
-                self._send(project)
+                self.send(project)
 
     def run(self, project: str) -> Record:
         """Does one training, if it is asked for and nobody does it; what comes of it is in the record.
@@ -124,12 +130,12 @@ class TrainingQueue:
         Args:
             project: Label Studio's id of the project.
         """
-        if self._work is None:
+        if self.work is None:
             raise RuntimeError("this process does not train; `ihp trainer` does")
         try:
             with self.records.training(project):
                 self._current = project
-                record = self._run(project, self._work)
+                record = self._run(project, self.work)
                 self._current = None
         except LockedError:
             logger.info("another trainer has the project", extra=fields(project=project))
@@ -139,8 +145,8 @@ class TrainingQueue:
             logger.error("what came of the training of %s cannot be written down: %s", project, error)
             return self.records.read(project)
         if record.state in OUTCOMES:
-            if self._after:
-                self._after(project)
+            if self.after:
+                self.after(project)
             self._enough.set()
         return record
 
@@ -156,11 +162,11 @@ class TrainingQueue:
             Whether a training has ended: the next one is best done by a new process, for the memory that the last one
             took is not given back.
         """
-        self._work, self._after = work, after
+        self.work, self.after = work, after
         # Of a queue that is down, huey would tell twice a second, at length.
         logging.getLogger("huey").setLevel(logging.CRITICAL)
-        _ = self._task  # the consumer must know it
-        consumer = OrderlyConsumer(self._huey, self._stopping.set, grace_s=_GRACE_S)
+        _ = self.task  # the consumer must know it
+        consumer = OrderlyConsumer(self.transport, self.stop, grace_s=_GRACE_S)
         self._enough = consumer.stop_flag
         Thread(target=self._look_after, name="lost trainings", daemon=True).start()
         consumer.run()
@@ -168,11 +174,15 @@ class TrainingQueue:
             self.records.change(project, _given_back)
         return not self._stopping.is_set()
 
+    def stop(self) -> None:
+        """Ends ``serve``; a training under way gives up at its next report, and begins anew with the next trainer."""
+        self._stopping.set()
+
     def _look_after(self) -> None:
         before = ""
         while not self._stopping.wait(_LOOK_EVERY_S):
             try:
-                self._carried()
+                self.carried()
                 self.put_back_lost()
                 trouble = ""
             except Exception as error:
@@ -202,7 +212,7 @@ class TrainingQueue:
             return self.records.change(project, _given_back)
         except (TemporaryError, OSError) as error:
             if attempt < ATTEMPTS:
-                delay = _FIRST_RETRY_S * 4 ** (attempt - 1)
+                delay = FIRST_RETRY_S * 4 ** (attempt - 1)
                 text = f"attempt {attempt} of {ATTEMPTS} failed: {error}"
                 logger.warning("training waits for another try", extra=fields(project=project, reason=text, in_s=delay))
                 return self.records.change(
@@ -243,23 +253,26 @@ class TrainingQueue:
 
         return report
 
-    def _send(self, project: str) -> None:
+    def send(self, project: str) -> None:
         """Puts a job into the queue; if that fails, the record brings it back later."""
         try:
-            self._task(project)
+            self.task(project)
         except Exception as error:
             logger.error("the queue does not take the training of %s, it is tried again: %s", project, error)
 
-    def _carried(self) -> int:
-        return int(self._huey.pending_count())
+    def carried(self) -> int:
+        """Returns how many jobs the queue carries."""
+        return int(self.transport.pending_count())
 
     @cached_property
-    def _task(self) -> Callable[[str], Any]:
-        task: Callable[[str], Any] = self._huey.task(name="train")(self.run)
+    def task(self) -> Callable[[str], Any]:
+        """Puts the job of a project into the queue."""
+        task: Callable[[str], Any] = self.transport.task(name="train")(self.run)
         return task
 
     @cached_property
-    def _huey(self) -> Huey:
+    def transport(self) -> Huey:
+        """What carries the jobs; opened at its first use."""
         return open_queue(self._settings.queue_url, self.records.folder)
 
 
@@ -313,4 +326,4 @@ def _age_s(record: Record) -> float:
 
 def _longest_pause_s() -> float:
     """No training waits longer: if it seems so, the clock was put back."""
-    return _FIRST_RETRY_S * 4.0 ** (ATTEMPTS - 2)
+    return FIRST_RETRY_S * 4.0 ** (ATTEMPTS - 2)

@@ -35,7 +35,7 @@ EVENTS = (START, *NEW, DELETED)
 _KEY = re.compile(r"[0-9]{1,18}\.[0-9]{1,18}")  # it becomes a file's name
 _MOST_COUNTED = 10_000
 _MOST_UNWRITTEN = 10_000
-_WAIT_S = 0.05
+WAIT_S = 0.05
 """The annotator waits for the answer, too."""
 
 
@@ -74,7 +74,7 @@ class Triggers:
     ) -> None:
         self._settings = settings
         self._queue = queue
-        self._knows = knows
+        self.knows = knows
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="triggers")
         self._unwritten: deque[_Event] = deque()
         self._again = Again("events", lambda: self._thread.submit(self._write_again).result())
@@ -94,12 +94,21 @@ class Triggers:
             return "ignored"
         try:
             doing: Future[str] = self._thread.submit(self._take, action, body)
-            return doing.result(_WAIT_S)
+            return doing.result(WAIT_S)
         except TimeoutError:
             return "accepted"
         except RuntimeError as error:  # the process ends
             logger.error("the event %s is lost: %s", action, error)
             return "failed"
+
+    @property
+    def unwritten(self) -> int:
+        """How many events wait until they can be written down."""
+        return len(self._unwritten)
+
+    def close(self) -> None:
+        """Waits until the events that were taken in are done; takes no more."""
+        self._thread.shutdown()
 
     def ask_if_due(self, project: str) -> str | None:
         """Asks for a training if enough annotations are new, and tells the answer; ``None`` if they are not.
@@ -121,7 +130,7 @@ class Triggers:
             if project is None:
                 logger.warning("the event %s names no project; its webhook must send payloads", action)
                 return "ignored"
-            if not self._knows(project):
+            if not self.knows(project):
                 logger.warning("the event %s is of project %s, which nobody has connected", action, project)
                 return "ignored"
             limit, told = (0, ()) if action == START else (self._limit(body), _told(action, body))

@@ -17,7 +17,7 @@ _STEPS[[ord("["), ord("{")]] = 1
 _STEPS[[ord("]"), ord("}")]] = -1
 # What CPython's objects take, in bytes; a pair is a key and its place in an object.
 _LIST, _DICT, _PAIR, _STRING, _NUMBER, _POINTER = 88, 64, 110, 60, 32, 9
-_CHUNK = 1 << 20
+CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ def measure(data: bytes) -> Shape:
     bare = data.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in data else data
     bare = bare.translate(None, _NO_STRUCTURE)  # of masks little is left
     quotes = level = deepest = lists = dicts = 0
-    for start in range(0, len(bare), _CHUNK):
-        characters = np.frombuffer(bare, np.uint8, min(_CHUNK, len(bare) - start), start)
+    for start in range(0, len(bare), CHUNK):
+        characters = np.frombuffer(bare, np.uint8, min(CHUNK, len(bare) - start), start)
         seen = quotes + np.cumsum(characters == ord('"'))
         outside = characters[seen % 2 == 0]
         quotes = int(seen[-1])
@@ -53,7 +53,7 @@ def measure(data: bytes) -> Shape:
             deepest, level = max(deepest, int(levels.max())), int(levels[-1])
     pairs, commas = data.count(b":"), data.count(b",")
     objects = _LIST * lists + _DICT * dicts + _PAIR * pairs + _STRING * (quotes // 2)
-    numbers = _POINTER * commas + _NUMBER * (_large_numbers(data) if len(data) > _CHUNK else len(data) // 4)
+    numbers = _POINTER * commas + _NUMBER * (_large_numbers(data) if len(data) > CHUNK else len(data) // 4)
     return Shape(deepest, _width(data) * (len(data) + 2 * len(bare)) + objects + numbers)
 
 
@@ -77,7 +77,7 @@ def _width(data: bytes) -> int:
     if data.isascii():
         return 1
     widest = max(
-        int(np.frombuffer(data, np.uint8, min(_CHUNK, len(data) - s), s).max()) for s in range(0, len(data), _CHUNK)
+        int(np.frombuffer(data, np.uint8, min(CHUNK, len(data) - s), s).max()) for s in range(0, len(data), CHUNK)
     )
     return 4 if widest >= 0xF0 else 2
 
@@ -85,8 +85,8 @@ def _width(data: bytes) -> int:
 def _large_numbers(data: bytes) -> int:
     """At most so many numbers that are objects of their own: whole ones up to 256 exist once, as in masks."""
     count = data.count(b".") + data.count(b"e") + data.count(b"E")
-    for start in range(0, len(data), _CHUNK):
-        digits = np.frombuffer(data[max(start - 3, 0) : start + _CHUNK], np.uint8) - np.uint8(ord("0"))
+    for start in range(0, len(data), CHUNK):
+        digits = np.frombuffer(data[max(start - 3, 0) : start + CHUNK], np.uint8) - np.uint8(ord("0"))
         is_digit = digits < 10
         if len(digits) < 4:
             continue

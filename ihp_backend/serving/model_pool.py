@@ -31,7 +31,7 @@ Key = tuple[str, str]
 """A project's id, and the schema that it is asked for."""
 
 LOOK_EVERY_S = 0.5
-_TRY_AGAIN_S = 60.0
+TRY_AGAIN_S = 60.0
 _MOST_PROJECTS = 1000
 
 
@@ -169,7 +169,7 @@ class ModelPool:
         """Returns the first version that loads, and when to try for a better one."""
         project = key[0]
         old = served.predictor if served else None
-        again_at = monotonic() + _TRY_AGAIN_S
+        again_at = monotonic() + TRY_AGAIN_S
         try:
             wanted, candidates = self._registry.current(*key), list(self._registry.candidates(*key))
         except OSError as error:

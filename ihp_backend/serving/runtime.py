@@ -96,7 +96,7 @@ class Runtime:
         )
         self.trainings = TrainingQueue(settings)
         self.metrics.add(TrainingCounts(self.trainings.records))
-        self.metrics.add(MemoryCounts(self._caches, _gpu_memory))
+        self.metrics.add(MemoryCounts(self._caches, gpu_memory))
         self.triggers = Triggers(settings, self.trainings, self._is_connected)
         self._schemas: OrderedDict[str, str] = OrderedDict()
         self._lock = Lock()
@@ -398,7 +398,8 @@ def _compute_threads(settings: Settings) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, "compute", share_the_cores)
 
 
-def _gpu_memory() -> dict[str, int]:
+def gpu_memory() -> dict[str, int]:
+    """Returns the bytes of GPU memory that we use, that are free, and that there are; empty without a GPU in use."""
     torch = sys.modules.get("torch")  # not imported for this
     if torch is None or not torch.cuda.is_initialized():
         return {}

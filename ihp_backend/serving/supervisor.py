@@ -14,9 +14,9 @@ from ihp_backend.logs import fields
 
 logger = logging.getLogger(__name__)
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
-_LIVED_S = 60.0
-_GRACE_S = 15.0
+FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
+LIVED_S = 60.0
+GRACE_S = 15.0
 _LOOK_EVERY_S = 0.2
 
 
@@ -50,7 +50,7 @@ class Supervisor:
         self._thread.join()
 
     def _run(self) -> None:
-        pause = _FIRST_PAUSE_S
+        pause = FIRST_PAUSE_S
         while not self._stopping.is_set():
             began = monotonic()
             try:
@@ -66,7 +66,7 @@ class Supervisor:
                     return
                 self._child = None
                 logger.error("the %s died and is started again", self._name, extra=fields(pid=child))
-            pause = _FIRST_PAUSE_S if monotonic() - began > _LIVED_S else min(2 * pause, _LONGEST_PAUSE_S)
+            pause = FIRST_PAUSE_S if monotonic() - began > LIVED_S else min(2 * pause, _LONGEST_PAUSE_S)
             self._stopping.wait(pause)
 
 
@@ -88,7 +88,7 @@ def _is_alive(child: int) -> bool:
 
 
 def _end(child: int) -> None:
-    until = monotonic() + _GRACE_S
+    until = monotonic() + GRACE_S
     with suppress(ProcessLookupError):
         os.kill(child, signal.SIGTERM)
         while _is_alive(child):

@@ -158,16 +158,16 @@ def finetune(
     def measure(parser: HumanParser, stage: str) -> dict[str, float]:
         predictor = Predictor(parser, device=str(teacher.device))
         report(stage, 0.0)
-        figures = _miou(predictor, Samples([target.drawn for target in tests], schema), _BUDGETS, only_present=True)
+        figures = miou(predictor, Samples([target.drawn for target in tests], schema), _BUDGETS, only_present=True)
         report(stage, 0.7)
-        if _has_parts(check):
-            figures["base"] = _miou(predictor, check, (1.0,))["miou_at_1"]
+        if has_parts(check):
+            figures["base"] = miou(predictor, check, (1.0,))["miou_at_1"]
         report(stage, 1.0)
         return figures
 
     before = measure(load_parser(start)[0], "measure before")
     if anchor is not parser and "base" in before:
-        before["base"] = _miou(teacher, check, (1.0,))["miou_at_1"]
+        before["base"] = miou(teacher, check, (1.0,))["miou_at_1"]
     tuned = _train(parser, Samples(photos + rehearsal, schema), out, config, str(teacher.device), report)
     most_loss = config.most_loss if base_data is not None else 3 * config.most_loss  # an opinion is no truth
     for share in (1.0, 0.5, 0.25):
@@ -224,15 +224,16 @@ def _is_of(version: str, base: str) -> bool:
     return version == base or version.startswith(f"{base}+")
 
 
-def _has_parts(data: Samples) -> bool:
+def has_parts(data: Samples) -> bool:
     """Whether there is more to check than the background."""
     ids = {int(i) for sample in data.samples for i in np.unique(sample.labels)}
     return len(ids - {0, IGNORE}) >= 2
 
 
-def _miou(
+def miou(
     predictor: Predictor, data: DataSet, budgets: Sequence[float], *, only_present: bool = False
 ) -> dict[str, float]:
+    """Returns the mIoU over all photos after each mean number of clicks per class, such as ``miou_at_1``."""
     config = ProtocolConfig(max_clicks=max(budgets), only_present=only_present)
     found = evaluate(predictor, data, config, quiet=True)
     return {f"miou_at_{b:g}": round(mean_iou(found.confusions[b]), 4) for b in budgets}

@@ -115,8 +115,10 @@ def test_it_is_bounded() -> None:
     for number in range(1000):
         answers.remember(f"1 {number}", "d", [hair()], {"k"})
         answers.remember("1 0", "d", [AcceptedMask(f"r{number}", f"label {number}", square(0, 0))], {f"k{number}"})
-    assert len(answers._tasks) <= 64
-    assert len(answers._tasks["1 0"]) <= 40
+    known = [number for number in range(1, 1000) if recent(answers, task=f"1 {number}")]
+    assert known == list(range(1000 - 63, 1000)), "the newest, beside the one that was used last"
+    kept = [mask.label for mask in recent(answers, task="1 0")]
+    assert kept == [f"label {number}" for number in range(960, 1000)]
 
 
 def sorted_state(click: Click, drawn: list[AcceptedMask], remembered: list[AcceptedMask]) -> AnnotationState:

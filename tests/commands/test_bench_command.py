@@ -32,8 +32,8 @@ def test_warm_up_does_not_count() -> None:
 def test_the_whole_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """With the real server, on one small photo."""
     monkeypatch.setattr(benchmark, "SIZES", ((1024, 768),))
-    monkeypatch.setattr(benchmark, "_relaxed", lambda *args: (1.0, 2.0))
-    monkeypatch.setattr(benchmark, "_throughput", lambda server, annotators, seconds: (1.0, 1.0))
+    monkeypatch.setattr(benchmark, "relaxed", lambda *args: (1.0, 2.0))
+    monkeypatch.setattr(benchmark, "throughput", lambda server, annotators, seconds: (1.0, 1.0))
     out = tmp_path / "bench.json"
     result = CliRunner().invoke(main, ["bench", "--runs", "5", "--json", str(out), "--markdown"])
     assert result.exit_code == 0, result.output

@@ -25,7 +25,7 @@ def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProject]:
         return Runtime(settings, DiscModel, lambda: "discs-1", lambda folder: DiscModel(folder.name))
 
     monkeypatch.setattr(command, "Runtime", runtime)
-    monkeypatch.setattr(command, "_NICE", 0)
+    monkeypatch.setattr(command, "NICE", 0)
     with FakeProject() as fake:
         for number in range(1, 8):
             fake.add(number, *([FACE] if number in (2, 5) else []))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ihp_backend.cli import main
-from ihp_backend.commands.predict import _shipped
+from ihp_backend.commands.predict import shipped_config
 from ihp_backend.data.synthetic import draw_person
 from ihp_backend.label_studio.regions import brush_region
 from ihp_backend.parts import SCHEMAS, Part, Schema
@@ -75,7 +75,7 @@ def test_without_clicks_all_that_is_seen(photo: Path, tmp_path: Path) -> None:
 def test_label_studio_knows_the_regions_of_every_schema_under_its_shipped_config(name: str) -> None:
     """As the SDK checks predictions before an import."""
     schema = SCHEMAS[name]
-    config, names = _shipped(schema)
+    config, names = shipped_config(schema)
     assert set(names) == set(schema.names[1:])
     mask = np.eye(4, dtype=bool)
     regions = [brush_region(mask, label, 0.5, config) for label in names.values()]
@@ -86,7 +86,7 @@ def test_label_studio_knows_the_regions_of_every_schema_under_its_shipped_config
 
 def test_a_schema_without_a_shipped_config_keeps_its_names() -> None:
     schema = Schema("open", "one's own", (Part("background", "#000000"), Part("left-glove", "#ff0000")))
-    assert _shipped(schema)[1].get("left-glove", "left-glove") == "left-glove"
+    assert shipped_config(schema)[1].get("left-glove", "left-glove") == "left-glove"
 
 
 def test_a_part_that_the_schema_does_not_know(photo: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from fake_label_studio import LEGACY, FakeLabelStudio
 from PIL import Image
 
 from ihp_backend.cli import main
-from ihp_backend.commands.demo import Project, _instructions
+from ihp_backend.commands.demo import Project, instructions
 from ihp_backend.demo.photos import PhotosError, default_photos, photos_in
 from ihp_backend.demo.processes import Children, ProcessError, require_free
 from ihp_backend.demo.project import (
@@ -230,7 +231,7 @@ def test_the_instructions_say_which_key_does_what() -> None:
     assert ("1", "Face") in keys
     assert len(keys) == 19
     others = [Project("Human parsing: Helen, faces", "http://a/projects/4/data")]
-    text = _instructions(Project("Human parsing", "http://a/projects/1/data"), Credentials("u", "p", "t"), keys, others)
+    text = instructions(Project("Human parsing", "http://a/projects/1/data"), Credentials("u", "p", "t"), keys, others)
     assert re.findall(r"(?m)^ +address +(\S+)$", text) == ["http://a/projects/1/data"]
     assert "http://a/projects/4/data   Human parsing: Helen, faces" in text
     for key, label in keys:
@@ -376,7 +377,7 @@ def test_the_client_shows_validation_errors(monkeypatch: pytest.MonkeyPatch) -> 
 
     response = requests.Response()
     response.status_code = 400
-    response._content = json.dumps({"detail": "Validation error", "validation_errors": {"url": ["no"]}}).encode()
+    response.raw = io.BytesIO(json.dumps({"detail": "Validation error", "validation_errors": {"url": ["no"]}}).encode())
     monkeypatch.setattr(requests.Session, "request", lambda *args, **kwargs: response)
     with pytest.raises(LabelStudioError, match=r"Validation error.*url"):
         Client("http://a.example", "a" * 40).post("/api/ml/", {})

@@ -67,7 +67,7 @@ def annotations_of(demo: Demo, project: int) -> list[tuple[Any, ...]]:
 
 def ihp(demo: Demo, *arguments: str) -> str:
     environ = {"IHP_DATA_DIR": str(demo.data_dir / "backend"), "IHP_LABEL_STUDIO_URL": demo.url}
-    environ["IHP_LABEL_STUDIO_TOKEN"] = demo.client._token
+    environ["IHP_LABEL_STUDIO_TOKEN"] = demo.client.token
     command = [sys.executable, "-m", "ihp_backend", *arguments]
     done = subprocess.run(command, env={**os.environ, **environ}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

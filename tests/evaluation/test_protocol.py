@@ -208,7 +208,7 @@ def test_a_full_disk_leaves_the_earlier_report_whole(tmp_path: Path, monkeypatch
     for name in names:
         (tmp_path / name).write_text("earlier")
     result, predictor = run({0: with_rows(0, 0, 0, 0, 0), 2: LABELS}, max_clicks=2.0)
-    monkeypatch.setattr("ihp_backend.evaluation.report._draw_failures", lambda *args: b"png")
+    monkeypatch.setattr("ihp_backend.evaluation.report.draw_failures", lambda *args: b"png")
     write = Path.write_bytes
 
     def full(path: Path, content: bytes) -> int:

@@ -156,7 +156,7 @@ def test_a_record_that_others_damaged_is_passed_over(
     tmp_path: Path, name: str, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     client, runtime = make(tmp_path, DiscModel())
-    runtime.triggers._knows = lambda project: True
+    runtime.triggers.knows = lambda project: True
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
     if callable(DAMAGE[damage]):

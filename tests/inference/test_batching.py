@@ -27,10 +27,6 @@ class Slow:
         return [i * i for i in items]
 
 
-def waiting(batching: Batching[int, int]) -> int:
-    return sum(len(items) for items in batching._waiting.values())
-
-
 def test_what_is_asked_meanwhile_is_one_batch() -> None:
     slow = Slow()
     batching = Batching(slow, most=4)
@@ -38,7 +34,7 @@ def test_what_is_asked_meanwhile_is_one_batch() -> None:
         first = pool.submit(batching.ask, "a", 100)
         assert slow.begun.wait(10)
         others = [pool.submit(batching.ask, "a", i) for i in range(6)] + [pool.submit(batching.ask, "b", 9)]
-        while waiting(batching) < 7:
+        while batching.waiting < 7:
             pass
         slow.go.set()
         assert first.result() == 10000
@@ -47,7 +43,7 @@ def test_what_is_asked_meanwhile_is_one_batch() -> None:
     sizes = sorted(len(batch) for batch in slow.batches[1:])
     assert sizes == [1, 2, 4]  # six of a kind, four at most in a batch; the other kind by itself
     assert [9] in slow.batches
-    assert not batching._waiting
+    assert batching.waiting == 0
 
 
 def test_who_is_alone_does_not_wait() -> None:

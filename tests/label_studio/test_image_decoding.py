@@ -90,9 +90,9 @@ def test_both_paths_agree(
     pixels = rng.integers(0, 256, (*size, 3), np.uint8)
     data = encoded(Image.fromarray(pixels).convert("L" if grey else "RGB"), "JPEG", **options)
     with Image.open(io.BytesIO(data)) as image:
-        assert image_decoding._plain_jpeg(image, data) is not None
+        assert image_decoding.plain_jpeg(image, data) is not None
     fast = decode_image(data, max_pixels=LIMIT)
-    monkeypatch.setattr(image_decoding, "_plain_jpeg", lambda *_: None)
+    monkeypatch.setattr(image_decoding, "plain_jpeg", lambda *_: None)
     slow = decode_image(data, max_pixels=LIMIT)
     assert np.abs(fast.astype(int) - slow).max() <= 1  # different builds of the codec may round differently
 

@@ -38,7 +38,7 @@ def project() -> Iterator[FakeProject]:
 
 @pytest.fixture
 def learner(monkeypatch: pytest.MonkeyPatch) -> FakeLearner:
-    monkeypatch.setattr("ihp_backend.learning.queue._FIRST_RETRY_S", 0.0)
+    monkeypatch.setattr("ihp_backend.learning.queue.FIRST_RETRY_S", 0.0)
     return FakeLearner().install(monkeypatch)
 
 
@@ -46,7 +46,7 @@ def runtime_of(tmp_path: Path, project: FakeProject, **environment: str) -> Runt
     settings = Settings.from_environment({"IHP_DATA_DIR": str(tmp_path / "data"), **environment})
     runtime = Runtime(settings, DiscModel, load_version=lambda folder: DiscModel(folder.name))
     runtime.connections.remember(PROJECT, Connection(project.url, LEGACY))
-    runtime.trainings._work = runtime.training()
+    runtime.trainings.work = runtime.training()
     return runtime
 
 
@@ -345,7 +345,7 @@ def test_an_address_that_a_stranger_told_is_not_asked_if_private(
 
 def test_an_unknown_address_is_told(tmp_path: Path, learner: FakeLearner) -> None:
     runtime = Runtime(Settings(data_dir=tmp_path), DiscModel)
-    runtime.trainings._work = runtime.training()
+    runtime.trainings.work = runtime.training()
     record = train(runtime)
     assert record.state == "failed"
     assert "IHP_LABEL_STUDIO_URL" in record.reason
@@ -370,7 +370,7 @@ def test_a_label_that_is_renamed_added_or_removed_keeps_what_fits(
 def test_progress_is_told(runtime: Runtime, learner: FakeLearner, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     seen: list[str] = []
-    work = runtime.trainings._work
+    work = runtime.trainings.work
     assert work
 
     def watched(project: str, report: Report) -> Any:
@@ -381,7 +381,7 @@ def test_progress_is_told(runtime: Runtime, learner: FakeLearner, caplog: pytest
 
         return work(project, both)
 
-    runtime.trainings._work = watched
+    runtime.trainings.work = watched
     train(runtime)
     assert list(dict.fromkeys(seen)) == ["asks Label Studio", "reads annotations", "learns", "keeps the version"]
     assert [r for r in caplog.records if r.getMessage() == "training: reads annotations"]

@@ -39,12 +39,12 @@ DONE = Result("promoted", "fewer clicks", "lip-2+p1.001")
 
 def queue_of(tmp_path: Path, work: Callable[[str, Report], Result] | None = None, **environment: str) -> TrainingQueue:
     queue = TrainingQueue(Settings.from_environment({"IHP_DATA_DIR": str(tmp_path), **environment}))
-    queue._work = work
+    queue.work = work
     return queue
 
 
 def carried(queue: TrainingQueue) -> int:
-    return queue._carried()
+    return queue.carried()
 
 
 def counted(queue: TrainingQueue) -> str:
@@ -98,7 +98,7 @@ def test_only_one_trainer_has_a_project(tmp_path: Path) -> None:
 
 
 def test_a_fault_that_may_pass_is_tried_again_with_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ihp_backend.learning.queue._FIRST_RETRY_S", 0.0)
+    monkeypatch.setattr("ihp_backend.learning.queue.FIRST_RETRY_S", 0.0)
     tries = []
 
     def work(project: str, report: Report) -> Result:
@@ -147,7 +147,7 @@ def test_a_clock_that_jumps_loses_no_training_and_delays_none_for_long(
     now = time.time()
     queue = queue_of(tmp_path, work)
     queue.ask(P, "a test")
-    queue._huey.flush()
+    queue.transport.flush()
     monkeypatch.setattr("ihp_backend.learning.queue.time.time", lambda: now + 86400 * days)
     queue.put_back_lost()
     assert carried(queue) == 1, "what the queue lost"
@@ -178,7 +178,7 @@ def test_a_fault_that_stays_is_reported_at_once(
 
 def test_a_trainer_that_stops_lets_the_next_one_begin_anew(tmp_path: Path) -> None:
     def work(project: str, report: Report) -> Result:
-        queue._stopping.set()
+        queue.stop()
         report("learns", 0.1)
         return DONE
 
@@ -194,11 +194,11 @@ def test_a_trainer_that_stops_lets_the_next_one_begin_anew(tmp_path: Path) -> No
 def test_a_job_that_the_queue_lost_is_put_in_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     queue = queue_of(tmp_path)
     queue.ask(P, "a test")
-    queue._huey.flush()
+    queue.transport.flush()
     assert carried(queue) == 0
     queue.put_back_lost()
     assert carried(queue) == 0, "too early: it may be on its way"
-    monkeypatch.setattr("ihp_backend.learning.queue._LOST_AFTER_S", 0.0)
+    monkeypatch.setattr("ihp_backend.learning.queue.LOST_AFTER_S", 0.0)
     queue.put_back_lost()
     queue.put_back_lost()
     assert carried(queue) == 1
@@ -210,7 +210,7 @@ def test_a_queue_that_is_down_loses_nothing(
     down = queue_of(tmp_path, IHP_QUEUE_URL="redis://127.0.0.1:1/0")
     assert down.ask(P, "a test") == "queued"
     assert "the queue does not take" in caplog.text
-    monkeypatch.setattr("ihp_backend.learning.queue._LOST_AFTER_S", 0.0)
+    monkeypatch.setattr("ihp_backend.learning.queue.LOST_AFTER_S", 0.0)
     up = queue_of(tmp_path)
     up.put_back_lost()
     assert carried(up) == 1
@@ -224,8 +224,8 @@ def test_redis_carries_the_jobs_where_the_settings_say_so(tmp_path: Path) -> Non
         asking, training = (queue_of(tmp_path, lambda *_: DONE, IHP_QUEUE_URL=url) for _ in range(2))
         asking.ask(P, "a test")
         assert carried(training) == 1
-        _ = training._task
-        training._huey.execute(training._huey.dequeue())
+        _ = training.task
+        training.transport.execute(training.transport.dequeue())
         assert asking.records.read(P).state == "promoted"
         assert not (tmp_path / "trainings" / "queue.sqlite").exists()
     finally:

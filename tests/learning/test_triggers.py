@@ -47,7 +47,7 @@ def state(queue: TrainingQueue, project: str = P) -> str:
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ihp_backend.learning.triggers._WAIT_S", 10.0)  # tests look at what came of it
+    monkeypatch.setattr("ihp_backend.learning.triggers.WAIT_S", 10.0)  # tests look at what came of it
 
 
 def test_an_event_names_the_project_as_the_other_requests_do() -> None:
@@ -72,7 +72,7 @@ def test_enough_new_annotations_start_one_and_are_counted_anew_then(queue: Train
     triggers.take(*event("annotation_created", 3))
     assert state(queue) == "queued"
     assert queue.records.read(P).reason == "3 new or changed annotations"
-    queue._work = lambda *_: pytest.fail("is not called")
+    queue.work = lambda *_: pytest.fail("is not called")
     queue.records.change(P, lambda record: type(record)())
     for number in (3, 4):
         triggers.take(*event("annotation_updated", number))
@@ -146,7 +146,7 @@ def test_what_comes_while_a_training_runs_starts_the_next(queue: TrainingQueue, 
         runs.append(project)
         return Result("rejected", "", "")
 
-    queue._work, queue._after = work, triggers.ask_if_due
+    queue.work, queue.after = work, triggers.ask_if_due
     queue.ask(P, "a test")
     queue.run(P)
     assert state(queue) == "queued"
@@ -157,7 +157,7 @@ def test_what_comes_while_a_training_runs_starts_the_next(queue: TrainingQueue, 
 
 
 def test_after_a_training_that_failed_the_next_annotation_asks_again(queue: TrainingQueue, triggers: Triggers) -> None:
-    queue._work = lambda project, report: Result("failed", "Label Studio was away", "")
+    queue.work = lambda project, report: Result("failed", "Label Studio was away", "")
     for number in range(3):
         triggers.take(*event("annotation_created", number))
     assert queue.run(P).state == "failed"
@@ -197,7 +197,7 @@ def test_what_a_full_disk_does_not_take_is_written_when_there_is_room(
         time.sleep(0.2)
         assert state(queue) == "never"
     assert "No space left" in caplog.text
-    eventually(lambda: not triggers._unwritten)
+    eventually(lambda: not triggers.unwritten)
     assert state(queue) == "queued"
     (count,) = queue.records.folder.glob("new/*.json")
     assert len(json.loads(count.read_text())["annotations"]) == 1, "in their order: the training came first"
@@ -213,7 +213,7 @@ def test_an_event_after_the_disk_was_full_does_not_overtake(
         patch.setattr(os, "replace", full)
         assert triggers.take(*event("annotation_created")) == "postponed"
     assert triggers.take(*event("annotations_deleted")) == "counted"
-    assert not triggers._unwritten
+    assert not triggers.unwritten
 
 
 def test_events_of_projects_that_nobody_connected_leave_nothing(tmp_path: Path, queue: TrainingQueue) -> None:
@@ -226,9 +226,9 @@ def test_events_of_projects_that_nobody_connected_leave_nothing(tmp_path: Path, 
 def test_a_queue_that_hangs_holds_nobody_up(
     queue: TrainingQueue, triggers: Triggers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ihp_backend.learning.triggers._WAIT_S", 0.08)
+    monkeypatch.setattr("ihp_backend.learning.triggers.WAIT_S", 0.08)
     go_on = Event()
-    monkeypatch.setattr(TrainingQueue, "_send", lambda *_: go_on.wait(10))
+    monkeypatch.setattr(TrainingQueue, "send", lambda *_: go_on.wait(10))
     seconds = []
     for name in ("start_training", "annotation_created", "start_training"):
         start = time.perf_counter()
@@ -236,5 +236,5 @@ def test_a_queue_that_hangs_holds_nobody_up(
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 0.1  # of several, for this machine may be busy
     go_on.set()
-    triggers._thread.shutdown()
+    triggers.close()
     assert state(queue) == "queued"

@@ -41,7 +41,7 @@ def model() -> DiscModel:
 @pytest.fixture
 def client(tmp_path: Path, model: DiscModel, image_host: ImageHost, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
     """A backend that has been set up for the recorded projects, and whose webhook tells what comes of an event."""
-    monkeypatch.setattr("ihp_backend.learning.triggers._WAIT_S", 10.0)
+    monkeypatch.setattr("ihp_backend.learning.triggers.WAIT_S", 10.0)
     made, _ = make(tmp_path, model, IHP_MAX_IMAGE_PIXELS="1000000")
     for project in {golden(name)["project"] for name in PREDICTS}:
         assert set_up(made, image_host.url, project=project).status_code == 200
@@ -323,13 +323,13 @@ def test_an_event_is_answered_in_time_with_a_full_disk_and_a_queue_that_hangs(
             seconds.append(perf_counter() - start)
         return min(seconds) < 0.1
 
-    monkeypatch.setattr("ihp_backend.learning.triggers._WAIT_S", 0.05)
+    monkeypatch.setattr("ihp_backend.learning.triggers.WAIT_S", 0.05)
     with monkeypatch.context() as patch:
         patch.setattr("ihp_backend.files.os.replace", full)
         assert answers_in_time()
         eventually(lambda: "No space left" in caplog.text)
     go_on = Event()
-    monkeypatch.setattr("ihp_backend.learning.queue.TrainingQueue._send", lambda *_: go_on.wait(30))
+    monkeypatch.setattr("ihp_backend.learning.queue.TrainingQueue.send", lambda *_: go_on.wait(30))
     assert answers_in_time()
     go_on.set()
     assert_click_works(client)

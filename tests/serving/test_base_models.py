@@ -74,8 +74,8 @@ def test_each_label_set_has_its_weights_and_only_those_asked_for_are_loaded(ship
     base = models(loader)
     assert base.first == "lip"
     assert {schema: base.version(schema) for schema in NAMES} == {schema: f"{schema}-1" for schema in NAMES}
-    for thread in base._preloaders.values():
-        thread.join(10)
+    for schema in NAMES:
+        base.preload(schema).join(10)  # what the look at its version has begun
     loader.loaded.clear()
     base = models(loader)
     assert base.choose(FACE).answering == "helen"

@@ -74,9 +74,9 @@ def test_what_is_not_json_is_measured_somehow(data: bytes) -> None:
 
 def test_what_is_long_is_measured_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     data = json.dumps([["a]", {"b": [[1, 257, 25700, 0.5]] * 3}]] * 50).encode()
-    monkeypatch.setattr(json_body, "_CHUNK", len(data) - 1)
+    monkeypatch.setattr(json_body, "CHUNK", len(data) - 1)
     whole = measure(data)
     for size in (16, 17, 64, 1001):
-        monkeypatch.setattr(json_body, "_CHUNK", size)
+        monkeypatch.setattr(json_body, "CHUNK", size)
         assert measure(data) == whole
     assert whole.depth == 5

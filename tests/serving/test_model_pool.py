@@ -141,7 +141,7 @@ def test_a_version_that_is_damaged_or_does_not_load_is_passed_over(
 def test_a_fault_that_passes_is_tried_again(
     registry: Registry, loader: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ihp_backend.serving.model_pool._TRY_AGAIN_S", 0.2)
+    monkeypatch.setattr("ihp_backend.serving.model_pool.TRY_AGAIN_S", 0.2)
     current = add(registry)
     loader.broken.add(current)
     pool = pool_of(registry, loader)
@@ -154,7 +154,7 @@ def test_a_fault_that_passes_is_tried_again(
 def test_while_the_registry_cannot_be_read_the_last_version_answers(
     registry: Registry, loader: Loader, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    monkeypatch.setattr("ihp_backend.serving.model_pool._TRY_AGAIN_S", 0.2)
+    monkeypatch.setattr("ihp_backend.serving.model_pool.TRY_AGAIN_S", 0.2)
     first = add(registry)
     pool = pool_of(registry, loader)
     assert answering(pool) == first

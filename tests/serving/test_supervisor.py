@@ -28,8 +28,8 @@ def is_alive(pid: int | None) -> bool:
 def test_a_child_that_dies_is_started_again_and_stops_with_its_parent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("ihp_backend.serving.supervisor._LIVED_S", 0.0)
-    monkeypatch.setattr("ihp_backend.serving.supervisor._FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr("ihp_backend.serving.supervisor.LIVED_S", 0.0)
+    monkeypatch.setattr("ihp_backend.serving.supervisor.FIRST_PAUSE_S", 0.05)
     file = tmp_path / "begun"
     supervisor = Supervisor("trainer", [sys.executable, "-c", CHILD, str(file)])
     supervisor.start()
@@ -48,7 +48,7 @@ def test_a_child_that_dies_is_started_again_and_stops_with_its_parent(
 
 
 def test_a_child_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ihp_backend.serving.supervisor._GRACE_S", 0.3)
+    monkeypatch.setattr("ihp_backend.serving.supervisor.GRACE_S", 0.3)
     file = tmp_path / "begun"
     deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {CHILD}"
     supervisor = Supervisor("trainer", [sys.executable, "-c", deaf, str(file)])
@@ -62,7 +62,7 @@ def test_a_child_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytes
 def test_a_command_that_is_missing_is_logged_and_tried_again_later(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("ihp_backend.serving.supervisor._FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("ihp_backend.serving.supervisor.FIRST_PAUSE_S", 0.01)
     supervisor = Supervisor("trainer", ["/nowhere/ihp"])
     supervisor.start()
     eventually(lambda: caplog.text.count("cannot be started") >= 2)

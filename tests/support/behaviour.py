@@ -118,9 +118,9 @@ class Annotator:
             else [{"result": [], "error": json_of(answer)["detail"]}]
         )  # its id is a new one each time
         self.last = items[0]["result"]
-        self.record[f"{self.name} {self.steps}"] = digest([self._plain(item) for item in items])
+        self.record[f"{self.name} {self.steps}"] = digest([self.plain(item) for item in items])
 
-    def _plain(self, item: dict[str, Any]) -> dict[str, Any]:
+    def plain(self, item: dict[str, Any]) -> dict[str, Any]:
         """An answer without what differs from run to run: new ids, and when a click was seen."""
         result = []
         for region in item["result"]:
@@ -163,7 +163,7 @@ def golden_requests(client: FlaskClient, record: dict[str, str]) -> None:
     for path in sorted(GOLDEN.glob("predict_*.json")):
         annotator = Annotator(client, record, path.stem, "")
         answer = json_of(client.post("/predict", json=json.loads(path.read_text())))["results"]
-        record[path.stem] = digest([annotator._plain(item) for item in answer])
+        record[path.stem] = digest([annotator.plain(item) for item in answer])
 
 
 def scripts(client: FlaskClient, record: dict[str, str]) -> None:

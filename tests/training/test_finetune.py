@@ -212,8 +212,8 @@ def test_forgetting_is_measured_from_the_base(
     def miou(predictor: Predictor, data: object, budgets: Sequence[float], **_: bool) -> dict[str, float]:
         return {f"miou_at_{b:g}": 0.9 if predictor.version == "tiny-1" else 0.5 for b in budgets}
 
-    monkeypatch.setattr(module, "_miou", miou)
-    monkeypatch.setattr(module, "_has_parts", lambda data: True)
+    monkeypatch.setattr(module, "miou", miou)
+    monkeypatch.setattr(module, "has_parts", lambda data: True)
     outcome = finetune(
         tmp_path / "start", Drawn(1, 2), Drawn(3), tmp_path / "out", version="v", base=base, config=CONFIG
     )
