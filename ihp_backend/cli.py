@@ -18,6 +18,10 @@ COMMANDS = {
     "preannotate": ("ihp_backend.commands.preannotate:preannotate", "Predict for all tasks without an annotation."),
     "predict": ("ihp_backend.commands.predict:predict", "Cut the clicked parts out of one photo."),
     "evaluate": ("ihp_backend.commands.evaluate:evaluate", "Measure how many clicks the weights need."),
+    "negative-clicks": (
+        "ihp_backend.commands.negative_clicks:negative_clicks",
+        "Measure what an Alt+click takes away.",
+    ),
     "bench": ("ihp_backend.commands.bench:bench", "Measure how fast it is on this machine."),
     "ablate": ("ihp_backend.commands.ablate:ablate", "Train once for each part of the method, and compare."),
     "rounds": ("ihp_backend.commands.rounds:rounds", "Measure how many clicks a project's learning saves."),

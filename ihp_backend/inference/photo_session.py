@@ -20,6 +20,7 @@ from ihp_backend.geometry import Box, View, box_of, digest, working_size
 from ihp_backend.inference.click_free import click_free, coarse_size
 from ihp_backend.inference.engine import Engine
 from ihp_backend.inference.label_channels import Channels
+from ihp_backend.inference.logits import best_channel
 from ihp_backend.inference.people import People
 from ihp_backend.inference.postprocess.guided_upsampling import GuidedUpsampling
 from ihp_backend.inference.postprocess.split_people import unseen_heads
@@ -168,6 +169,7 @@ class PhotoSession:
             [view.into(x, y) for x, y in (*people.heads, *heads)],
             prompts.everyone,
             previous,
+            _leading(view, previous, prev_mask, is_masked),
             self._upsampling(view),
         )
         return self._postprocessed(view, logits, channels, clicks, inputs)
@@ -186,14 +188,15 @@ class PhotoSession:
         return [partial(compute_features, click) for click in people.centres()[:_PREFETCHED]]
 
     def _remembered(self, prompts: Prompts, people: People, depth: int = 0) -> Parse:
-        """The parse after the clicks. A further click of a label is a correction of the parse before it.
+        """The parse after the clicks. A further click of a label, or a negative one, corrects the parse before it.
 
         The same request, or one at the same time, gets the same parse.
         """
         clicks = tuple(prompts.clicks)
 
         def parse() -> Parse:
-            is_correction = len(clicks) > 1 and clicks[-1].part in {c.part for c in clicks[:-1]}
+            clicked_before = {c.part for c in clicks[:-1]}
+            is_correction = bool(clicks) and (clicks[-1].part in clicked_before or not clicks[-1].is_positive)
             previous = None
             if is_correction and depth < _CHAIN:
                 previous = self._remembered(prompts.after(clicks[:-1]), people, depth + 1)
@@ -284,6 +287,15 @@ class PhotoSession:
         if options is None:
             return None
         return self._memory.upsampling.get((self.key, view), lambda: GuidedUpsampling.of(self.image, view, options))
+
+
+def _leading(
+    view: View, previous: Parse | None, prev_mask: NDArray[np.float32], is_masked: NDArray[np.bool_]
+) -> NDArray[np.intp] | None:
+    """The leading channels (h, w) before the newest click, as far as they are known."""
+    if previous is not None:
+        return best_channel(previous.seen_from(view))
+    return best_channel(prev_mask) if is_masked.any() else None
 
 
 def _bytes_of(parse: Parse) -> int:

@@ -13,6 +13,7 @@ from ihp_backend.inference.postprocess.enforce_clicks import EnforceClicksOption
 from ihp_backend.inference.postprocess.guided_upsampling import GuidedUpsampling, GuidedUpsamplingOptions
 from ihp_backend.inference.postprocess.progressive_merge import ProgressiveMergeOptions, progressive_merge
 from ihp_backend.inference.postprocess.remove_small_regions import SmallRegionOptions, remove_small_regions
+from ihp_backend.inference.postprocess.remove_wrong_piece import WrongPieceOptions, remove_wrong_piece
 from ihp_backend.inference.postprocess.split_people import DEFAULTS as SPLIT
 from ihp_backend.inference.postprocess.split_people import Place, SplitPeopleOptions
 from ihp_backend.inference.prediction import Parse
@@ -27,6 +28,7 @@ class PostprocessConfig:
         flip: Without clicks, the network sees the photo mirrored, too.
         second_size: Without clicks, the network sees the photo in a second size, too.
         split_people: People who touch are told apart by their heads. It serves the steps that ask who is meant.
+        remove_wrong_piece: A negative click takes the coherent piece around it.
         enforce_clicks: Each click's part leads at the click.
         remove_small_regions: Small islands of a part become what is around them.
         progressive_merge: A correction changes what it points at.
@@ -36,6 +38,7 @@ class PostprocessConfig:
     flip: bool = True
     second_size: bool = True
     split_people: SplitPeopleOptions | None = SPLIT
+    remove_wrong_piece: WrongPieceOptions | None = WrongPieceOptions()
     enforce_clicks: EnforceClicksOptions | None = EnforceClicksOptions()
     remove_small_regions: SmallRegionOptions | None = SmallRegionOptions()
     progressive_merge: ProgressiveMergeOptions | None = ProgressiveMergeOptions()
@@ -67,6 +70,8 @@ class Inputs:
         heads: (x, y) in pixels of the view.
         everyone: Whether a click means everyone in the photo.
         previous: The parse before the newest click, for ``progressive_merge``.
+        before: (h, w) the leading channels before the newest click, by that parse or the mask prompts, for
+            ``remove_wrong_piece``.
         upsampling: For ``guided_upsampling``.
     """
 
@@ -75,12 +80,16 @@ class Inputs:
     heads: Sequence[Place] = ()
     everyone: bool = False
     previous: Parse | None = None
+    before: NDArray[np.intp] | None = None
     upsampling: GuidedUpsampling | None = None
 
 
 def postprocess(parse: Parse, inputs: Inputs, config: PostprocessConfig) -> Parse:
     """Runs the steps on a parse of the network's own logits, which are changed in place."""
     logits, split = parse.logits, config.split_people
+    if config.remove_wrong_piece:
+        wrong_piece = config.remove_wrong_piece
+        logits = remove_wrong_piece(logits, inputs.embedding, inputs.points, inputs.before, wrong_piece)
     if config.enforce_clicks:
         logits = enforce_clicks(logits, inputs.embedding, inputs.points, config.enforce_clicks)
     if config.remove_small_regions:

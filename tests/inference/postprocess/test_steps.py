@@ -99,3 +99,18 @@ def test_split_people() -> None:
     ids[2:10, 6:12] = ids[2:10, 28:34] = FACE
     assert len(People.of(parse_of(ids)).boxes) == 2
     assert len(People.of(parse_of(ids), None).boxes) == 1
+
+
+def test_remove_wrong_piece() -> None:
+    """An arm is taken for a coat: its features differ, and a negative click there takes all of it, nothing else."""
+    ids = blocks((5, 5, 25, 20), (5, 20, 25, 32))
+    embedding = np.zeros((2, 15, 20), np.float32)
+    embedding[0] = 1
+    embedding[:, :, 10:] = np.array([0, 1])[:, None, None]
+    points = [Point(20.0, 30.0, COAT), Point(52.0, 30.0, COAT, False)]
+    inputs = Inputs(points, embedding, before=ids)
+    parse = parse_of(ids, Click(20, 30, "coat"), Click(52, 30, "coat", is_positive=False))
+    found = shown(parse, inputs) == COAT
+    assert found[5:25, 5:19].all()
+    assert not found[5:25, 22:32].any()
+    assert (shown(parse, inputs, "remove_wrong_piece") == COAT)[5:25, 22:32].mean() > 0.2, "a pinhole"
