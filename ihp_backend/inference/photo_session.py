@@ -169,7 +169,7 @@ class PhotoSession:
             [view.into(x, y) for x, y in (*people.heads, *heads)],
             prompts.everyone,
             previous,
-            _leading(view, previous, prev_mask, is_masked),
+            _leading(view, previous, prev_mask),
             self._upsampling(view),
         )
         return self._postprocessed(view, logits, channels, clicks, inputs)
@@ -289,13 +289,11 @@ class PhotoSession:
         return self._memory.upsampling.get((self.key, view), lambda: GuidedUpsampling.of(self.image, view, options))
 
 
-def _leading(
-    view: View, previous: Parse | None, prev_mask: NDArray[np.float32], is_masked: NDArray[np.bool_]
-) -> NDArray[np.intp] | None:
+def _leading(view: View, previous: Parse | None, prev_mask: NDArray[np.float32]) -> NDArray[np.intp] | None:
     """The leading channels (h, w) before the newest click, as far as they are known."""
     if previous is not None:
         return best_channel(previous.seen_from(view))
-    return best_channel(prev_mask) if is_masked.any() else None
+    return best_channel(prev_mask) if prev_mask.any() else None
 
 
 def _bytes_of(parse: Parse) -> int:
