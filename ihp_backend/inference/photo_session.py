@@ -100,7 +100,8 @@ class PhotoSession:
         people, earlier = self._find_people(prompts), prompts.earlier_clicks
         if not prompts.everyone:
             earlier = people.on_same_person(earlier, clicks)
-        parse = self._remembered(prompts.after((*earlier, *clicks)), people)
+        # Earlier clicks on the same person may widen the region of interest: then the zoom-ins are others.
+        parse = self._remembered(prompts.after((*earlier, *clicks)), None if earlier else people)
         asked = list(prompts.wanted or ())
         if prompts.wanted is None or prompts.suggest:
             asked += [label for label in self.suggested(parse, labels) if label not in (*prompts.masks, *asked)]
@@ -187,7 +188,7 @@ class PhotoSession:
         people = self._find_people(Prompts())
         return [partial(compute_features, click) for click in people.centres()[:_PREFETCHED]]
 
-    def _remembered(self, prompts: Prompts, people: People, depth: int = 0) -> Parse:
+    def _remembered(self, prompts: Prompts, people: People | None = None, depth: int = 0) -> Parse:
         """The parse after the clicks. A further click of a label, or a negative one, corrects the parse before it.
 
         The same request, or one at the same time, gets the same parse.
@@ -199,12 +200,12 @@ class PhotoSession:
             is_correction = bool(clicks) and (clicks[-1].part in clicked_before or not clicks[-1].is_positive)
             previous = None
             if is_correction and depth < _CHAIN:
-                previous = self._remembered(prompts.after(clicks[:-1]), people, depth + 1)
-            return self._parse(prompts, people, previous)
+                previous = self._remembered(prompts.after(clicks[:-1]), depth=depth + 1)
+            return self._parse(prompts, people or self._find_people(prompts), previous)
 
         labels = tuple(prompts.parts(self._schema).items())
         masks = tuple((label, digest(mask)) for label, mask in prompts.masks.items())
-        asked = (self.key, self.image.shape, people.coarse.view, clicks, labels, masks, prompts.everyone)
+        asked = (self.key, self.image.shape, clicks, labels, masks, prompts.everyone)
         return self._memory.parses.get(asked, parse)
 
     def _find_people(self, prompts: Prompts) -> People:

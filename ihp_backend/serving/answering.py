@@ -69,7 +69,7 @@ class Answering:
             return self._answer(task, clicked, prefetches)
         asked = None if clicked is None else [(r.get("id"), r.get("is_positive"), r.get("value")) for r in clicked]
         key = repr((self._project, task["id"], task["data"], self._config, asked, saved_state(task)))
-        return self._runtime.answers.get(key, lambda: self._answer(task, clicked, prefetches))
+        return self._runtime.answers.get(key, partial(self._answer, task, clicked, prefetches))
 
     def _answer(self, task: Mapping[str, Any], clicked: Sequence[dict[str, Any]] | None, prefetches: bool) -> Answer:
         metrics = self._runtime.metrics
