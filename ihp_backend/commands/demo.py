@@ -121,15 +121,15 @@ def instructions(
   user      {credentials.user}
   password  {credentials.password}
 {more}
-  1. Open a photo. Switch on Auto-Annotation, below it, and pick the keypoint tool with the wand (key M).
+  1. Open a photo. Switch on Auto-Annotation, below it, and click on the wand, the last tool beside the photo.
   2. Press a label's key, then click on the part:
 {textwrap.indent(table, "       ")}
-  3. Label's key and click again where something is missing; Alt+click where it does not belong.
+  3. Label's key again: click where something is missing, Alt+click where it does not belong.
   4. Accept the mask with the tick below the photo, or switch on Auto-Accept Suggestions.
   5. Submit with Ctrl+Enter.
 
-  All parts at once, without a click: in the list of photos tick some, then Actions > Retrieve Predictions.
-  Inside an accepted mask, hold Ctrl while you click: without it, Label Studio selects the mask.
+  All parts at once, without a click: in the list of photos tick some, then "Tasks" above it > Retrieve Predictions.
+  Inside an accepted mask, hold Ctrl while you click: without it, Label Studio selects the mask (Esc lets it go).
 
   Ctrl+C stops it. Nothing is lost.
 """
