@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Condition
 
-WAIT_S = 5.0
+WAIT_S = 10.0
 """So long a request waits for memory that others have."""
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ihp_backend.clicks import Click
+from ihp_backend.geometry import Box, box_of
 
 MOST_CLICKS = 40
 """Of one region, at most so many clicks are kept, the newest."""
@@ -31,13 +32,53 @@ def with_new(known: Sequence[TimedClick], clicks: Sequence[Click], now: int) -> 
 
 
 @dataclass(frozen=True)
+class PackedMask:
+    """A mask in an eighth of its memory, or less: a draft may have hundreds.
+
+    Attributes:
+        shape: Height and width of the photo.
+        box: What holds all of it.
+        bits: Eight pixels of the box in a byte.
+    """
+
+    shape: tuple[int, int]
+    box: Box
+    bits: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, mask: NDArray[np.bool_]) -> PackedMask:
+        """Packs a mask (H, W)."""
+        box = box_of(mask) or Box(0, 0, 0, 0)
+        return cls((mask.shape[0], mask.shape[1]), box, np.packbits(mask[box.slices]))
+
+    def inside(self) -> NDArray[np.bool_]:
+        """The box's pixels, (h, w)."""
+        size = self.box.height * self.box.width
+        return np.unpackbits(self.bits, count=size).reshape(self.box.height, self.box.width).view(np.bool_)
+
+    def unpacked(self) -> NDArray[np.bool_]:
+        """The mask, (H, W)."""
+        mask = np.zeros(self.shape, np.bool_)
+        mask[self.box.slices] = self.inside()
+        return mask
+
+    def holds(self, row: int, column: int) -> bool:
+        """Whether a pixel is in it."""
+        box = self.box
+        if not (box.top <= row < box.bottom and box.left <= column < box.right):
+            return False
+        at = (row - box.top) * box.width + column - box.left
+        return bool(self.bits[at >> 3] & (0x80 >> (at & 7)))
+
+
+@dataclass(frozen=True)
 class AcceptedMask:
     """A mask that the annotator has accepted or drawn.
 
     Attributes:
         id: The region's id.
         label: Its label.
-        mask: (H, W) bool.
+        pixels: (H, W) bool, or packed.
         from_prediction: It comes from a prediction, and nobody has touched it.
         clicks: The clicks that made it, if they are known and nobody has changed it since.
         score: What was expected of it when it was predicted, 0 to 1; ``None``: not known.
@@ -45,10 +86,29 @@ class AcceptedMask:
 
     id: str
     label: str
-    mask: NDArray[np.bool_]
+    pixels: NDArray[np.bool_] | PackedMask
     from_prediction: bool = False
     clicks: tuple[TimedClick, ...] = ()
     score: float | None = None
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """The mask, (H, W); one that is packed is unpacked at each look."""
+        return self.pixels.unpacked() if isinstance(self.pixels, PackedMask) else self.pixels
+
+    def holds(self, click: Click) -> bool:
+        """Whether a click lies in it."""
+        row, column = click.pixel(*self.pixels.shape)
+        if isinstance(self.pixels, PackedMask):
+            return self.pixels.holds(row, column)
+        return bool(self.pixels[row, column])
+
+    def take_from(self, mask: NDArray[np.bool_]) -> None:
+        """Takes its pixels out of another mask (H, W), in place."""
+        if isinstance(self.pixels, PackedMask):
+            mask[self.pixels.box.slices] &= ~self.pixels.inside()
+        else:
+            mask &= ~self.pixels
 
 
 def are_same(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:

@@ -18,11 +18,7 @@ from dataclasses import dataclass
 from threading import Lock
 from time import monotonic
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ihp_backend.annotation.masks import AcceptedMask, TimedClick, are_same
-from ihp_backend.geometry import Box, box_of
+from ihp_backend.annotation.masks import AcceptedMask, PackedMask, TimedClick, are_same
 
 _LIFETIME_S = 60.0
 _TASKS = 64
@@ -35,9 +31,7 @@ class _Answer:
     label: str
     keypoints: frozenset[str]
     saved: str
-    shape: tuple[int, int]
-    box: Box
-    bits: NDArray[np.uint8]  # eight pixels of the box in a byte
+    pixels: PackedMask
     clicks: tuple[TimedClick, ...]
     score: float | None
     at: float
@@ -47,15 +41,9 @@ class _Answer:
         return self.id in ids or self.keypoints.issubset(keypoints) or any(self._is_same(answer) for answer in newer)
 
     def _is_same(self, other: AcceptedMask) -> bool:
-        if self.label != other.label or self.shape != other.mask.shape:
+        if self.label != other.label or self.pixels.shape != other.pixels.shape:
             return False
-        return are_same(self.mask(), other.mask)
-
-    def mask(self) -> NDArray[np.bool_]:
-        mask = np.zeros(self.shape, bool)
-        inside = np.unpackbits(self.bits, count=self.box.height * self.box.width)
-        mask[self.box.slices] = inside.reshape(self.box.height, self.box.width)
-        return mask
+        return are_same(self.pixels.unpacked(), other.mask)
 
 
 class RecentAnswers:
@@ -79,10 +67,8 @@ class RecentAnswers:
             return  # the suggestions that were there stay
         new = []
         for answer in answers:
-            box = box_of(answer.mask) or Box(0, 0, 0, 0)
-            height, width = answer.mask.shape
-            bits, opened = np.packbits(answer.mask[box.slices]), frozenset(keypoints)
-            made = (answer.id, answer.label, opened, saved, (height, width), box, bits, answer.clicks, answer.score)
+            opened, pixels = frozenset(keypoints), PackedMask.of(answer.mask)
+            made = (answer.id, answer.label, opened, saved, pixels, answer.clicks, answer.score)
             new.append(_Answer(*made, self._clock()))
         ids = {answer.id for answer in answers}
         with self._lock:
@@ -123,10 +109,10 @@ class RecentAnswers:
         with self._lock:
             answers = list(self._tasks.get(task, ()))
         return [
-            AcceptedMask(a.id, a.label, a.mask(), clicks=a.clicks, score=a.score)
+            AcceptedMask(a.id, a.label, a.pixels, clicks=a.clicks, score=a.score)
             for a in answers
             if now - a.at < _LIFETIME_S
-            and a.shape == shape
+            and a.pixels.shape == shape
             and (a.saved == saved or not a.keypoints.isdisjoint(drafted_keypoints))
             and a.keypoints.isdisjoint(open_keypoints)
         ]

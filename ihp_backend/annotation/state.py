@@ -66,8 +66,7 @@ class AnnotationState:
         """
 
         def is_contradicted(mask: AcceptedMask) -> bool:
-            shape = mask.mask.shape
-            return any(c.is_positive and c.part != mask.label and mask.mask[c.pixel(*shape)] for c in clicks)
+            return any(c.is_positive and c.part != mask.label and mask.holds(c) for c in clicks)
 
         labels = {c.part for c in clicks}
         unsure = []
@@ -182,7 +181,7 @@ class AnnotationState:
                 better = following[other.id] & free
                 free &= ~better
                 if better.any() and not np.array_equal(better, other.mask):
-                    answers.append(replace(other, mask=better, from_prediction=False, score=None))
+                    answers.append(replace(other, pixels=better, from_prediction=False, score=None))
         for name, rest in masks.items():
             if name == label or name in guesses or name in refined:
                 continue
@@ -195,9 +194,9 @@ class AnnotationState:
             is_kept = other is replaced or other.id in following or not other.from_prediction
             if not is_kept and (other.mask & mask).any():
                 if _is_taken(other.mask, mask):
-                    answers.append(replace(other, mask=np.zeros_like(mask), from_prediction=False, clicks=()))
+                    answers.append(replace(other, pixels=np.zeros_like(mask), from_prediction=False, clicks=()))
                 else:
-                    answers.append(replace(other, mask=other.mask & ~mask, from_prediction=False))
+                    answers.append(replace(other, pixels=other.mask & ~mask, from_prediction=False))
         return answers
 
     def _replaced(self, label: str, mask: NDArray[np.bool_], *, may_overlap: bool) -> AcceptedMask | None:
@@ -212,8 +211,7 @@ class AnnotationState:
 
     def _is_clicked(self, mask: AcceptedMask, label: str) -> bool:
         """Whether a positive click of this label lies in a mask."""
-        shape = mask.mask.shape
-        return any(c.part == label and c.is_positive and mask.mask[c.pixel(*shape)] for c in self.clicks)
+        return any(c.part == label and c.is_positive and mask.holds(c) for c in self.clicks)
 
     def _following(
         self, masks: Mapping[str, NDArray[np.bool_]], refined: Collection[str]
@@ -238,7 +236,7 @@ def _kept_free(mask: NDArray[np.bool_], others: Sequence[AcceptedMask]) -> NDArr
     """Returns what of a mask (H, W) lies on none of the others."""
     free = mask.copy()
     for other in others:
-        free &= ~other.mask
+        other.take_from(free)
     return free
 
 

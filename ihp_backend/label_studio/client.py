@@ -15,11 +15,20 @@ from typing import Any
 
 import requests
 
+from ihp_backend.label_studio.fetching import FetchError, Target, get
+
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _JWT = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*")
 _RENEW_BEFORE_S = 30.0
 _DEFAULT_LIFE_S = 300.0
 _FILES_A_REQUEST = 25
+_TOKEN_BYTES = 100_000
+ANSWER_BYTES = 500_000_000
+"""A page of tasks has all their masks."""
+_LONGEST_ANSWER = 10
+"""An answer may take so many times the longest silence."""
+_PIECE = 1 << 14
+"""Bytes that are unpacked at a time: a thousand times as many may come out."""
 
 
 class LabelStudioError(RuntimeError):
@@ -130,13 +139,37 @@ class Client:
         self.request("DELETE", path)
 
     def _exchange(self) -> str:
-        response = self._send("POST", "/api/token/refresh", {}, json={"refresh": self.token})
-        if not response.ok:
-            raise self._error("POST", "/api/token/refresh", response)
-        access = self._json(response)
-        if not isinstance(access, dict) or not isinstance(access.get("access"), str):
-            raise LabelStudioError(f"{self.url}/api/token/refresh gave no access token")
-        return str(access["access"])
+        """Exchanges the personal token; bytes and time are bounded, for anybody may have told the address."""
+        path = "/api/token/refresh"
+        try:
+            reply = get(
+                Target.parse(self.url + path),
+                {"Content-Type": "application/json"},
+                allow_private=True,
+                max_bytes=_TOKEN_BYTES,
+                deadline=monotonic() + self.timeout_s,
+                posted=json.dumps({"refresh": self.token}).encode(),
+            )
+        except FetchError as error:
+            raise LabelStudioError(
+                f"Label Studio at {self.url} cannot be reached ({self._blank(str(error))})",
+                remedy="is it running, and is the address right, seen from this machine?",
+            ) from None
+        try:
+            access = json.loads(reply.body)
+        except (ValueError, RecursionError):
+            access = None
+        if reply.status != 200:
+            detail = access.get("detail") if isinstance(access, dict) else None
+            raise LabelStudioError(
+                self._blank(f"POST {path} got {reply.status} from {self.url}: {detail or 'no reason given'!s:.500}"),
+                status=reply.status,
+                remedy=_REMEDIES.get(reply.status, ""),
+            )
+        token = access.get("access") if isinstance(access, dict) else None
+        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+            raise LabelStudioError(f"{self.url}{path} gave no access token")
+        return token
 
     def _send(self, method: str, path: str, headers: Mapping[str, str], **kwargs: Any) -> requests.Response:
         def authenticate(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -145,15 +178,18 @@ class Client:
             return request
 
         try:
-            return self._session.request(
+            response = self._session.request(
                 method,
                 self.url + path,
                 auth=authenticate,
                 timeout=kwargs.pop("timeout", self.timeout_s),
                 # A POST that is redirected becomes a GET, and the token goes where nobody named.
                 allow_redirects=False,
-                **kwargs,
+                **kwargs | {"stream": True},
             )
+            if not kwargs.get("stream"):
+                self._read(response)
+            return response
         except requests.Timeout:
             raise LabelStudioError(
                 f"Label Studio at {self.url} did not answer {method} {path} in time",
@@ -164,6 +200,20 @@ class Client:
                 f"Label Studio at {self.url} cannot be reached ({self._blank(_root_cause(error))})",
                 remedy="is it running, and is the address right, seen from this machine?",
             ) from None
+
+    def _read(self, response: requests.Response) -> None:
+        """Reads an answer's body, within limits on its bytes, as they are unpacked, and on its time."""
+        until, parts, size = monotonic() + _LONGEST_ANSWER * self.timeout_s, [], 0
+        while part := response.raw.read1(_PIECE, decode_content=True):
+            parts.append(part)
+            size += len(part)
+            if size > ANSWER_BYTES or monotonic() > until:
+                response.close()
+                raise LabelStudioError(
+                    f"{self.url} answers without an end: {size} bytes are there",
+                    remedy="is this Label Studio's address?",
+                )
+        response._content = b"".join(parts)  # where requests keeps it
 
     def _json(self, response: requests.Response) -> Any:
         if response.status_code == 204 or not response.content:

@@ -1,4 +1,4 @@
-"""One guarded HTTP GET: the address is checked and then connected to, bytes and time are bounded.
+"""One guarded HTTP request: the address is checked and then connected to, bytes and time are bounded.
 
 The name is resolved once, the addresses are checked, and the connection goes to one of them, so a name that
 resolves differently a moment later (DNS rebinding) gains nothing. Redirects are not followed: each hop is the caller's
@@ -116,8 +116,16 @@ def is_public(address: str) -> bool:
     return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
 
 
-def get(target: Target, headers: Mapping[str, str], *, allow_private: bool, max_bytes: int, deadline: float) -> Reply:
-    """Sends one GET request and reads the answer.
+def get(
+    target: Target,
+    headers: Mapping[str, str],
+    *,
+    allow_private: bool,
+    max_bytes: int,
+    deadline: float,
+    posted: bytes | None = None,
+) -> Reply:
+    """Sends one GET request, or a POST, and reads the answer.
 
     Args:
         target: Where to.
@@ -125,6 +133,7 @@ def get(target: Target, headers: Mapping[str, str], *, allow_private: bool, max_
         allow_private: Whether addresses that are not of the public internet may be connected to.
         max_bytes: Largest body; what the server claims about its length is not relied on.
         deadline: When the last byte must be there, by the monotonic clock, however slowly they drip.
+        posted: Body of a POST.
 
     Raises:
         FetchError: If the host is unknown, refused or unreachable, or the answer is too large, too slow or broken.
@@ -136,8 +145,9 @@ def get(target: Target, headers: Mapping[str, str], *, allow_private: bool, max_
     try:
         connection.sock = _connect(target, addresses, deadline, watchdog)
         connection.request(
-            "GET",
+            "GET" if posted is None else "POST",
             target.path,
+            posted,
             headers={
                 "Accept-Encoding": "identity",
                 "Connection": "close",

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError, features
 
 # Named, because Pillow knows formats that start other programs (EPS) or have no business here.
-_FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]
+FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]
 if features.check("avif"):
-    _FORMATS.append("AVIF")
+    FORMATS.append("AVIF")
 
+_STRIP = 1 << 20
 _ORIENTATION = 0x0112
 _TURNS: dict[int, Callable[[NDArray[np.uint8]], Any]] = {
     2: lambda image: cv2.flip(image, 1),
@@ -46,6 +47,15 @@ class ImageError(ValueError):
         self.status = status
 
 
+def pixels_of(data: bytes) -> int:
+    """Returns width times height as an image's head tells them; 0 if it is none."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return image.width * image.height
+    except Exception:
+        return 0
+
+
 def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
     """Decodes an image file.
 
@@ -65,7 +75,7 @@ def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
     if not data:
         raise ImageError("the file is empty; expected an image")
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise ImageError(
@@ -108,27 +118,36 @@ def plain_jpeg(image: Image.Image, data: bytes) -> NDArray[np.uint8] | None:
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
     mode = image.mode
     if mode in ("I", "F") or mode.startswith("I;16"):
-        image.load()
-        grey = _scaled(np.asarray(image))
-        return np.repeat(grey[..., None], 3, axis=2)
-    if image.has_transparency_data:
-        coloured = image.convert("RGBA")
-        white = Image.new("RGBA", coloured.size, "white")
-        return np.asarray(Image.alpha_composite(white, coloured).convert("RGB"))
-    return np.asarray(image.convert("RGB"))
+        return _grey(np.asarray(image))
+    image.load()
+    out = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):  # in strips: the whole, several times over, is a lot of memory
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        if image.has_transparency_data:
+            strip.info.update(image.info)
+            coloured = strip.convert("RGBA")
+            strip = Image.alpha_composite(Image.new("RGBA", coloured.size, "white"), coloured)
+        out[top : top + rows] = np.asarray(strip.convert("RGB"))
+    return out
 
 
-def _scaled(grey: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scales (H, W) grey of more than 8 bits to 0..255."""
-    values = grey.astype(np.float32)
-    if not np.isfinite(values).all():
-        raise ImageError("the image has pixels that are not numbers")
+def _grey(grey: NDArray[Any]) -> NDArray[np.uint8]:
+    """Scales (H, W) grey of more than 8 bits to RGB."""
     low, high = 0.0, 65535.0
-    if grey.dtype.itemsize > 2 and not (values.min() >= 0 and 255 < values.max() <= high):
-        # 32-bit pixels have no agreed range.
-        low, high = float(values.min()), float(values.max())
+    if grey.dtype.itemsize > 2:
+        least, most = float(grey.min()), float(grey.max())
+        if not np.isfinite((least, most)).all():
+            raise ImageError("the image has pixels that are not numbers")
+        if not (least >= 0 and 255 < most <= high):
+            low, high = least, most  # 32-bit pixels have no agreed range
     scale = 255 / (high - low) if high > low else 0.0
-    return np.asarray(np.rint((values - low) * scale), np.uint8)
+    out = np.empty((*grey.shape, 3), np.uint8)
+    rows = max(1, _STRIP // grey.shape[1])
+    for top in range(0, len(grey), rows):
+        values = grey[top : top + rows].astype(np.float32)
+        out[top : top + rows] = np.rint((values - low) * scale)[..., None]
+    return out
 
 
 def _orientation(image: Image.Image) -> int:
@@ -157,4 +176,4 @@ def _resemblance(data: bytes) -> str:
         return "it is an SVG drawing or other XML; export it as PNG"
     if head.startswith(b"<"):
         return "it is a web page, perhaps one that asks to log in"
-    return f"it begins with {data[:16]!r}; expected {', '.join(_FORMATS)}"
+    return f"it begins with {data[:16]!r}; expected {', '.join(FORMATS)}"

@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 
 from ihp_backend.cache import LoadingCache
 from ihp_backend.label_studio.client import Client
+from ihp_backend.label_studio.decoding_process import decode_apart, is_harmless
 from ihp_backend.label_studio.fetching import FetchError, Reply, Target, get
 from ihp_backend.label_studio.image_address import askable, stored_in
-from ihp_backend.label_studio.image_decoding import ImageError, decode_image
+from ihp_backend.label_studio.image_decoding import ImageError, decode_image, pixels_of
+from ihp_backend.memory import MemoryLimitError, reserved
 from ihp_backend.settings import Settings
 
 __all__ = ["ImageError", "ImageLoader", "decode_image"]
@@ -32,6 +34,9 @@ _LOOPBACK = ("127.0.0.1", "::1")
 _UPLOADS = "/data/upload/"
 _MAX_CLIENTS = 64
 _MAX_REDIRECTS = 5
+_LARGE = 20_000_000
+_BYTES_A_PIXEL = 8
+"""What a photo takes while it is decoded: as its file has it, and as RGB."""
 
 
 class ImageLoader:
@@ -55,7 +60,10 @@ class ImageLoader:
         )
         self._clients: OrderedDict[tuple[str, str], Client] = OrderedDict()
         self._lock = Lock()
-        self._decoding = BoundedSemaphore(os.cpu_count() or 1)  # more at once take more memory, and no less time
+        cores = os.cpu_count() or 1
+        self._decoding = BoundedSemaphore(cores)  # more at once take more memory, and no less time
+        self._decoding_apart = BoundedSemaphore(cores)
+        self._decoding_large = BoundedSemaphore(max(1, cores // 4))  # large ones do not hold the others up
 
     def load(self, url: str, *, hostname: str | None, token: str | None, told: str = "") -> NDArray[np.uint8]:
         """Returns the image that a task's data names.
@@ -228,8 +236,20 @@ class ImageLoader:
     def _decoded(self, data: bytes) -> NDArray[np.uint8]:
         if len(data) > self._settings.max_image_bytes:
             raise self._too_large()
-        with self._decoding:
-            image = decode_image(data, max_pixels=self._settings.max_image_pixels)
+        most = self._settings.max_image_pixels
+        pixels = min(pixels_of(data), most)
+        harmless = is_harmless(data, most)
+        lane = self._decoding_apart if not harmless else self._decoding_large if pixels > _LARGE else self._decoding
+        try:
+            with lane, reserved(_BYTES_A_PIXEL * pixels, f"a photo of {pixels / 1e6:.1f} megapixels"):
+                if harmless:
+                    image = decode_image(data, max_pixels=most)
+                else:
+                    image = decode_apart(data, max_pixels=most, pixels=pixels)
+        except MemoryLimitError as error:
+            if error.is_temporary:
+                raise
+            raise ImageError(str(error)) from None
         image.flags.writeable = False
         return image
 

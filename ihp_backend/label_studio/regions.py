@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ihp_backend.annotation.masks import AcceptedMask, TimedClick
+from ihp_backend.annotation.masks import AcceptedMask, PackedMask, TimedClick
 from ihp_backend.clicks import Click
 from ihp_backend.geometry import percent_to_pixels
 from ihp_backend.label_studio.click_provenance import from_meta, to_meta
@@ -69,6 +69,12 @@ def _shown(task: Mapping[str, Any], keypoints: Collection[str]) -> list[dict[str
         return [result | {"origin": "prediction"} for result in shown]
     valid = [a for a in annotations if not a.get("was_cancelled")]
     return _dicts(valid[0].get("result")) if len(valid) == 1 else []
+
+
+def most_drawn(task: Mapping[str, Any]) -> int:
+    """Returns how many masks the largest draft or annotation of a task has."""
+    kept = [*_dicts(task.get("drafts")), *_dicts(task.get("annotations"))]
+    return max((sum(r.get("type") == "brushlabels" for r in _dicts(k.get("result"))) for k in kept), default=0)
 
 
 def saved_state(task: Mapping[str, Any]) -> str:
@@ -201,7 +207,7 @@ def read_masks(
             AcceptedMask(
                 _own_id(result, {m.id for m in masks}),
                 label,
-                mask,
+                PackedMask.of(mask),
                 result.get("origin") == "prediction",
                 clicks,
                 _score(result.get("score")),

@@ -21,8 +21,9 @@ from ihp_backend.label_studio.image_address import address_of
 from ihp_backend.label_studio.images import ImageError
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.predict_request import read_annotation
-from ihp_backend.label_studio.regions import brush_region, region_id, saved_state, short_name
+from ihp_backend.label_studio.regions import brush_region, most_drawn, region_id, saved_state, short_name
 from ihp_backend.logs import fields
+from ihp_backend.memory import reserved
 from ihp_backend.serving.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from ihp_backend.inference.predictor import Predictor
 
 logger = logging.getLogger(__name__)
+
+_CLICKED_MASKS, _SUGGESTED_MASKS = 6, 16
+"""So many masks of the photo's size are in memory at the same time, about: for one label, and for all that are seen."""
 
 Answer = dict[str, Any]
 """``{"result": [a region, ...], "score": 0..1, "model_version": "..."}``, as Label Studio wants it."""
@@ -81,7 +85,24 @@ class Answering:
             metrics.failures.labels(type(error).__name__).inc()
             logger.warning("task skipped: %s", error, extra=fields(task=task.get("id"), project=self._project))
             return self._written([], 0.0)
-        session = self._predictor.open(image, key)
+        with reserved(self._memory_of(image, task, clicked), "the answer"):
+            return self._answered(task, clicked, prefetches, self._predictor.open(image, key))
+
+    def _memory_of(
+        self, image: NDArray[np.uint8], task: Mapping[str, Any], clicked: Sequence[dict[str, Any]] | None
+    ) -> int:
+        """What an answer takes, about: the photo, masks of its size, and those of the draft, eight pixels in a byte.
+
+        What would not fit if it were alone has all the memory to itself.
+        """
+        pixels = image.shape[0] * image.shape[1]
+        masks = _CLICKED_MASKS if clicked is not None and self._config.suggest != "all" else _SUGGESTED_MASKS
+        drawn = 0 if clicked is None else most_drawn(task)
+        return min(pixels * (3 + masks) + drawn * (pixels // 8), self._runtime.memory.total)
+
+    def _answered(
+        self, task: Mapping[str, Any], clicked: Sequence[dict[str, Any]] | None, prefetches: bool, session: PhotoSession
+    ) -> Answer:
         if clicked is not None:
             return self._after_a_click(task, clicked, session)
         answer = self._without_clicks(session)

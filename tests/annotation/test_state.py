@@ -330,7 +330,7 @@ def test_a_mask_does_not_follow_if_it_is_drawn_by_hand_another_persons_or_agains
         (face,) = there.answers("Face", masks, None, refined=there.refinable("Face"))
         assert np.array_equal(face.mask, square(10, 10) & ~square(0, 0)), "it is kept, and kept free"
     assert state_of(hair()).refinable("Face") == [], "drawn by hand"
-    two = (made, replace(made, id="r2", mask=square(30, 0)))
+    two = (made, replace(made, id="r2", pixels=square(30, 0)))
     assert state_of(*two).refinable("Face") == [], "nobody can say which of two is meant"
     assert state_of(made).refinable("Hair") == []
 

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import gzip
 import json
 import time
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_label_studio import LEGACY, PERSONAL, FakeLabelStudio, reply
@@ -191,3 +195,63 @@ def test_a_webhook_tells_of_annotations(
     assert body["send_payload"] is True
     assert body.get("send_for_all_actions", False) is asks_for_all
     assert label_studio.requests[-1][0] == ("PATCH" if known else "POST")
+
+
+def answering(body: bytes, **headers: str) -> Any:
+    def answer(handler: Any) -> None:
+        handler.send_response(200)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        with suppress(OSError):
+            handler.wfile.write(body)
+
+    return answer
+
+
+def dripping(handler: Any) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "100000")
+    handler.end_headers()
+    with suppress(OSError):
+        for _ in range(200):
+            handler.wfile.write(b" ")
+            time.sleep(0.05)
+
+
+HOSTILE_ANSWERS = {
+    "a bomb": answering(gzip.compress(b" " * 50_000_000), Content_Encoding="gzip"),
+    "long": answering(b" " * 5_000_000),
+    "nested": answering(b"[" * 50_000),
+    "dripping": dripping,
+    "a number": answering(b"5"),
+    "no token": answering(b'{"access": "a b"}'),
+    "a list": answering(b'{"access": ["a"]}'),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_ANSWERS)
+def test_an_exchange_is_bounded_in_bytes_and_time(name: str) -> None:
+    with FakeLabelStudio() as studio:
+        studio.routes["/api/token/refresh"] = HOSTILE_ANSWERS[name]
+        tracemalloc.start()
+        began = time.monotonic()
+        try:
+            with pytest.raises(LabelStudioError):
+                Client(studio.url, PERSONAL, timeout_s=1.0).auth_headers()
+            took = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert time.monotonic() - began < 8
+    assert name != "a bomb" or took < 10_000_000
+
+
+def test_other_answers_are_bounded_as_they_are_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ihp_backend.label_studio.client.ANSWER_BYTES", 1_000_000)
+    with FakeLabelStudio() as studio:
+        studio.routes["/api/version"] = answering(gzip.compress(b" " * 500_000_000, 1), Content_Encoding="gzip")
+        with pytest.raises(LabelStudioError, match="without an end"):
+            Client(studio.url, LEGACY).version()
+        studio.routes["/api/version"] = answering(gzip.compress(b'{"release": "1.2.3"}'), Content_Encoding="gzip")
+        assert Client(studio.url, LEGACY).version() == "1.2.3"
