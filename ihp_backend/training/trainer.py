@@ -204,7 +204,8 @@ class Trainer:
         assert isinstance(averaged, HumanParser)
         found = self.validate(averaged) if self.validate else {"score": float(self.step)}
         self.folder.log(self.step, found)
-        log.info("step %d: %s", self.step, ", ".join(f"{k} {v:.4f}" for k, v in found.items()))
+        figures = ", ".join(f"{k} {v:.4f}" for k, v in found.items()) if self.validate else "not validated"
+        log.info("step %d: %s", self.step, figures)
         self.stale += 1
         self.validated = self.step
         if found["score"] > self.best:
