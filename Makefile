@@ -1,6 +1,7 @@
 # make run      Label Studio with this backend and photos, ready to click
 # make install  the `ihp` command alone, in .venv
 # make test     linters, types, import contract, tests
+# make hostile  what a hostile network can try; minutes, on loopback only (part of make test)
 # make e2e      the real Label Studio in a real browser
 # make lock     what the image installs, with hashes
 #
@@ -22,7 +23,7 @@ DEV_READY = .venv/dev-ready
 DEMO_READY = .venv/demo-ready
 LABEL_STUDIO_READY = .venv-label-studio/ready
 
-.PHONY: run install test e2e lock chromium clean
+.PHONY: run install test hostile e2e lock chromium clean
 .DEFAULT_GOAL := run
 
 run: $(DEMO_READY) $(LABEL_STUDIO_READY)
@@ -35,6 +36,11 @@ test: $(DEV_READY)
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/pytest
+
+# Requests that never end, JSON and image bombs, strangers, damaged records, full disks.
+hostile: $(DEV_READY)
+	.venv/bin/pytest tests/hostile tests/serving/test_front.py tests/serving/test_json_body.py tests/test_again.py \
+	  tests/label_studio/test_decoding_process.py tests/test_fuzz.py tests/test_limits.py tests/test_security.py
 
 e2e: $(DEV_READY) $(DEMO_READY) $(LABEL_STUDIO_READY) chromium
 	.venv/bin/pytest -m e2e tests/e2e
