@@ -61,15 +61,15 @@ def iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 
 
 @pytest.mark.parametrize(
-    ("seeds", "step"),
+    ("seeds", "step", "most"),
     [
-        ((0, 1), 230),
-        ((0, 1, 2), 230),
-        pytest.param((0, 1), 130, id="two who touch"),
-        pytest.param((0, 1, 2), 150, id="three who touch"),
+        pytest.param((0, 1), 230, 0.002, id="two apart"),
+        pytest.param((0, 1, 2), 230, 0.002, id="three apart"),
+        pytest.param((0, 1), 130, 0.07, id="two who touch"),
+        pytest.param((0, 1, 2), 150, 0.03, id="three who touch"),
     ],
 )
-def test_a_mask_does_not_spill_to_the_neighbour(seeds: tuple[int, ...], step: int) -> None:
+def test_a_mask_does_not_spill_to_the_neighbour(seeds: tuple[int, ...], step: int, most: float) -> None:
     image, labels = group(*seeds, step=step)
     spills, quality = [], []
     for who in range(len(seeds)):
@@ -83,8 +83,8 @@ def test_a_mask_does_not_spill_to_the_neighbour(seeds: tuple[int, ...], step: in
             spills.append((mask & others).sum() / mask.sum())
             quality.append(iou(mask, truth))
     assert len(spills) >= 2 * len(seeds)
-    assert np.mean(spills) < 0.1
-    assert np.mean(quality) > 0.5
+    assert np.mean(spills) < most
+    assert np.mean(quality) > 0.65
 
 
 def test_a_childs_face_before_an_adult_is_its_own() -> None:

@@ -84,11 +84,10 @@ def test_a_place_is_of_the_figure_on_or_near_it() -> None:
 def test_the_middle_of_each_figure_is_on_it() -> None:
     persons = People.of(TWO)
     assert [persons.at(c.x, c.y) for c in persons.centres()] == list(persons.boxes)
-    assert close(_around(persons.centres()[0]), Box(90, 220, 90, 220), 170)
-
-
-def _around(click: Click) -> Box:
-    return Box(int(click.x), int(click.y), int(click.x), int(click.y))
+    for centre, (top, left, bottom, right) in zip(persons.centres(), (LEFT, RIGHT), strict=True):
+        width = SCALE * (right - left)  # a person is a box: innermost is its middle line, half a width from its ends
+        assert abs(centre.x - (SCALE * left + width / 2)) <= SCALE
+        assert SCALE * top + width / 2 - SCALE <= centre.y <= SCALE * bottom - width / 2 + SCALE
 
 
 def test_a_click_means_the_one_it_is_on_and_without_clicks_all_are_meant() -> None:
