@@ -56,7 +56,7 @@ class Data(list[Sample]):
         labels[RIGHT] = 1
         labels[UNKNOWN] = IGNORE
         super().__init__([Sample("one", np.zeros((100, 200, 3), np.uint8), labels)])
-        self.schema = Schema("own", "Own", tuple(Part(name, (0, 0, 0)) for name in names))
+        self.schema = Schema("own", "Own", tuple(Part(name, "#000000") for name in names))
 
 
 @pytest.mark.parametrize(("name", "own_labels", "parts"), [("coat", False, ("coat",)), ("watch", True, ())])
