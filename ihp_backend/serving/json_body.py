@@ -16,7 +16,7 @@ _STEPS = np.zeros(256, np.int8)
 _STEPS[[ord("["), ord("{")]] = 1
 _STEPS[[ord("]"), ord("}")]] = -1
 # What CPython's objects take, in bytes; a pair is a key and its place in an object.
-_LIST, _DICT, _PAIR, _STRING, _NUMBER, _POINTER = 88, 64, 110, 60, 32, 9
+_LIST, _DICT, _PAIR, _STRING, _NUMBER, _POINTER = 88, 64, 110, 60, 40, 9
 CHUNK = 1 << 20
 
 

@@ -374,10 +374,12 @@ def test_preannotate_tells_its_own_option() -> None:
 
 def test_the_client_shows_validation_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     import requests
+    from urllib3 import HTTPResponse
 
     response = requests.Response()
     response.status_code = 400
-    response.raw = io.BytesIO(json.dumps({"detail": "Validation error", "validation_errors": {"url": ["no"]}}).encode())
+    told = json.dumps({"detail": "Validation error", "validation_errors": {"url": ["no"]}}).encode()
+    response.raw = HTTPResponse(io.BytesIO(told), preload_content=False)
     monkeypatch.setattr(requests.Session, "request", lambda *args, **kwargs: response)
     with pytest.raises(LabelStudioError, match=r"Validation error.*url"):
         Client("http://a.example", "a" * 40).post("/api/ml/", {})

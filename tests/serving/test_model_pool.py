@@ -158,22 +158,22 @@ def test_while_the_registry_cannot_be_read_the_last_version_answers(
     first = add(registry)
     pool = pool_of(registry, loader)
     assert answering(pool) == first
-    stat, read = os.stat, Path.read_text
+    stat, opened = os.stat, os.open
 
     def broken(path: Any, *args: Any, **options: Any) -> Any:
         if what == "stat" and str(path).endswith("current.json"):
             raise OSError(116, "Stale file handle")
         return stat(path, *args, **options)
 
-    def unread(path: Path, *args: Any, **options: Any) -> str:
-        if path.name == what:
+    def unread(path: Any, *args: Any, **options: Any) -> int:
+        if str(path).endswith(what):
             raise OSError(24, "Too many open files")
-        return read(path, *args, **options)
+        return opened(path, *args, **options)
 
     second = add(registry)
     with monkeypatch.context() as patch:
         patch.setattr(os, "stat", broken)
-        patch.setattr(Path, "read_text", unread)
+        patch.setattr(os, "open", unread)
         answering(pool)
         time.sleep(0.3)
         assert answering(pool) == first
