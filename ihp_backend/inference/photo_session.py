@@ -163,6 +163,7 @@ class PhotoSession:
             logits, embedding = self._click_free(view), None
         else:
             logits, embedding = self._engine.run(self.image, view, points, prev_mask, self.key)
+        has_negative = any(not point.is_positive for point in points)  # nobody else asks what led before
         heads = unseen_heads(people.coarse, people.heads, placed) if self._steps.split_people else []
         inputs = Inputs(
             points,
@@ -170,7 +171,7 @@ class PhotoSession:
             [view.into(x, y) for x, y in (*people.heads, *heads)],
             prompts.everyone,
             previous,
-            _leading(view, previous, prev_mask),
+            _leading(view, previous, prev_mask) if has_negative and self._steps.remove_wrong_piece else None,
             self._upsampling(view),
         )
         return self._postprocessed(view, logits, channels, clicks, inputs)
