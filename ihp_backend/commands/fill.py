@@ -10,11 +10,11 @@ import cv2
 from tqdm import tqdm
 
 from ihp_backend.data.catalogue import open_data_set
-from ihp_backend.data.sample import DataError
+from ihp_backend.data.sample import DataError, reduced
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.network.weights import WeightsError
 from ihp_backend.parts import Schema
-from ihp_backend.training.outlines import fill_outline, reduced
+from ihp_backend.training.outlines import fill_outline
 
 
 @click.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -120,3 +120,24 @@ class FileDataSet:
         """Reads a sample; raises DataError if its files are missing, unreadable or do not agree."""
         name = self.names[index]
         return read_sample(name, *self._paths(name), self.schema)
+
+
+def reduced(sample: Sample, longest: int) -> Sample:
+    """Returns a sample whose longer side has so many pixels at most; what is known of its pixels goes along."""
+    height, width = sample.labels.shape
+    scale = longest / max(height, width)
+    if scale >= 1:
+        return sample
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+
+    def resized(array: NDArray[np.uint8], how: int) -> NDArray[np.uint8]:
+        return cv2.resize(array, size, interpolation=how).astype(np.uint8, copy=False)
+
+    return replace(
+        sample,
+        image=resized(sample.image, cv2.INTER_AREA),
+        labels=resized(sample.labels, cv2.INTER_NEAREST),
+        alpha=None if sample.alpha is None else resized(sample.alpha, cv2.INTER_AREA),
+        people=None if sample.people is None else resized(sample.people, cv2.INTER_NEAREST),
+        objects=None if sample.objects is None else resized(sample.objects, cv2.INTER_NEAREST),
+    )

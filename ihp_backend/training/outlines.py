@@ -9,10 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
 from ihp_backend.data.sample import DataError, Sample
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.parts import IGNORE
@@ -50,19 +46,3 @@ def fill_outline(sample: Sample, predictor: Predictor, parts: Sequence[str], sam
         labels[sample.labels == own] = schema.names.index(part)
     labels[sample.labels == IGNORE] = IGNORE
     return replace(sample, labels=labels)
-
-
-def reduced(sample: Sample, longest: int) -> Sample:
-    """Returns a sample whose longer side has so many pixels at most; its opacity and objects go along."""
-    height, width = sample.labels.shape
-    scale = min(1.0, longest / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-
-    def resized(array: NDArray[np.uint8] | None, how: int) -> NDArray[np.uint8] | None:
-        return None if array is None else cv2.resize(array, size, interpolation=how).astype(np.uint8)
-
-    image, labels = resized(sample.image, cv2.INTER_AREA), resized(sample.labels, cv2.INTER_NEAREST)
-    assert image is not None
-    assert labels is not None
-    alpha, objects = resized(sample.alpha, cv2.INTER_AREA), resized(sample.objects, cv2.INTER_NEAREST)
-    return replace(sample, image=image, labels=labels, alpha=alpha, objects=objects)

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ihp_backend.data.catalogue import spread_photos
-from ihp_backend.data.sample import DataSet, Sample
+from ihp_backend.data.sample import DataSet, Sample, reduced
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.parts import IGNORE, Schema, get_schema
 
@@ -128,11 +127,5 @@ def _ids_of(label: str, parts: Sequence[str], schema: Schema, known: int) -> lis
 
 
 def _reduced(sample: Sample) -> Sample:
-    height, width = sample.labels.shape
-    scale = _LONGEST / max(height, width)
-    if scale >= 1:
-        return sample
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    image = cv2.resize(sample.image, size, interpolation=cv2.INTER_AREA)
-    labels: NDArray[np.uint8] = cv2.resize(sample.labels, size, interpolation=cv2.INTER_NEAREST)  # type: ignore[assignment]
-    return Sample(sample.name, image, labels, sample.unknown)  # type: ignore[arg-type]
+    small = reduced(sample, _LONGEST)
+    return sample if small is sample else Sample(small.name, small.image, small.labels, small.unknown)
