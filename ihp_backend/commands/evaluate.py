@@ -19,6 +19,7 @@ from ihp_backend.inference.postprocess.steps import STEPS, PostprocessConfig
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.label_studio.label_config import OPTIONS
 from ihp_backend.network.weights import WeightsError
+from ihp_backend.simulation.annotator import USERS
 
 
 @click.command()
@@ -27,9 +28,15 @@ from ihp_backend.network.weights import WeightsError
 @click.option("--images", type=click.Path(file_okay=False, path_type=Path), help="Its photos, if not in DIR/images.")
 @click.option("--split", default="val", show_default=True, help="Which photos.")
 @click.option("--weights", default="lip", show_default=True, help="Name in model_weights/, or a folder.")
-@click.option("--user", type=click.Choice(["center", "sloppy"]), default="center", show_default=True)
+@click.option(
+    "--user",
+    type=click.Choice(USERS),
+    default="center",
+    show_default=True,
+    help="Where the simulated annotator clicks: the centre of a part or an error, its inner half, or as people do.",
+)
 @click.option("--max-clicks", type=click.FloatRange(1), default=20.0, show_default=True, help="Per class.")
-@click.option("--seed", default=0, show_default=True, help="Of the sloppy user.")
+@click.option("--seed", default=0, show_default=True, help="Of the sloppy and the human user.")
 @click.option(
     "--people",
     type=click.Choice(["one", "everyone"]),

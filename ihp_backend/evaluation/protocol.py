@@ -34,9 +34,9 @@ class ProtocolConfig:
     """How to evaluate.
 
     Attributes:
-        user: ``center`` or ``sloppy``.
+        user: ``center``, ``sloppy`` or ``human``.
         max_clicks: Clicks per class at which a photo is given up.
-        seed: Of the sloppy user.
+        seed: Of the sloppy and the human user.
         previous: Whether each round sees the probabilities of the one before.
         everyone: Whether a click means everyone in the photo, not the one person it is on: right for data that labels
             everybody, such as CIHP and PASCAL-Person-Part.

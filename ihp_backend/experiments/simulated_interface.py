@@ -42,13 +42,13 @@ class SessionConfig:
     """How the session goes.
 
     Attributes:
-        user: ``center`` or ``sloppy``, as in the evaluation.
+        user: ``center``, ``sloppy`` or ``human``, as in the evaluation.
         max_clicks: Clicks per class at which a photo is submitted.
         auto_accept: Suggestions are accepted at once. Else when the annotator goes on to another label, and until
             then that label's keypoints stay open.
         refine: A click refines the ``clicked`` label's mask, or ``all`` that clicks made, as the label config may say.
         saves_every: The draft is saved after so many clicks.
-        seed: Of the sloppy user.
+        seed: Of the sloppy and the human user.
     """
 
     user: User = "center"

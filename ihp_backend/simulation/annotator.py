@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -12,7 +12,8 @@ from ihp_backend.clicks import Click
 from ihp_backend.parts import IGNORE, Schema
 from ihp_backend.simulation.sampling import distance_inside
 
-User = Literal["center", "sloppy"]
+User = Literal["center", "sloppy", "human"]
+USERS: tuple[User, ...] = get_args(User)
 _AVOIDED = 5
 
 
@@ -20,7 +21,9 @@ class SimulatedAnnotator:
     """Clicks on one photo whose true labels are known.
 
     The ``center`` user clicks where the distance to the outside is greatest; the ``sloppy`` one anywhere where it is
-    more than half of that.
+    more than half of that; the ``human`` one anywhere, in proportion to it. Of the rules that Antonov et al. (RClicks,
+    NeurIPS 2024) hold against 475,000 real clicks, the last is the closest on each of their five data sets; only their
+    network, which needs its weights, is closer.
     """
 
     def __init__(self, labels: NDArray[np.uint8], schema: Schema, *, user: User = "center", seed: int = 0) -> None:
@@ -59,9 +62,14 @@ class SimulatedAnnotator:
             return None
         if self.user == "center":
             row, column = np.unravel_index(int(distance.argmax()), distance.shape)
-        else:
+        elif self.user == "sloppy":
             rows, columns = np.nonzero(distance > peak / 2)
             pick = int(self._rng.integers(len(rows)))
+            row, column = rows[pick], columns[pick]
+        else:
+            rows, columns = np.nonzero(distance)
+            weights = distance[rows, columns].astype(np.float64)
+            pick = int(self._rng.choice(len(rows), p=weights / weights.sum()))
             row, column = rows[pick], columns[pick]
         free = self._free.view(np.uint8)
         cv2.circle(free, (int(column), int(row)), _AVOIDED, 0, thickness=-1)

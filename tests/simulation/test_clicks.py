@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ihp_backend.parts import IGNORE, LIP
-from ihp_backend.simulation.annotator import SimulatedAnnotator, User
+from ihp_backend.simulation.annotator import USERS, SimulatedAnnotator, User
 from ihp_backend.simulation.sampling import (
     SamplingConfig,
     distance_inside,
@@ -127,7 +127,7 @@ def test_the_centre_user_clicks_the_centre_of_each_part() -> None:
 
 
 @settings(deadline=None)
-@given(st.integers(0, 10_000), st.sampled_from(["center", "sloppy"]))
+@given(st.integers(0, 10_000), st.sampled_from(USERS))
 def test_corrections_name_the_true_class_of_an_error(seed: int, user: User) -> None:
     labels = blobs(seed)
     annotator = SimulatedAnnotator(labels, LIP, user=user, seed=seed)
@@ -160,12 +160,28 @@ def test_the_sloppy_user_is_sloppy_and_repeatable() -> None:
         assert np.hypot(x - 40.5, y - 40.5) < 16.5
 
 
+def test_the_human_user_clicks_in_proportion_to_the_distance_to_the_outside() -> None:
+    labels = np.zeros((41, 123), np.uint8)
+    labels[:, 1:-1] = 6  # away from its ends the distance grows evenly from 1 at both edges to 21 in the middle
+
+    def row(seed: int) -> int:
+        (click,) = SimulatedAnnotator(labels, LIP, user="human", seed=seed).first_clicks()
+        return click.pixel(*labels.shape)[0]
+
+    rows = np.array([row(seed) for seed in range(600)])
+    from_edge = np.minimum(rows, 40 - rows)
+    # Of a triangle, the middle half of the height holds three quarters; of a uniform user, one half.
+    assert 0.68 < np.mean(from_edge >= 10) < 0.84
+    assert np.mean(from_edge < 3) > 0.005  # near the edge, too, where the sloppy user never is
+    assert row(7) == row(7)
+
+
 def test_a_perfect_parse_needs_no_click() -> None:
     labels = blobs(5)
     assert SimulatedAnnotator(labels, LIP).next_click(np.where(labels == IGNORE, 0, labels)) is None
 
 
-@pytest.mark.parametrize("user", ["center", "sloppy"])
+@pytest.mark.parametrize("user", USERS)
 def test_ignored_pixels_are_never_clicked(user: User) -> None:
     labels = np.full((20, 20), IGNORE, np.uint8)
     annotator = SimulatedAnnotator(labels, LIP, user=user)
