@@ -20,8 +20,17 @@ from ihp_backend.network.weights import WeightsError
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the rows here, too.")
 @click.option("--markdown", is_flag=True, help="Print a table for a README.")
 @click.option("--soak", "minutes", type=click.FloatRange(0, min_open=True), metavar="MINUTES", help="Only this: load.")
-@click.option("--clients", default=16, show_default=True, type=click.IntRange(1), help="Annotators of --soak.")
-def bench(weights: str, runs: int, json_file: Path | None, markdown: bool, minutes: float | None, clients: int) -> None:
+@click.option("--clients", default=16, show_default=True, type=click.IntRange(1), help="Of --soak.")
+@click.option("--hostile", default=0, show_default=True, type=click.IntRange(0), help="Of them, so many mean harm.")
+def bench(
+    weights: str,
+    runs: int,
+    json_file: Path | None,
+    markdown: bool,
+    minutes: float | None,
+    clients: int,
+    hostile: int,
+) -> None:
     """Measures clicks over HTTP as Label Studio sends them, then each stage, then the brush codec.
 
     \b
@@ -33,9 +42,13 @@ def bench(weights: str, runs: int, json_file: Path | None, markdown: bool, minut
     Run it on a quiet machine. The figures are medians and 95th percentiles.
 
     With --soak annotators click without a pause instead; it fails if an answer does, and tells the server's memory.
+    With --hostile some clients send bombs and halves instead; before, the others are alone for a fifth of the time. It
+    fails, too, if the server stops, if they wait three times longer than alone, or if its memory grows.
     """
+    if hostile >= clients:
+        raise click.UsageError(f"--hostile is {hostile}; expected fewer than --clients, {clients}")
     if minutes:
-        return _soak(weights, minutes, clients)
+        return _soak(weights, minutes, clients, hostile)
     rows: list[Row] = []
 
     def note(row: Row) -> None:
@@ -59,15 +72,15 @@ def bench(weights: str, runs: int, json_file: Path | None, markdown: bool, minut
         click.echo(_table(rows))
 
 
-def _soak(weights: str, minutes: float, clients: int) -> None:
+def _soak(weights: str, minutes: float, clients: int, hostile: int) -> None:
     try:
-        found = soak(weights, 60 * minutes, clients)
+        found = soak(weights, 60 * minutes, clients, hostile)
     except (WeightsError, RuntimeError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(", ".join(f"{name} {value}" for name, value in machine().items()))
     click.echo("\n".join(found.lines()))
-    if found.failures or not found.taken:
-        raise click.ClickException("not every request was answered with a mask")
+    if broken := found.broken():
+        raise click.ClickException("\n".join(broken))
 
 
 def _line(row: Row) -> str:

@@ -184,16 +184,21 @@ class ServerUnderTest:
         """Greatest resident memory of the server's processes so far, in MB."""
         return self._status_mb("VmHWM")
 
+    def workers(self) -> set[int]:
+        """Ids of the server's own processes: another one, where one has stopped."""
+        return set(_children(self.process.pid, deep=False))
+
     def _status_mb(self, name: str) -> float:
         own = [self.process.pid, *_children(self.process.pid)]
         lines = [line for pid in own for line in _lines(f"/proc/{pid}/status") if line.startswith(name)]
         return sum(int(line.split()[1]) for line in lines) / 1000
 
 
-def _children(pid: int) -> list[int]:
-    text = " ".join(_lines(f"/proc/{pid}/task/{pid}/children"))
+def _children(pid: int, *, deep: bool = True) -> list[int]:
+    # Of all threads: who starts a process is its parent.
+    text = " ".join(line for path in Path(f"/proc/{pid}/task").glob("*/children") for line in _lines(str(path)))
     found = [int(child) for child in text.split()]
-    return [*found, *(grandchild for child in found for grandchild in _children(child))]
+    return [*found, *(grandchild for child in found for grandchild in _children(child))] if deep else found
 
 
 def _keypoint(number: int, label: str, x: float, y: float, is_positive: bool) -> dict[str, Any]:
