@@ -7,6 +7,7 @@ import logging
 import re
 import sys
 import time
+import warnings
 from contextvars import ContextVar
 from typing import Any
 
@@ -69,6 +70,7 @@ def configure(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # a line for each damaged entry of a photo
     # At INFO, urllib3's debug lines and the like would drown ours.
     for name in ("urllib3", "PIL", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from threading import Condition
+from dataclasses import dataclass
+from threading import BoundedSemaphore, Condition
 
 WAIT_S = 10.0
 """So long a request waits for memory that others have."""
@@ -39,6 +40,11 @@ class MemoryBudget:
         self.free = total
         self._changed = Condition()
 
+    @property
+    def most_of_large(self) -> int:
+        """Bytes that large takings share: they leave a quarter to small ones. What is even larger may take all."""
+        return self.total * 3 // 4
+
     @contextmanager
     def taken(self, size: int, what: str) -> Iterator[None]:
         """Takes so many bytes for the block.
@@ -55,8 +61,10 @@ class MemoryBudget:
                 f"{what} takes {_mb(size)} MB; expected at most {_mb(self.total)} MB (IHP_REQUEST_MEMORY_MB)",
                 is_temporary=False,
             )
+        is_large = self.total // 8 < size <= self.most_of_large
+        needed = size + (self.total - self.most_of_large) * is_large
         with self._changed:
-            if not self._changed.wait_for(lambda: self.free >= size, WAIT_S):
+            if not self._changed.wait_for(lambda: self.free >= needed, WAIT_S):
                 raise MemoryLimitError(
                     f"{what} takes {_mb(size)} MB, and other requests leave {_mb(self.free)}; try again in a moment",
                     is_temporary=True,
@@ -70,13 +78,49 @@ class MemoryBudget:
                 self._changed.notify_all()
 
 
-_current: ContextVar[MemoryBudget | None] = ContextVar("memory_budget", default=None)
+class Lane:
+    """Places to do something that takes memory, and a queue of bounded length before them.
+
+    Args:
+        places: How many may do it at the same time.
+        queue: How many may wait for a place.
+    """
+
+    def __init__(self, places: int, queue: int) -> None:
+        self._places = BoundedSemaphore(places)
+        self._all = BoundedSemaphore(places + queue)
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Has a place for the block.
+
+        Raises:
+            MemoryLimitError: If too many wait already; it is temporary.
+        """
+        if not self._all.acquire(blocking=False):
+            raise MemoryLimitError("too many such images wait to be decoded; try again in a moment", is_temporary=True)
+        try:
+            with self._places:
+                yield
+        finally:
+            self._all.release()
+
+
+@dataclass
+class _Taken:
+    """What one request has taken of a budget."""
+
+    budget: MemoryBudget
+    size: int = 0
+
+
+_current: ContextVar[_Taken | None] = ContextVar("memory_taken", default=None)
 
 
 @contextmanager
 def limited_by(budget: MemoryBudget) -> Iterator[None]:
-    """Lets ``reserved`` take from a budget in the block."""
-    token = _current.set(budget)
+    """Lets ``reserved`` take from a budget in the block, for one request."""
+    token = _current.set(_Taken(budget))
     try:
         yield
     finally:
@@ -84,14 +128,26 @@ def limited_by(budget: MemoryBudget) -> Iterator[None]:
 
 
 @contextmanager
-def reserved(size: int, what: str) -> Iterator[None]:
-    """Takes so many bytes of the budget that holds here; nothing where none does, as in a command. See ``taken``."""
-    budget = _current.get()
-    if budget is None:
+def reserved(size: int, what: str, *, or_most: bool = False) -> Iterator[None]:
+    """Takes so many bytes of the budget that holds here; nothing where none does, as in a command. See ``taken``.
+
+    Args:
+        size: Bytes.
+        what: What they are for, in an error.
+        or_most: What would not fit if it were alone takes the most there is for large ones.
+    """
+    own = _current.get()
+    if own is None:
         yield
-    else:
-        with budget.taken(size, what):
+        return
+    if or_most:
+        size = min(size, max(0, own.budget.most_of_large - own.size))
+    with own.budget.taken(size, what):
+        own.size += size
+        try:
             yield
+        finally:
+            own.size -= size
 
 
 def _mb(size: int) -> int:

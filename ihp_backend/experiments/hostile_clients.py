@@ -160,7 +160,7 @@ def _data_url(data: bytes, kind: str) -> str:
 
 def _new(url: str, turn: int) -> str:
     """The same data as an address that is in no cache."""
-    return url + " " * (turn % 1000)
+    return url.replace(";base64", f";n={turn};base64", 1)
 
 
 @cache

@@ -15,11 +15,11 @@ from ihp_backend.experiments.hostile_clients import Outcomes, attack
 
 MOST_MB = 3_000
 """What a backend may take, as docs/deploy.md states it."""
-_MOST_SLOWER = 3.0
+MOST_SLOWER = 3.0
 """How many times longer the innocent may wait, at the 95th percentile, than while nobody is hostile."""
-_MOST_REFUSED = 0.01
+MOST_REFUSED = 0.01
 """Share of the innocent's requests that may get 503."""
-_MOST_GROWTH = 1.1
+MOST_GROWTH = 1.1
 """Memory is flat if the last third's median is at most so many times the middle one's."""
 _LIVE_S = 5.0
 """A server that does not answer /live in that time has stopped."""
@@ -83,7 +83,7 @@ class Soak:
     def broken(self) -> list[str]:
         """Names each bound that did not hold."""
         found = [*self.stops, *self.hostile.broken()]
-        phases = [(self.annotators, _MOST_REFUSED if self.quiet else 0.0), *([(self.quiet, 0.0)] if self.quiet else [])]
+        phases = [(self.annotators, MOST_REFUSED if self.quiet else 0.0), *([(self.quiet, 0.0)] if self.quiet else [])]
         for who, most_refused in phases:
             found += sorted(set(who.failures))[:5]
             asked = len(who.taken) + who.refused
@@ -91,10 +91,10 @@ class Soak:
                 found.append(f"{who.refused} of {asked} requests were refused")
         if self.quiet is None:
             return found
-        if self.annotators.p95 > _MOST_SLOWER * self.quiet.p95:
+        if self.annotators.p95 > MOST_SLOWER * self.quiet.p95:
             found.append(f"p95 is {self.annotators.p95:.0f} ms, and {self.quiet.p95:.0f} while nobody is hostile")
         thirds = self.thirds()
-        if len(thirds) == 3 and thirds[2] > _MOST_GROWTH * thirds[1]:
+        if len(thirds) == 3 and thirds[2] > MOST_GROWTH * thirds[1]:
             found.append(f"memory grows: {thirds[1]:.0f} MB in the middle third, {thirds[2]:.0f} in the last")
         if max(self.memory_mb, default=0.0) > MOST_MB:
             found.append(f"the server took {max(self.memory_mb):.0f} MB; expected at most {MOST_MB}")

@@ -6,22 +6,27 @@ threads run meanwhile. A BMP with run lengths, a TIFF, or a JPEG of a thousand s
 
 from __future__ import annotations
 
-import io
 import os
 import resource
 import struct
 import subprocess
 import sys
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ihp_backend.label_studio.image_decoding import FORMATS, ImageError, decode_image
+from ihp_backend.label_studio.image_decoding import FORMATS, Counted, ImageError, decode_image
 
 _HEAD = struct.Struct("!II")
 _TEXT = 0
 """As height: no image follows, but why there is none."""
+_DIRECTORIES = ((b"Exif\0\0", 0, 6), (b"MPF\0", 0, 4), (b"eXIf", -4, 4), (b"EXIF", 4, 8))
+"""Names before a directory in a JPEG, PNG and WebP; where its length is, if it may be more than 64 KB; its begin."""
+_ORDER: dict[bytes, Literal["little", "big"]] = {b"eXIf": "big", b"EXIF": "little"}
+_MOST_DIRECTORY, _MOST_ENTRIES = 1 << 17, 300
 _LINEAR = ("JPEG", "MPO", "PNG", "WEBP", "GIF")
 _SCAN = b"\xff\xda"
 MOST_WORK = 250_000_000
@@ -31,22 +36,53 @@ BASE_S, S_A_PIXEL = 5.0, 1e-7
 _MEMORY = 2_000_000_000
 
 
-def is_harmless(data: bytes, max_pixels: int) -> bool:
-    """Whether an image's decoding time follows from its size, so that it may be decoded where it is asked for.
+@dataclass(frozen=True)
+class Work:
+    """What decoding an image takes, as its head tells.
 
-    What is no image, or too large, is harmless: ``decode_image`` refuses it at once.
+    Attributes:
+        pixels: Width times height; of what cannot be looked at here, the most there may be; 0 of what is no image.
+        scans: How often a JPEG goes over them; else 1.
+        is_apart: Its time does not follow from its size: it is to be decoded in another process.
     """
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            pixels, kind = image.width * image.height, image.format
-    except Exception:
-        return True
-    if pixels > max_pixels:
-        return True
-    if kind in _LINEAR:
-        return pixels * max(1, data.count(_SCAN) if kind in ("JPEG", "MPO") else 1) <= MOST_WORK
-    is_plain_bmp = kind == "BMP" and data[30:34] in (b"\0\0\0\0", b"\3\0\0\0")
-    return is_plain_bmp or (kind == "AVIF" and pixels <= _FEW_PIXELS)
+
+    pixels: int
+    scans: int = 1
+    is_apart: bool = False
+
+    @classmethod
+    def of(cls, data: bytes, max_pixels: int) -> Work:
+        """Looks at an image's head. What is no image, or too large, is little work: ``decode_image`` refuses it."""
+        if not _has_short_directories(data):
+            return cls(max_pixels, is_apart=True)
+        try:
+            with Image.open(Counted(data), formats=FORMATS) as image:
+                pixels, kind = image.width * image.height, image.format
+        except Exception:
+            return cls(0)
+        if pixels > max_pixels:
+            return cls(0)
+        scans = data.count(_SCAN) if kind in ("JPEG", "MPO") else 1
+        is_plain_bmp = kind == "BMP" and data[30:34] in (b"\0\0\0\0", b"\3\0\0\0")
+        is_small_avif = kind == "AVIF" and pixels <= _FEW_PIXELS
+        is_harmless = (kind in _LINEAR and pixels * scans <= MOST_WORK) or is_plain_bmp or is_small_avif
+        return cls(pixels, scans, not is_harmless)
+
+
+def _has_short_directories(data: bytes) -> bool:
+    """Whether the directories of EXIF and MPF are short: a reader copies what each entry points to, however large."""
+    for name, length_at, begin in _DIRECTORIES:
+        at = data.find(name)
+        if at < 0:
+            continue
+        block = data[at + begin : at + begin + 8]
+        order: Literal["little", "big"] = "little" if block[:2] == b"II" else "big"
+        first = at + begin + int.from_bytes(block[4:8], order)
+        length = int.from_bytes(data[at + length_at : at + length_at + 4], _ORDER[name]) if length_at else 0
+        entries = int.from_bytes(data[first : first + 2], order)
+        if data.find(name, at + 1) >= 0 or length > _MOST_DIRECTORY or entries > _MOST_ENTRIES:
+            return False
+    return True
 
 
 def decode_apart(data: bytes, *, max_pixels: int, pixels: int) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ import stat
 from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
-from threading import BoundedSemaphore, Lock
+from threading import Lock
 from time import monotonic
 from urllib.parse import parse_qs, unquote_to_bytes, urljoin, urlsplit
 
@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from ihp_backend.cache import LoadingCache
 from ihp_backend.label_studio.client import Client
-from ihp_backend.label_studio.decoding_process import decode_apart, is_harmless
+from ihp_backend.label_studio.decoding_process import Work, decode_apart
 from ihp_backend.label_studio.fetching import FetchError, Reply, Target, get
 from ihp_backend.label_studio.image_address import askable, stored_in
-from ihp_backend.label_studio.image_decoding import ImageError, decode_image, pixels_of
-from ihp_backend.memory import MemoryLimitError, reserved
+from ihp_backend.label_studio.image_decoding import ImageError, decode_image
+from ihp_backend.memory import Lane, MemoryLimitError, reserved
 from ihp_backend.settings import Settings
 
 __all__ = ["ImageError", "ImageLoader", "decode_image"]
@@ -35,6 +35,9 @@ _UPLOADS = "/data/upload/"
 _MAX_CLIENTS = 64
 _MAX_REDIRECTS = 5
 _LARGE = 20_000_000
+"""Pixels, times the scans of a JPEG."""
+_MOST_WAITING, _FEW_WAITING = 100, 4
+"""For a place to decode, for each core: a place takes long where an image does, and who waits is one of few."""
 _BYTES_A_PIXEL = 8
 """What a photo takes while it is decoded: as its file has it, and as RGB."""
 
@@ -61,9 +64,9 @@ class ImageLoader:
         self._clients: OrderedDict[tuple[str, str], Client] = OrderedDict()
         self._lock = Lock()
         cores = os.cpu_count() or 1
-        self._decoding = BoundedSemaphore(cores)  # more at once take more memory, and no less time
-        self._decoding_apart = BoundedSemaphore(cores)
-        self._decoding_large = BoundedSemaphore(max(1, cores // 4))  # large ones do not hold the others up
+        self._decoding = Lane(cores, _MOST_WAITING * cores)  # more at once take more memory, and no less time
+        self._decoding_apart = Lane(cores, _FEW_WAITING * cores)
+        self._decoding_large = Lane(max(1, cores // 4), _FEW_WAITING * cores)  # large ones do not hold the others up
 
     def load(self, url: str, *, hostname: str | None, token: str | None, told: str = "") -> NDArray[np.uint8]:
         """Returns the image that a task's data names.
@@ -237,15 +240,15 @@ class ImageLoader:
         if len(data) > self._settings.max_image_bytes:
             raise self._too_large()
         most = self._settings.max_image_pixels
-        pixels = min(pixels_of(data), most)
-        harmless = is_harmless(data, most)
-        lane = self._decoding_apart if not harmless else self._decoding_large if pixels > _LARGE else self._decoding
+        work = Work.of(data, most)
+        is_large = work.pixels * work.scans > _LARGE
+        lane = self._decoding_apart if work.is_apart else self._decoding_large if is_large else self._decoding
         try:
-            with lane, reserved(_BYTES_A_PIXEL * pixels, f"a photo of {pixels / 1e6:.1f} megapixels"):
-                if harmless:
-                    image = decode_image(data, max_pixels=most)
+            with lane.taken(), reserved(_BYTES_A_PIXEL * work.pixels, f"a photo of {work.pixels / 1e6:.1f} megapixels"):
+                if work.is_apart:
+                    image = decode_apart(data, max_pixels=most, pixels=work.pixels)
                 else:
-                    image = decode_apart(data, max_pixels=most, pixels=pixels)
+                    image = decode_image(data, max_pixels=most)
         except MemoryLimitError as error:
             if error.is_temporary:
                 raise

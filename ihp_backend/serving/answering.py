@@ -85,20 +85,18 @@ class Answering:
             metrics.failures.labels(type(error).__name__).inc()
             logger.warning("task skipped: %s", error, extra=fields(task=task.get("id"), project=self._project))
             return self._written([], 0.0)
-        with reserved(self._memory_of(image, task, clicked), "the answer"):
+        # What would not fit if it were alone has the place of all large ones to itself.
+        with reserved(self._memory_of(image, task, clicked), "the answer", or_most=True):
             return self._answered(task, clicked, prefetches, self._predictor.open(image, key))
 
     def _memory_of(
         self, image: NDArray[np.uint8], task: Mapping[str, Any], clicked: Sequence[dict[str, Any]] | None
     ) -> int:
-        """What an answer takes, about: the photo, masks of its size, and those of the draft, eight pixels in a byte.
-
-        What would not fit if it were alone has all the memory to itself.
-        """
+        """What an answer takes, about: the photo, masks of its size, and those of the draft, eight pixels in a byte."""
         pixels = image.shape[0] * image.shape[1]
         masks = _CLICKED_MASKS if clicked is not None and self._config.suggest != "all" else _SUGGESTED_MASKS
         drawn = 0 if clicked is None else most_drawn(task)
-        return min(pixels * (3 + masks) + drawn * (pixels // 8), self._runtime.memory.total)
+        return pixels * (3 + masks) + drawn * (pixels // 8)
 
     def _answered(
         self, task: Mapping[str, Any], clicked: Sequence[dict[str, Any]] | None, prefetches: bool, session: PhotoSession

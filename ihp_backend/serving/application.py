@@ -24,7 +24,7 @@ from ihp_backend.label_studio.regions import RequestError
 from ihp_backend.learning.registry import RegistryError
 from ihp_backend.learning.triggers import EVENTS
 from ihp_backend.logs import fields, request_id
-from ihp_backend.memory import MemoryBudget, MemoryLimitError, limited_by
+from ihp_backend.memory import MemoryBudget, MemoryLimitError, limited_by, reserved
 from ihp_backend.serving.admission import Admission
 from ihp_backend.serving.front import Limits, Policy
 from ihp_backend.serving.json_body import MOST_DEPTH, measure, parse
@@ -183,7 +183,7 @@ def _body(memory: MemoryBudget) -> dict[str, Any]:
         abort(
             413, f"the body's objects take {shape.memory >> 20} MB; raise IHP_REQUEST_MEMORY_MB, or send less at once"
         )
-    g.memory.enter_context(memory.taken(len(data) + shape.memory, "the request's body"))
+    g.memory.enter_context(reserved(len(data) + shape.memory, "the request's body"))
     return parse(data)
 
 

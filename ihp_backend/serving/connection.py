@@ -38,6 +38,7 @@ class Connection:
         self._writer = writer
         writer.transport.set_write_buffer_limits(high=0)  # what is drained is the kernel's
         self._client: Address = (writer.get_extra_info("peername") or ("", 0))[:2]
+        self.peer = self._client[0]
         self._server: Address = (writer.get_extra_info("sockname") or ("", 0))[:2]
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.head_bytes)
         self._loop = asyncio.get_running_loop()
@@ -98,6 +99,9 @@ class Connection:
             text = "the request has both Content-Length and Transfer-Encoding; expected one of them"
             raise _RefusedError("malformed", failure(400, text))
         async with self._body(self._limits.body_bytes if is_chunked else length) as body:
+            if not self._front.has_place(environ):
+                text = f"{self._limits.answering} requests run or wait already; try again in a second"
+                raise _RefusedError("too many requests", failure(503, text, retry_after=1))
             self.is_answering = True
             answer = await self._front.answer(environ, body if length or is_chunked else None)
         self.is_answering = False
@@ -123,12 +127,12 @@ class Connection:
     @asynccontextmanager
     async def _body(self, size: int) -> AsyncIterator[IO[bytes]]:
         """Reads a body into a file, which is gone after the block."""
-        self.body_bytes = size
-        self._front.make_room()
+        self._front.make_room(size)
         try:
             file = self._front.place(size)
         except NoRoomError as error:
-            raise _RefusedError("no room on disk", failure(503, str(error), retry_after=10)) from None
+            raise _RefusedError("no room for bodies", failure(503, str(error), retry_after=10)) from None
+        self.body_bytes = size
         try:
             with file:
                 await self._read_body(file)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ class Limits:
 
     Attributes:
         connections: Open at the same time.
+        answering: Requests that the application has at the same time, running or waiting for a thread.
         head_bytes: Longest head of a request.
         head_s: A head must be there so many seconds after its first byte, or after the connection was made.
         idle_s: So long a connection is kept for a next request.
@@ -51,6 +53,7 @@ class Limits:
     """
 
     connections: int = 400
+    answering: int = 300
     head_bytes: int = 1 << 16
     head_s: float = 10.0
     idle_s: float = 30.0
@@ -86,12 +89,14 @@ class Waiting(Protocol):
     """A connection, as far as the front needs to choose whom to drop.
 
     Attributes:
+        peer: Address of the other side.
         since: When it began to do what it does now, by the loop's clock.
         is_answering: The application has its request.
         body_bytes: Taken by its body.
         unsent: Bytes of its answer that are not taken yet.
     """
 
+    peer: str
     since: float
     is_answering: bool
     body_bytes: int
@@ -131,14 +136,26 @@ class Front:
         threads = self._probes if body is None and path in _PROBES else self._threads
         return await asyncio.get_running_loop().run_in_executor(threads, call, self._application, environ, body)
 
-    def make_room(self) -> None:
-        """Drops who waits longest, where there are too many connections, bodies, or answers that nobody takes."""
-        limits, there = self.limits, self.connections
-        if len(there) > limits.connections:
+    def has_place(self, environ: WSGIEnvironment) -> bool:
+        """Whether a request may go to the application; what tells of the server's health always may."""
+        is_probe = environ["PATH_INFO"] in (*_IN_LOOP, *_PROBES)
+        return is_probe or sum(c.is_answering for c in self.connections) < self.limits.answering
+
+    def make_room(self, body_bytes: int = 0) -> None:
+        """Drops who waits longest, where there are too many connections, bodies, or answers that nobody takes.
+
+        Of the peer that has most of them: others do not pay for it.
+
+        Args:
+            body_bytes: Of a body that is to come.
+        """
+        limits = self.limits
+        if len(self.connections) > limits.connections:
             self._drop("too many connections", lambda c: not c.is_answering)
-        if sum(c.body_bytes for c in there) > limits.bodies_bytes:
-            self._drop("too many bodies", lambda c: c.body_bytes > 0 and not c.is_answering)
-        if sum(c.unsent for c in there) > limits.answers_bytes:
+        while self._bodies() + body_bytes > limits.bodies_bytes:
+            if not self._drop("too many bodies", lambda c: c.body_bytes > 0 and not c.is_answering):
+                break
+        if sum(c.unsent for c in self.connections) > limits.answers_bytes:
             self._drop("answers that nobody takes", lambda c: c.unsent > 0)
 
     def place(self, size: int) -> IO[bytes]:
@@ -149,6 +166,8 @@ class Front:
         """
         if size <= self.limits.in_memory:
             return BytesIO()
+        if self._bodies() + size > self.limits.bodies_bytes:
+            raise NoRoomError("requests that are being answered take all the room there is; try again in a moment")
         file: IO[bytes] | None = None
         try:
             file = TemporaryFile(dir=self.policy.spool)  # noqa: SIM115 (the caller's)
@@ -157,8 +176,7 @@ class Front:
         except OSError as error:
             if file is not None:
                 file.close()
-            in_memory = sum(c.body_bytes for c in self.connections) + size
-            if in_memory > 2 * self.limits.body_bytes:
+            if self._bodies() + size > 2 * self.limits.body_bytes:
                 raise NoRoomError(f"a request of {size} bytes finds no room on disk: {error.strerror}") from None
             return BytesIO()
 
@@ -175,9 +193,15 @@ class Front:
         for threads in (self._threads, self._probes):
             threads.shutdown(wait=False, cancel_futures=True)
 
-    def _drop(self, reason: str, which: Callable[[Waiting], bool]) -> None:
-        found = min((c for c in self.connections if which(c)), key=lambda c: c.since, default=None)
+    def _bodies(self) -> int:
+        return sum(c.body_bytes for c in self.connections)
+
+    def _drop(self, reason: str, which: Callable[[Waiting], bool]) -> bool:
+        those = [c for c in self.connections if which(c)]
+        of_peer = Counter(c.peer for c in those)
+        found = min(those, key=lambda c: (-of_peer[c.peer], c.since), default=None)
         if found is not None:
             self.policy.count(reason)
             logger.warning("a client is dropped: %s", reason)
             found.drop()
+        return found is not None

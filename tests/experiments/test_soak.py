@@ -42,8 +42,8 @@ def test_the_command_with_hostile_clients(monkeypatch: pytest.MonkeyPatch) -> No
             outcomes.note(kind, kinds[kind](url, turn))
 
     monkeypatch.setattr(soak, "attack", all_kinds)
-    monkeypatch.setattr(soak, "_MOST_SLOWER", 1e9)
-    monkeypatch.setattr(soak, "_MOST_GROWTH", 1e9)
+    monkeypatch.setattr(soak, "MOST_SLOWER", 1e9)
+    monkeypatch.setattr(soak, "MOST_GROWTH", 1e9)
     result = CliRunner().invoke(main, ["bench", "--soak", "0.1", "--clients", "3", "--hostile", "1"])
     assert result.exit_code == 0, result.output
     assert {kind: set(counts) for kind, counts in seen[0].by_kind.items()} == QUICK

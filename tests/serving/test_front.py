@@ -186,6 +186,67 @@ def test_of_too_many_connections_the_one_that_waits_longest_goes() -> None:
         assert waiting[-1].recv(4096).startswith(b"HTTP/1.1 200")
 
 
+def test_who_has_most_connections_pays() -> None:
+    """Whoever opens ever more of them drops none of another address, which waits longer."""
+    policy = Policy(Limits(connections=5, head_s=20))
+    with fronted(echo(), policy) as (port, front), ExitStack() as stack:
+        slow = stack.enter_context(socket.create_connection(("127.0.0.1", port), 10, ("127.0.0.2", 0)))
+        slow.sendall(POST % 2 + b"a")
+        eventually(lambda: any(c.body_bytes for c in front.connections))
+        for _ in range(20):
+            stack.enter_context(connect(port, b"GET / HT"))
+        assert lives(port)
+        slow.sendall(b"b")
+        assert slow.recv(4096).endswith(b"ab")
+
+
+def test_more_whole_requests_than_there_may_be_are_told_to_come_again() -> None:
+    reasons, count = counted()
+    go_on = threading.Event()
+
+    def application(environ: dict[str, Any], start_response: Callable[..., object]) -> list[bytes]:
+        if environ["PATH_INFO"] == "/x":
+            go_on.wait(10)
+        start_response("200 OK", [("Content-Length", "0")])
+        return []
+
+    policy = Policy(Limits(answering=3, connections=6), count=count)
+    with fronted(application, policy, threads=1) as (port, front), ExitStack() as stack:
+        try:
+            for _ in range(3):
+                stack.enter_context(connect(port, POST % 1 + b"x"))
+            eventually(lambda: sum(c.is_answering for c in front.connections) == 3)
+            for _ in range(9):
+                with connect(port, POST % 1 + b"x") as opened:
+                    answer = all_of(opened)
+                assert answer.startswith(b"HTTP/1.1 503 ")
+                assert b"Retry-After: 1" in answer
+                assert lives(port)
+        finally:
+            go_on.set()
+    assert reasons == ["too many requests"] * 9
+
+
+def test_bodies_that_are_being_answered_leave_no_room_for_more(tmp_path: Path) -> None:
+    go_on = threading.Event()
+
+    def application(environ: dict[str, Any], start_response: Callable[..., object]) -> list[bytes]:
+        go_on.wait(10)
+        start_response("200 OK", [("Content-Length", "0")])
+        return []
+
+    policy = Policy(Limits(in_memory=10, bodies_bytes=1000, pause_s=5), spool=tmp_path)
+    with fronted(application, policy) as (port, front), ExitStack() as stack:
+        try:
+            for _ in range(2):
+                stack.enter_context(connect(port, POST % 500 + b"x" * 500))
+            eventually(lambda: sum(c.is_answering for c in front.connections) == 2)
+            with connect(port, POST % 500 + b"x") as opened:
+                assert all_of(opened).startswith(b"HTTP/1.1 503 ")
+        finally:
+            go_on.set()
+
+
 def test_answers_that_nobody_takes_end() -> None:
     reasons, count = counted()
 
@@ -193,13 +254,12 @@ def test_answers_that_nobody_takes_end() -> None:
         start_response("200 OK", [("Content-Length", str(20_000_000))])
         return [b"x" * 20_000_000]
 
-    policy = Policy(Limits(answers_bytes=50_000_000, answer_s=0.5, bytes_a_second=1e9), count=count)
+    policy = Policy(Limits(answers_bytes=50_000_000, answer_s=3, bytes_a_second=1e9), count=count)
     with fronted(large, policy) as (port, front), ExitStack() as stack:
         for _ in range(4):
             stack.enter_context(connect(port, b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"))
-            time.sleep(0.1)
-        assert "answers that nobody takes" in reasons
-        eventually(lambda: not front.connections)
+        eventually(lambda: "answers that nobody takes" in reasons, 20)
+        eventually(lambda: not front.connections, 20)
 
 
 def test_probes_answer_while_all_threads_are_stuck() -> None:
