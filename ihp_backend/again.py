@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import time
 from collections.abc import Callable
@@ -15,14 +16,18 @@ EVERY_S = 5.0
 class Again:
     """Repeats a piece of work in the background, until it goes well once.
 
+    When the process ends it is tried once more; what then fails is lost, and the log says so.
+
     Args:
         name: What log lines call it.
         work: Raises OSError while it cannot be done. It does nothing where there is nothing to do.
+        at_exit: The same where no other thread runs any more; by default the work.
     """
 
-    def __init__(self, name: str, work: Callable[[], object]) -> None:
+    def __init__(self, name: str, work: Callable[[], object], at_exit: Callable[[], object] | None = None) -> None:
         self._name = name
         self._work = work
+        self._at_exit = at_exit or work
         self.is_running = False
         self._lock = Lock()
 
@@ -32,6 +37,8 @@ class Again:
             if self.is_running:
                 return
             self.is_running = True
+        atexit.unregister(self._last)
+        atexit.register(self._last)
         Thread(target=self._repeat, name=f"{self._name}, again", daemon=True).start()
 
     def _repeat(self) -> None:
@@ -41,7 +48,8 @@ class Again:
                 with self._lock:
                     self._work()
                     self.is_running = False
-                    break
+                atexit.unregister(self._last)
+                break
             except OSError as error:
                 logger.debug("%s: still not written: %s", self._name, error)
             except Exception:
@@ -49,3 +57,9 @@ class Again:
                 self.is_running = False
                 break
         logger.info("%s: what could not be written is written", self._name)
+
+    def _last(self) -> None:
+        try:
+            self._at_exit()
+        except OSError as error:
+            logger.error("%s: what could not be written is lost, for the process ends: %s", self._name, error)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,41 @@ def test_what_setup_told_on_a_full_disk_is_written_when_there_is_room(
         assert known.find("1.1") == told
         assert Connections(tmp_path).find("1.1") is None
     eventually(lambda: Connections(tmp_path).find("1.1") == told)
+
+
+AT_EXIT = """
+import os, sys
+from pathlib import Path
+from ihp_backend import logs
+from ihp_backend.label_studio.connections import Connection, Connections
+from ihp_backend.learning.queue import TrainingQueue
+from ihp_backend.learning.triggers import Triggers
+from ihp_backend.settings import Settings
+
+def full(*_):
+    raise OSError(28, "No space left on device")
+
+logs.configure("INFO")
+settings = Settings(data_dir=Path(sys.argv[1]))
+triggers, known = Triggers(settings, TrainingQueue(settings)), Connections(settings.data_dir / "connections")
+replace, os.replace = os.replace, full
+project = {"id": 1, "created_at": "2024-01-01T00:00:00Z"}
+print(triggers.take("START_TRAINING", {"project": project}))
+known.remember("1.1", Connection("http://a.example"))
+if sys.argv[2] == "room":
+    os.replace = replace
+"""
+
+
+@pytest.mark.parametrize("disk", ["room", "full"])
+def test_what_waits_is_written_when_the_process_ends_or_said_to_be_lost(tmp_path: Path, disk: str) -> None:
+    command = [sys.executable, "-c", AT_EXIT, str(tmp_path), disk]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "postponed\n", done.stderr
+    assert done.returncode == 0
+    written = {path.name for path in tmp_path.rglob("*.json")}
+    assert {"1.1.json", "1.1704067200.json"} <= written if disk == "room" else not written
+    assert done.stderr.count("is lost, for the process ends") == (0 if disk == "room" else 2)
 
 
 def test_no_more_projects_than_anybody_has_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,7 @@ class Triggers:
         self.knows = knows
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="triggers")
         self._unwritten: deque[_Event] = deque()
-        self._again = Again("events", lambda: self._thread.submit(self._write_again).result())
+        self._again = Again("events", lambda: self._thread.submit(self._write_again).result(), self._write_again)
 
     def take(self, action: str, body: Mapping[str, Any]) -> str:
         """Takes an event in, and says at once what becomes of it.
@@ -152,7 +152,13 @@ class Triggers:
 
     def _write_again(self) -> None:
         while self._unwritten:
-            self._written(self._unwritten[0])
+            event = self._unwritten[0]
+            try:
+                self._written(event)
+            except OSError:
+                raise
+            except Exception:
+                logger.exception("the event %s of project %s is lost", event.action, event.project)
             self._unwritten.popleft()
 
     def _written(self, event: _Event) -> str:

@@ -238,3 +238,19 @@ def test_a_queue_that_hangs_holds_nobody_up(
     go_on.set()
     triggers.close()
     assert state(queue) == "queued"
+
+
+def test_an_event_that_can_never_be_written_does_not_stop_those_behind_it(
+    queue: TrainingQueue, triggers: Triggers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors = [OSError(28, "No space left on device"), RuntimeError("never")]
+
+    def broken(*_: object) -> str:
+        raise errors.pop(0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "ask", broken)
+        assert triggers.take(*event("start_training")) == "postponed"
+        assert triggers.take(*event("annotation_created")) == "counted"
+    assert not triggers.unwritten
+    assert "START_TRAINING" in caplog.text
