@@ -16,6 +16,7 @@ COMMANDS = {
     "trainer": ("ihp_backend.commands.trainer:trainer", "Do the trainings that projects ask for."),
     "versions": ("ihp_backend.commands.versions:versions", "List, promote and roll back versions of a project."),
     "preannotate": ("ihp_backend.commands.preannotate:preannotate", "Predict for all tasks without an annotation."),
+    "export": ("ihp_backend.commands.export:export", "Write a project's annotations as a data set."),
     "predict": ("ihp_backend.commands.predict:predict", "Cut the clicked parts out of one photo."),
     "evaluate": ("ihp_backend.commands.evaluate:evaluate", "Measure how many clicks the weights need."),
     "negative-clicks": (

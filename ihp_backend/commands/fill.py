@@ -10,6 +10,7 @@ import cv2
 from tqdm import tqdm
 
 from ihp_backend.data.catalogue import open_data_set
+from ihp_backend.data.folder import describe_classes
 from ihp_backend.data.sample import DataError, reduced
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.network.weights import WeightsError
@@ -65,7 +66,7 @@ def fill(
             for folder, array in (("labels", filled.labels), ("people", filled.alpha), ("objects", objects)):
                 _write(out / folder / f"{sample.name}.png", array)
         (out / "splits" / f"{split}.txt").write_text("\n".join(photos.names) + "\n")
-        (out / "classes.json").write_text(json.dumps(_classes(predictor.schema), indent=1) + "\n")
+        (out / "classes.json").write_text(json.dumps(describe_classes(predictor.schema), indent=1) + "\n")
     except (DataError, WeightsError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{len(photos)} photos in {out}")
@@ -80,15 +81,6 @@ def _known(same: tuple[str, ...], schema: Schema) -> dict[int, str]:
                 raise ValueError(f"--same {text!r}: {name!r} is no class of the data; it has {', '.join(schema.names)}")
             known[schema.names.index(name)] = part
     return known
-
-
-def _classes(schema: Schema) -> dict[str, object]:
-    pairs = [[i, pair] for i, pair in enumerate(schema.mirrored) if i < pair < len(schema)]
-    colours = zip(schema.names, schema.colours, strict=True)
-    return {
-        "classes": [{"id": i, "name": name, "colour": list(colour)} for i, (name, colour) in enumerate(colours)],
-        "flip_pairs": pairs,
-    }
 
 
 def _write(path: Path, array: cv2.typing.MatLike) -> None:

@@ -6,20 +6,19 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import click
 from tqdm import tqdm
 
 from ihp_backend import logs
+from ihp_backend.commands.project_access import access_to, of_project, settings_with
 from ihp_backend.label_studio.client import Client, LabelStudioError
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.learning.triggers import project_key
 from ihp_backend.network.weights_folder import SHIPPED
 from ihp_backend.serving.runtime import Runtime
 from ihp_backend.serving.sdk_adapter import InteractiveHumanParsing
-from ihp_backend.settings import Settings, is_web_address
 
 _TOGETHER = 8
 """Tasks that are worked on at once, at most."""
@@ -28,9 +27,7 @@ _LEARNT = re.compile(r".+\+p\d+\.\d{3,}")
 
 
 @click.command()
-@click.option("--project", "number", type=int, required=True, help="The project's number.")
-@click.option("--url", help="Label Studio's address.  [IHP_LABEL_STUDIO_URL, or what its /setup told]")
-@click.option("--token", help="Access token.  [IHP_LABEL_STUDIO_TOKEN]")
+@of_project
 @click.option("--batch", default=8, show_default=True, type=click.IntRange(1), help="Tasks predicted and sent at once.")
 def preannotate(number: int, url: str | None, token: str | None, batch: int) -> None:
     """Predicts all tasks of a project that have no annotation, with the version that the project is served.
@@ -42,19 +39,11 @@ def preannotate(number: int, url: str | None, token: str | None, batch: int) -> 
     ihp preannotate --project 3
     """
     try:
-        settings = Settings.from_environment()
-        if url and not is_web_address(url):
-            raise click.UsageError(f"--url is {url!r}; expected such as http://127.0.0.1:8080")
-        if url or token:
-            settings = replace(
-                settings,
-                label_studio_url=url or settings.label_studio_url,
-                label_studio_token=token or settings.label_studio_token,
-            )
+        settings = settings_with(url, token)
         logs.configure("WARNING")
         os.nice(NICE)  # whoever clicks goes first
         runtime = Runtime(settings)
-        client = _client(runtime, number)
+        _, client = access_to(runtime.connection_of_number(number))
         project = client.get_project(number)
         key = project_key(project)
         model = InteractiveHumanParsing(project_id=key, label_config=project["label_config"], runtime=runtime)
@@ -72,16 +61,6 @@ def preannotate(number: int, url: str | None, token: str | None, batch: int) -> 
         f"{counts['made']} tasks predicted, {counts['passed over']} had predictions of {version}, "
         f"{counts['empty']} without a mask"
     )
-
-
-def _client(runtime: Runtime, number: int) -> Client:
-    connection = runtime.connection_of_number(number)
-    if connection is None or not connection.hostname:
-        raise click.UsageError(
-            "Label Studio's address is not known; give --url and --token, or set IHP_LABEL_STUDIO_URL and "
-            "IHP_LABEL_STUDIO_TOKEN"
-        )
-    return Client(connection.hostname, connection.token)
 
 
 def _predict_all(

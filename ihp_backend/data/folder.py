@@ -17,6 +17,16 @@ from ihp_backend.data.sample import DataError, FileDataSet, Sample
 from ihp_backend.parts import IGNORE, OPEN, SCHEMAS, Part, Schema, normalise
 
 
+def describe_classes(schema: Schema) -> dict[str, object]:
+    """Returns what ``classes.json`` holds of a schema."""
+    pairs = [[i, pair] for i, pair in enumerate(schema.mirrored) if i < pair < len(schema)]
+    colours = zip(schema.names, schema.colours, strict=True)
+    return {
+        "classes": [{"id": i, "name": name, "colour": list(colour)} for i, (name, colour) in enumerate(colours)],
+        "flip_pairs": pairs,
+    }
+
+
 class FolderDataSet(FileDataSet):
     """Photos and label images of one split of a folder.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ihp_backend.files import write_whole
@@ -40,7 +40,7 @@ class Split:
         """
         if len(numbers) < 2:
             return list(numbers), []
-        known = self._sides()
+        known = _read_sides(self._path)
         sides = {n: known.get(n, self._hash(n) % _ONE_IN == 0) for n in numbers}
         new = [n for n in numbers if n not in known]
         if len(set(sides.values())) == 1 and new:
@@ -49,18 +49,32 @@ class Split:
             moved = (max if is_held_back else min)(new, key=self._hash)
             sides[moved] = not is_held_back
         if new and len(set(sides.values())) == 2:
-            write_whole(self._path, json.dumps({str(n): side for n, side in {**known, **sides}.items()}))
+            self._write({**known, **sides})
         return [n for n in numbers if not sides[n]], [n for n in numbers if sides[n]]
+
+    def adopt(self, other: Path) -> None:
+        """Takes over the sides of another record, for photos whose sides this one does not know.
+
+        Raises:
+            OSError: If the sides cannot be written down.
+        """
+        theirs, known = _read_sides(other), _read_sides(self._path)
+        if theirs.keys() - known.keys():
+            self._write({**theirs, **known})
 
     def _hash(self, number: int) -> int:
         return int.from_bytes(hashlib.blake2b(f"{self._project} {number}".encode(), digest_size=8).digest(), "big")
 
-    def _sides(self) -> dict[int, bool]:
-        """For each photo that was divided before, whether it is held back."""
-        try:
-            return {int(n): bool(side) for n, side in json.loads(self._path.read_text()).items()}
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, AttributeError) as error:
-            logger.warning("the sides of photos in %s cannot be read: %s", self._path, error)
-            return {}
+    def _write(self, sides: Mapping[int, bool]) -> None:
+        write_whole(self._path, json.dumps({str(n): side for n, side in sides.items()}))
+
+
+def _read_sides(path: Path) -> dict[int, bool]:
+    """For each photo that was divided before, whether it is held back."""
+    try:
+        return {int(n): bool(side) for n, side in json.loads(path.read_text()).items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError) as error:
+        logger.warning("the sides of photos in %s cannot be read: %s", path, error)
+        return {}

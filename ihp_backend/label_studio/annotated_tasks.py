@@ -115,41 +115,56 @@ def newest_annotation(task: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return max(annotations, key=lambda a: (str(a.get("updated_at") or ""), int(a.get("id") or 0)), default=None)
 
 
-def _read(task: Mapping[str, Any], config: LabelConfig, fetch: Fetch, max_pixels: int) -> Photo:
-    annotation = newest_annotation(task)
+def painted_regions(annotation: Mapping[str, Any] | None, config: LabelConfig) -> list[Mapping[str, Any]]:
+    """Returns the masks of an annotation whose labels the config has, in their order: the later lies on top."""
     results = annotation.get("result") if annotation else None
-    regions = [
+    return [
         region
         for region in (results if isinstance(results, list) else [])
-        if isinstance(region, Mapping) and config.is_painted(region) and _label(region) in config.labels
+        if isinstance(region, Mapping) and config.is_painted(region) and label_of(region) in config.labels
     ]
+
+
+def label_of(region: Mapping[str, Any]) -> str:
+    """Returns the label that a mask is painted with; an empty text if it has none."""
+    value = region.get("value")
+    labels = value.get("brushlabels") if isinstance(value, Mapping) else None
+    return labels[0] if isinstance(labels, list) and labels and isinstance(labels[0], str) else ""
+
+
+def mask_of(region: Mapping[str, Any], height: int, width: int) -> NDArray[np.bool_]:
+    """Decodes a mask.
+
+    Args:
+        region: A region of ``painted_regions``.
+        height: Height of the photo in pixels.
+        width: Its width.
+
+    Returns:
+        (H, W) bool.
+
+    Raises:
+        TaskError: If it is for a photo of another size, or cannot be read.
+    """
+    size = (region.get("original_height"), region.get("original_width"))
+    if size != (height, width):
+        raise TaskError(f"a mask is for a photo of {size[1]}x{size[0]}, the photo has {width}x{height} pixels")
+    value = region.get("value")
+    try:
+        return decode_mask(value.get("rle", ()) if isinstance(value, Mapping) else (), height, width)
+    except RleError as error:
+        raise TaskError(f"the mask {region.get('id')} cannot be read: {error}") from error
+
+
+def _read(task: Mapping[str, Any], config: LabelConfig, fetch: Fetch, max_pixels: int) -> Photo:
+    regions = painted_regions(newest_annotation(task), config)
     if not regions:
         raise TaskError("its newest annotation has no mask of a label that the project has")
     url = address_of(task, config.value)
     image = decode_image(fetch(url), max_pixels=max_pixels)
-    labels = _painted(regions, config, image.shape[0], image.shape[1])
+    labels = np.zeros(image.shape[:2], np.uint8)
+    for region in regions:
+        labels[mask_of(region, *labels.shape)] = config.labels.index(label_of(region)) + 1
     if not labels.any():
         raise TaskError("its masks are empty")
     return Photo(int(task["id"]), url, cv2.imencode(".png", labels)[1].tobytes())
-
-
-def _painted(regions: Sequence[Mapping[str, Any]], config: LabelConfig, height: int, width: int) -> NDArray[np.uint8]:
-    """Paints the regions over each other, the later over the earlier: (H, W) uint8."""
-    labels = np.zeros((height, width), np.uint8)
-    for region in regions:
-        size = (region.get("original_height"), region.get("original_width"))
-        if size != (height, width):
-            raise TaskError(f"a mask is for a photo of {size[1]}x{size[0]}, the photo has {width}x{height} pixels")
-        value = region.get("value")
-        try:
-            mask = decode_mask(value.get("rle", ()) if isinstance(value, Mapping) else (), height, width)
-        except RleError as error:
-            raise TaskError(f"the mask {region.get('id')} cannot be read: {error}") from error
-        labels[mask] = config.labels.index(_label(region) or "") + 1
-    return labels
-
-
-def _label(region: Mapping[str, Any]) -> str | None:
-    value = region.get("value")
-    labels = value.get("brushlabels") if isinstance(value, Mapping) else None
-    return labels[0] if isinstance(labels, list) and labels and isinstance(labels[0], str) else None

@@ -314,25 +314,32 @@ class Client:
                 return
             page += 1
 
-    def select_tasks(self, project: int, *, annotated: bool, page_size: int = 50) -> Iterator[dict[str, Any]]:
+    def select_tasks(
+        self, project: int, *, annotated: bool | None, page_size: int = 50, masks: bool = True
+    ) -> Iterator[dict[str, Any]]:
         """Yields the tasks of a project that somebody has annotated, or that nobody has, by their numbers.
 
         Each page begins behind the last task seen, so none is missed or comes twice while annotators work.
 
         Args:
             project: The project's id.
-            annotated: Whether a task has an annotation that is not a skip.
+            annotated: Whether a task has an annotation that is not a skip; ``None``: all tasks.
             page_size: Tasks fetched at once: a task carries all its masks.
+            masks: Whether to fetch annotations, drafts and predictions, too.
         """
         last = 0
         while True:
-            filters = [
-                _filter("total_annotations", "greater" if annotated else "equal", 0),
-                _filter("id", "greater", last),
-            ]
+            filters = [_filter("id", "greater", last)]
+            if annotated is not None:
+                filters.insert(0, _filter("total_annotations", "greater" if annotated else "equal", 0))
             query = {"filters": {"conjunction": "and", "items": filters}, "ordering": ["tasks:id"]}
             answer = self.get(
-                "/api/tasks/", project=project, page=1, page_size=page_size, fields="all", query=json.dumps(query)
+                "/api/tasks/",
+                project=project,
+                page=1,
+                page_size=page_size,
+                fields="all" if masks else "task_only",
+                query=json.dumps(query),
             )
             tasks = [task for task in answer["tasks"] if int(task["id"]) > last]
             if not tasks:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ihp_backend.again import Again
 from ihp_backend.files import is_file_name, write_whole
 from ihp_backend.label_studio.regions import RequestError
+from ihp_backend.settings import Settings
 from ihp_backend.stored_records import DamagedRecordError, read_record
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,17 @@ class Connection:
     hostname: str
     token: str = field(default="", repr=False)
     told: str = ""
+
+
+def by_settings(settings: Settings, told: Connection | None) -> Connection | None:
+    """Returns the Label Studio that the settings name, else the one that was told.
+
+    The token of the settings goes to the address of the settings only, never to one that a request named.
+    """
+    if url := settings.label_studio_url:
+        token = settings.label_studio_token or (told.token if told else "")
+        return Connection(url, token, told.hostname if told else "")
+    return told
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,24 @@ class Counted(io.BytesIO):
         return found
 
 
+def plain_ending(data: bytes) -> str | None:
+    """Returns the ending of a file that every program shows as a browser does, ``.jpg`` or ``.png``, else ``None``.
+
+    That is an upright JPEG or PNG, grey or coloured, without transparency. EXIF orientations are not heeded by most
+    programs that read label images.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.mode not in ("L", "RGB") or image.has_transparency_data or _orientation(image) != 1:
+                return None
+            if image.format == "PNG":
+                return ".png"
+            # As data sets are read: a JPEG that ends otherwise is taken for one that was cut off.
+            return ".jpg" if image.format in ("JPEG", "MPO") and b"\xff\xd9" in data[-1024:] else None
+    except Exception:
+        return None
+
+
 def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
     """Decodes an image file.
 

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from time import monotonic
+from time import monotonic, sleep
 from urllib.parse import parse_qs, unquote_to_bytes, urljoin, urlsplit
 
 import numpy as np
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ihp_backend.cache import LoadingCache
 from ihp_backend.label_studio.client import Client
+from ihp_backend.label_studio.connections import Connection
 from ihp_backend.label_studio.decoding_process import Work, decode_apart
 from ihp_backend.label_studio.fetching import FetchError, Reply, Target, get
 from ihp_backend.label_studio.image_address import askable, stored_in
@@ -34,6 +35,7 @@ _LOOPBACK = ("127.0.0.1", "::1")
 _UPLOADS = "/data/upload/"
 _MAX_CLIENTS = 64
 _MAX_REDIRECTS = 5
+_PAUSE_S = 0.5
 _LARGE = 20_000_000
 """Pixels, times the scans of a JPEG."""
 _MOST_WAITING, _FEW_WAITING = 100, 4
@@ -255,6 +257,32 @@ class ImageLoader:
             raise ImageError(str(error)) from None
         image.flags.writeable = False
         return image
+
+
+def fetch_or_ask(images: ImageLoader, url: str, connection: Connection, client: Client) -> bytes:
+    """Downloads a photo's file, if need be twice.
+
+    Label Studio answers 500 for an upload that is gone, so a status does not tell whether it is down: it is asked.
+
+    Args:
+        images: Fetches it.
+        url: As the task's data has it.
+        connection: The Label Studio.
+        client: Asks it.
+
+    Raises:
+        ImageError: If this photo cannot be had.
+        LabelStudioError: If Label Studio is down.
+    """
+    for is_last in (False, True):
+        try:
+            return images.fetch(url, hostname=connection.hostname, token=connection.token, told=connection.told)
+        except ImageError as error:
+            client.whoami()
+            if is_last or not error.is_temporary:
+                raise
+            sleep(_PAUSE_S)
+    raise AssertionError("unreachable")
 
 
 def _absolute(url: str, base: str, told: str = "") -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
-from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from ihp_backend.data.sample import DataError
@@ -17,7 +16,7 @@ from ihp_backend.data.split import Split
 from ihp_backend.label_studio.annotated_tasks import Fetch, Photos, Reading, read_tasks
 from ihp_backend.label_studio.client import Client, LabelStudioError
 from ihp_backend.label_studio.image_store import ImageStore
-from ihp_backend.label_studio.images import ImageError, ImageLoader
+from ihp_backend.label_studio.images import ImageError, ImageLoader, fetch_or_ask
 from ihp_backend.label_studio.label_config import LabelConfig, LabelConfigError
 from ihp_backend.label_studio.schema_choice import choose_schema
 from ihp_backend.learning.queue import Report, Result, TemporaryError, TrainingError
@@ -36,7 +35,6 @@ logger = logging.getLogger(__name__)
 
 _TASKS_A_PAGE = 50
 _REASONS_KEPT = 50
-_PAUSE_S = 0.5
 
 
 class ProjectTraining:
@@ -162,7 +160,7 @@ class ProjectTraining:
 
         def fetch(url: str) -> bytes:
             def load() -> bytes:
-                return self._fetched(url, connection, client)
+                return fetch_or_ask(self._images, url, connection, client)
 
             return load() if url[:5].lower() == "data:" else self._store.get(f"{project} {connection} {url}", load)
 
@@ -174,23 +172,6 @@ class ProjectTraining:
                 yield task
 
         return config, read_tasks(tasks(), config, fetch, self._settings.max_image_pixels), fetch
-
-    def _fetched(self, url: str, connection: Connection, client: Client) -> bytes:
-        """Downloads a photo, if need be twice.
-
-        Label Studio answers 500 for an upload that is gone, so a status does not tell whether it is down: it is asked.
-        """
-        for is_last in (False, True):
-            try:
-                return self._images.fetch(
-                    url, hostname=connection.hostname, token=connection.token, told=connection.told
-                )
-            except ImageError as error:
-                client.whoami()
-                if is_last or not error.is_temporary:
-                    raise
-                sleep(_PAUSE_S)
-        raise AssertionError("unreachable")
 
     def _connection(self, project: str) -> Connection:
         connection = self._connection_of(project)

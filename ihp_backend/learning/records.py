@@ -73,6 +73,11 @@ class TrainingRecords:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    @property
+    def splits(self) -> Path:
+        """The folder in which it is kept which tasks of each project are held back, see ``data.split``."""
+        return self.folder / "splits"
+
     def projects(self) -> list[str]:
         """Returns the projects that have a record."""
         names = [path.name.removesuffix(".json") for path in self.folder.glob("[!.]*.json")]

@@ -20,7 +20,7 @@ import numpy as np
 from ihp_backend.annotation.recent_answers import RecentAnswers
 from ihp_backend.cache import LoadingCache
 from ihp_backend.label_studio.client import LabelStudioError
-from ihp_backend.label_studio.connections import Connection, Connections
+from ihp_backend.label_studio.connections import Connection, Connections, by_settings
 from ihp_backend.label_studio.images import ImageError, ImageLoader
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.regions import RequestError
@@ -246,7 +246,7 @@ class Runtime:
             self.images,
             connection_of=self.connection,
             trusts=self.trusted,
-            splits=self.trainings.records.folder / "splits",
+            splits=self.trainings.records.splits,
         )
 
     def connection(self, project: str | None) -> Connection | None:
@@ -257,11 +257,11 @@ class Runtime:
         Raises:
             RequestError: If the project's name could not be a file's.
         """
-        return self._known(self.connections.find(project) if project else None)
+        return by_settings(self.settings, self.connections.find(project) if project else None)
 
     def connection_of_number(self, number: int) -> Connection | None:
         """Returns where the project of a number comes from: the settings, else the last /setup of that number."""
-        return self._known(self.connections.find_number(number))
+        return by_settings(self.settings, self.connections.find_number(number))
 
     def project_of(self, given: object) -> str | None:
         """Returns the id under which a project's versions and address are kept, such as ``"1.1795392500"``.
@@ -321,12 +321,6 @@ class Runtime:
     def trusted(self, connection: Connection) -> bool:
         """Whether an address may be asked whatever it is: it is in the settings, or who told it can be believed."""
         return connection.hostname == self.settings.label_studio_url or self.settings.only_known_callers
-
-    def _known(self, told: Connection | None) -> Connection | None:
-        if url := self.settings.label_studio_url:
-            token = self.settings.label_studio_token or (told.token if told else "")
-            return Connection(url, token, told.hostname if told else "")
-        return told
 
     def try_connection(self, number: int) -> dict[str, Any]:
         """Asks the Label Studio of a project who the token's user is.
