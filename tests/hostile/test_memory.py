@@ -1,0 +1,201 @@
+"""One budget for what requests make: taken before, given back after, 413 or 503 where there is too little."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from backend import assert_click_works, json_of, make, set_up, with_image
+from fakes import DiscModel, ImageHost, golden, png
+from flask.testing import FlaskClient
+from numpy.typing import NDArray
+from PIL import Image
+from waiting import eventually
+
+from ihp_backend import memory
+from ihp_backend.label_studio import images
+from ihp_backend.memory import Lane, MemoryBudget, MemoryLimitError, limited_by, reserved
+from ihp_backend.serving.runtime import Runtime
+
+MB = 1_000_000
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "WAIT_S", 0.2)
+
+
+@pytest.fixture
+def served(tmp_path: Path, image_host: ImageHost) -> Iterator[tuple[FlaskClient, Runtime]]:
+    client, runtime = make(tmp_path, DiscModel(), IHP_REQUEST_MEMORY_MB="100")
+    assert set_up(client, image_host.url).status_code == 200
+    yield client, runtime
+    assert runtime.memory.free == runtime.memory.total, "all of it was given back"
+    assert_click_works(client)
+
+
+def test_what_is_taken_is_given_back_whatever_happens() -> None:
+    budget = MemoryBudget(100)
+    with ExitStack() as stack:
+        stack.enter_context(pytest.raises(ZeroDivisionError))
+        stack.enter_context(budget.taken(10, "it"))
+        assert budget.free == 90
+        stack.callback(lambda: 1 / 0)
+    assert budget.free == 100
+
+
+def test_who_finds_too_little_waits_and_then_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = MemoryBudget(100)
+    with budget.taken(95, "it"), pytest.raises(MemoryLimitError) as caught, budget.taken(10, "more"):
+        pass
+    assert caught.value.is_temporary
+    with pytest.raises(MemoryLimitError) as caught, budget.taken(101, "too much"):
+        pass
+    assert not caught.value.is_temporary
+    monkeypatch.setattr(memory, "WAIT_S", 10)
+    with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
+        stack.enter_context(budget.taken(95, "it"))
+        waiting = pool.submit(lambda: stack.enter_context(budget.taken(10, "more")))
+        assert not waiting.done()
+        stack.pop_all().close()
+        waiting.result(5)
+
+
+def test_large_ones_leave_a_quarter_to_small_ones() -> None:
+    budget = MemoryBudget(100)
+    with budget.taken(40, "large"):
+        with pytest.raises(MemoryLimitError), budget.taken(40, "as large"):
+            pass
+        with budget.taken(12, "small"), budget.taken(12, "small"):
+            pass
+    with budget.taken(90, "what is larger than three quarters"):
+        pass
+
+
+def test_what_does_not_fit_takes_the_most_there_is_beside_what_its_request_has() -> None:
+    budget = MemoryBudget(100)
+    with limited_by(budget), reserved(20, "the body"), reserved(500, "the answer", or_most=True):
+        assert budget.free == 25
+    assert budget.free == 100
+    with limited_by(budget), pytest.raises(MemoryLimitError), reserved(500, "a photo"):
+        pass
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"tasks":[' + b"[]," * 700_000 + b"1]}",
+        b'{"tasks":[' + b'{"a":1},' * 400_000 + b"1]}",
+        b'{"t":"' + b"\xf0\x9f\x98\x80" * 4 * MB + b'"}',
+    ],
+    ids=["lists", "objects", "wide letters"],
+)
+def test_json_that_would_take_more_than_half_is_refused_before_it_is_parsed(
+    served: tuple[FlaskClient, Runtime], body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, _ = served
+    monkeypatch.delattr("ihp_backend.serving.application.parse")
+    for route in ("/predict", "/setup", "/webhook"):
+        answer = client.post(route, data=body, content_type="application/json")
+        assert answer.status_code == 413
+    monkeypatch.undo()
+
+
+def test_while_others_have_it_a_request_is_told_to_come_again(served: tuple[FlaskClient, Runtime]) -> None:
+    client, runtime = served
+    with runtime.memory.taken(runtime.memory.total, "others"):
+        for route, name in (("/predict", "predict_click"), ("/setup", "setup"), ("/webhook", "webhook_start_training")):
+            answer = client.post(route, json=golden(name))
+            assert answer.status_code == 503
+            assert int(answer.headers["Retry-After"]) > 0
+        assert client.get("/live").status_code == client.get("/metrics").status_code == 200
+
+
+def data_url(data: bytes, kind: str = "png", number: int = 0) -> str:
+    return f"data:image/{kind};n={number};base64,{base64.b64encode(data).decode()}"
+
+
+@pytest.mark.parametrize("size", [(3000, 2000), (2500, 2000)])
+@pytest.mark.parametrize("is_clicked", [True, False])
+def test_a_photo_whose_answer_is_larger_than_the_budget_is_answered(
+    served: tuple[FlaskClient, Runtime], size: tuple[int, int], is_clicked: bool
+) -> None:
+    body = with_image(data_url(png(*size)))
+    if not is_clicked:
+        body["params"]["context"] = None
+    answer = served[0].post("/predict", json=body)
+    assert answer.status_code == 200, answer.text
+
+
+def test_a_photo_larger_than_the_budget_has_no_mask(
+    served: tuple[FlaskClient, Runtime], caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = served[0].post("/predict", json=with_image(data_url(png(4000, 3500))))
+    assert json_of(answer)["results"][0]["result"] == []
+    assert "IHP_REQUEST_MEMORY_MB" in caplog.text
+
+
+def test_a_lane_has_places_and_a_queue() -> None:
+    lane, go_on = Lane(1, 2), threading.Event()
+    inside: list[int] = []
+
+    def work(number: int) -> None:
+        with lane.taken():
+            inside.append(number)
+            go_on.wait(10)
+
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(work, number) for number in range(8)]
+        try:
+            eventually(lambda: sum(a.done() for a in asked) == 5)  # one has the place, two wait
+            assert len(inside) == 1
+        finally:
+            go_on.set()
+    refused = [a.exception() for a in asked if a.exception()]
+    assert len(refused) == 5
+    assert all(isinstance(error, MemoryLimitError) and error.is_temporary for error in refused)
+    assert len(inside) == 3
+    with lane.taken():
+        pass
+
+
+def test_many_slow_images_do_not_hold_up_a_click(
+    served: tuple[FlaskClient, Runtime], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many bombs as there are places for requests: most are told to come again, and a click is answered."""
+    client, runtime = served
+    go_on = threading.Event()
+
+    def slow(*_: Any, **__: Any) -> NDArray[np.uint8]:
+        go_on.wait(20)
+        return np.zeros((480, 640, 3), np.uint8)
+
+    monkeypatch.setattr(images, "decode_apart", slow)
+    file = io.BytesIO()
+    Image.new("L", (64, 64)).save(file, "TIFF")
+    tiff = file.getvalue()
+    places = runtime.settings.queue_limit
+
+    def ask(number: int) -> int:
+        body = with_image(data_url(tiff, "tiff", number))
+        body["tasks"][0]["id"] = 100 + number
+        return client.application.test_client().post("/predict", json=body).status_code
+
+    with ThreadPoolExecutor(places) as pool:
+        asked = [pool.submit(ask, number) for number in range(places)]
+        try:
+            eventually(lambda: sum(a.done() for a in asked) >= places - 2 * 10, 20)
+            assert_click_works(client)
+        finally:
+            go_on.set()
+    codes = [a.result() for a in asked]
+    assert set(codes) == {200, 503}
+    assert codes.count(200) <= 20
