@@ -26,6 +26,7 @@ COMMANDS = {
     "bench": ("ihp_backend.commands.bench:bench", "Measure how fast it is on this machine."),
     "ablate": ("ihp_backend.commands.ablate:ablate", "Train once for each part of the method, and compare."),
     "rounds": ("ihp_backend.commands.rounds:rounds", "Measure how many clicks a project's learning saves."),
+    "meanings": ("ihp_backend.commands.meanings:meanings", "Measure how soon a label's meaning is learnt."),
     "fill": ("ihp_backend.commands.fill:fill", "Make training data from photos with known outlines of people."),
     "train": ("ihp_backend.commands.train:train", "Train weights with simulated clicks."),
 }

@@ -91,7 +91,8 @@ def rounds(
                 name = registry.current(project) if project else BASE
                 return (version_of(base), base) if name == BASE else (name, registry.get(project, name).folder)
 
-            results = run(annotators, shown, partial(measure, test=test, check=check), served, out)
+            means = partial(annotators.means, out / "stack/backend/meanings")
+            results = run(annotators, shown, partial(measure, test=test, check=check, means=means), served, out)
     except (DataError, ProcessError, LabelStudioError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     for result in results:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -106,7 +106,14 @@ class Evaluation:
         return sum(change < -by_more_than for change in changes) / max(1, len(changes))
 
 
-def evaluate(predictor: Predictor, data: DataSet, config: ProtocolConfig, *, quiet: bool = False) -> Evaluation:
+def evaluate(
+    predictor: Predictor,
+    data: DataSet,
+    config: ProtocolConfig,
+    *,
+    labels: Mapping[str, tuple[str, ...]] | None = None,
+    quiet: bool = False,
+) -> Evaluation:
     """Runs the protocol.
 
     Round 0 is one click for each part present; then one click at a time into the largest error. A photo ends when no
@@ -117,18 +124,19 @@ def evaluate(predictor: Predictor, data: DataSet, config: ProtocolConfig, *, qui
         predictor: The predictor, as it serves annotators.
         data: Photos with labels of the predictor's schema.
         config: How.
+        labels: The parts of the weights that each of the data's classes means; by default, those of its name.
         quiet: No progress bar.
 
     Raises:
         ValueError: If the data has another schema than the weights.
     """
-    labels_of(data.schema, predictor)
+    labels = labels or labels_of(data.schema, predictor)
     count = len(data.schema)
     budgets = [b for b in BUDGETS if b <= config.max_clicks]
     nothing = np.zeros((count, count), np.int64)
     result = Evaluation(data.schema, {b: nothing.copy() for b in budgets}, nothing.copy())
     for index in tqdm(range(len(data)), desc="evaluate", unit="photo", disable=quiet):
-        _photo(predictor, data, index, config, result)
+        _photo(predictor, data, index, config, result, labels)
     return result
 
 
@@ -145,7 +153,14 @@ def labels_of(schema: Schema, predictor: Predictor) -> dict[str, tuple[str, ...]
     return {name: (name,) if name in known else () for name in schema.names}
 
 
-def _photo(predictor: Predictor, data: DataSet, index: int, config: ProtocolConfig, result: Evaluation) -> None:
+def _photo(
+    predictor: Predictor,
+    data: DataSet,
+    index: int,
+    config: ProtocolConfig,
+    result: Evaluation,
+    labels: Mapping[str, tuple[str, ...]],
+) -> None:
     sample = data[index]
     annotator = SimulatedAnnotator(sample.labels, data.schema, user=config.user, seed=config.seed + index)
     present = annotator.classes
@@ -155,7 +170,6 @@ def _photo(predictor: Predictor, data: DataSet, index: int, config: ProtocolConf
         ids = class_ids(parse, data.schema)
         return np.where(np.isin(ids, present), ids, np.uint8(0)) if config.only_present else ids
 
-    labels = labels_of(data.schema, predictor)
     session = predictor.open(sample.image, sample.name)
     parse = session.parse(Prompts(labels=labels))
     automatic = predicted_ids(parse)

@@ -22,7 +22,9 @@ from ihp_backend.evaluation.protocol import ProtocolConfig, evaluate
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.regions import brush_region
-from ihp_backend.parts import IGNORE, get_schema
+from ihp_backend.learning.label_meanings import LabelMeanings
+from ihp_backend.learning.triggers import project_key
+from ihp_backend.parts import IGNORE, Schema, get_schema
 
 TARGET = 0.85
 _CAP = 8.0
@@ -81,10 +83,27 @@ class Round:
     seconds: float
 
 
-def measure(weights: Path, test: DataSet, check: DataSet, **fields: Any) -> Round:
-    """Counts the clicks that weights need on the test photos, and measures the base check."""
+def measure(
+    weights: Path,
+    test: DataSet,
+    check: DataSet,
+    means: Callable[[Schema], Mapping[str, tuple[str, ...]]] = lambda schema: {},
+    **fields: Any,
+) -> Round:
+    """Counts the clicks that weights need on the test photos, and measures the base check.
+
+    Args:
+        weights: Their folder.
+        test: Photos with the project's own labels.
+        check: Photos with the classes of the weights.
+        means: Tells the parts of a label set that the project's labels stand for; by default, those of their names.
+        fields: Further fields of the round.
+    """
     predictor = Predictor.load(weights)
-    found = evaluate(predictor, test, ProtocolConfig(max_clicks=_CAP))
+    labels = dict(means(predictor.schema))
+    found = evaluate(
+        predictor, test, ProtocolConfig(max_clicks=_CAP), labels=labels and {"background": ("background",)} | labels
+    )
     needed = [photo.reached[TARGET] for photo in found.photos]
     base = evaluate(predictor, check, ProtocolConfig(max_clicks=1), quiet=True)
     return Round(
@@ -104,9 +123,14 @@ class Annotators:
         self._stack, self._folder = stack, folder
         xml = plain_label_config(tuple(OWN_LABELS))
         self._config = LabelConfig.parse(xml)
-        self.project = int(stack.client.create_project(title, xml)["id"])
+        found = stack.client.create_project(title, xml)
+        self.project, self._key = int(found["id"]), project_key(found)
         connect_backend(stack.client, self.project, BackendAccess(stack.backend))
         self._backend = int(stack.client.list_ml_backends(self.project)[0]["id"])
+
+    def means(self, folder: Path, schema: Schema) -> Mapping[str, tuple[str, ...]]:
+        """Returns the parts of a label set that the project's labels stand for by now; ``folder`` has the meanings."""
+        return LabelMeanings(folder).parts(self._key, self._config, schema)
 
     def annotate(self, photos: Relabelled) -> None:
         """Imports photos and submits an annotation for each, one region a label."""

@@ -156,15 +156,34 @@ def mask_of(region: Mapping[str, Any], height: int, width: int) -> NDArray[np.bo
         raise TaskError(f"the mask {region.get('id')} cannot be read: {error}") from error
 
 
+def painted(annotation: Mapping[str, Any] | None, config: LabelConfig, height: int, width: int) -> NDArray[np.uint8]:
+    """Paints the masks of an annotation over each other, the later over the earlier.
+
+    Args:
+        annotation: As the API or an event gives it.
+        config: The project's label config. Masks of labels that it lacks are left out.
+        height: Height of the photo in pixels.
+        width: Its width.
+
+    Returns:
+        (H, W) uint8: 0 where no mask is, k + 1 for the config's k-th label.
+
+    Raises:
+        TaskError: If a mask cannot be read, or is for a photo of another size.
+    """
+    labels = np.zeros((height, width), np.uint8)
+    for region in painted_regions(annotation, config):
+        labels[mask_of(region, height, width)] = config.labels.index(label_of(region)) + 1
+    return labels
+
+
 def _read(task: Mapping[str, Any], config: LabelConfig, fetch: Fetch, max_pixels: int) -> Photo:
-    regions = painted_regions(newest_annotation(task), config)
-    if not regions:
+    annotation = newest_annotation(task)
+    if not painted_regions(annotation, config):
         raise TaskError("its newest annotation has no mask of a label that the project has")
     url = address_of(task, config.value)
     image = decode_image(fetch(url), max_pixels=max_pixels)
-    labels = np.zeros(image.shape[:2], np.uint8)
-    for region in regions:
-        labels[mask_of(region, *labels.shape)] = config.labels.index(label_of(region)) + 1
+    labels = painted(annotation, config, *image.shape[:2])
     if not labels.any():
         raise TaskError("its masks are empty")
     return Photo(int(task["id"]), url, cv2.imencode(".png", labels)[1].tobytes())

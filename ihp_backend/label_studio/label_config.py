@@ -33,6 +33,7 @@ OPTIONS = {
     "refine": ("clicked", "all"),
     "people": ("one", "everyone"),
     "overlap": ("no", "yes"),
+    "meanings": ("learnt", "told"),
 }
 """Our own attributes of <KeyPointLabels>, without their prefix ``ihp_``, and their choices, the default first."""
 _TRAIN_AFTER = "ihp_train_after"
@@ -60,6 +61,8 @@ class LabelConfig:
         refine: A click refines the mask of the ``clicked`` label, or ``all`` masks that clicks made.
         people: A click means ``one`` person, or ``everyone`` in the photo.
         overlap: Whether a new mask may run over accepted ones: ``no`` or ``yes``.
+        meanings: What labels mean that the label set does not know is ``learnt`` from accepted masks, or only as
+            ``told`` by ``predicted_values``.
         train_after: Train after so many new or changed annotations, 0: when asked only; ``None``: see the settings.
         schema: Name of the schema whose weights answer; empty: the one that knows most labels, see ``schema_choice``.
         brushes: For each label the brush control that it is painted with; none: ``brush`` for all.
@@ -78,6 +81,7 @@ class LabelConfig:
     refine: str = OPTIONS["refine"][0]
     people: str = OPTIONS["people"][0]
     overlap: str = OPTIONS["overlap"][0]
+    meanings: str = OPTIONS["meanings"][0]
     train_after: int | None = None
     schema: str = ""
     brushes: tuple[str, ...] = ()
@@ -254,6 +258,7 @@ def _view(
         refine=options["refine"],
         people=options["people"],
         overlap=options["overlap"],
+        meanings=options["meanings"],
     )
 
 

@@ -19,6 +19,7 @@ from ihp_backend.label_studio.image_store import ImageStore
 from ihp_backend.label_studio.images import ImageError, ImageLoader, fetch_or_ask
 from ihp_backend.label_studio.label_config import LabelConfig, LabelConfigError
 from ihp_backend.label_studio.schema_choice import choose_schema
+from ihp_backend.learning.label_meanings import LabelMeanings
 from ihp_backend.learning.queue import Report, Result, TemporaryError, TrainingError
 from ihp_backend.learning.registry import BASE, MODEL, Registry, RegistryError, Status
 from ihp_backend.learning.triggers import project_key
@@ -47,6 +48,8 @@ class ProjectTraining:
         connection_of: Tells the Label Studio of a project, or ``None`` if it is not known.
         trusts: Whether a Label Studio may be asked whatever its address is.
         splits: Folder in which it is kept which tasks of a project are held back.
+        meanings: What the labels mean that the label set does not know. Those that are parts of it, or several, are
+            trained as such, and get no class of their own.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class ProjectTraining:
         connection_of: Callable[[str], Connection | None],
         trusts: Callable[[Connection], bool],
         splits: Path,
+        meanings: LabelMeanings,
     ) -> None:
         self._settings = settings
         self._registry = registry
@@ -65,6 +69,7 @@ class ProjectTraining:
         self._connection_of = connection_of
         self._trusts = trusts
         self._splits = splits
+        self._meanings = meanings
         self._store = ImageStore(settings.data_dir / "photos", settings.training_cache_mb * 1_000_000)
 
     def __call__(self, project: str, report: Report) -> Result:
@@ -103,7 +108,7 @@ class ProjectTraining:
         schema, base = choice.answering, weights[choice.answering]
         info = read_info(base)
         train, held_back = self._sides(project, reading)
-        labels = config.parts(schema_of(info))
+        labels = self._meanings.parts(project, config, schema_of(info))
 
         def photos(numbers: list[int]) -> Photos:
             chosen = [photo for photo in reading.photos if photo.task in set(numbers)]

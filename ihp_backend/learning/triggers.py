@@ -133,7 +133,7 @@ class Triggers:
             if not self.knows(project):
                 logger.warning("the event %s is of project %s, which nobody has connected", action, project)
                 return "ignored"
-            limit, told = (0, ()) if action == START else (self._limit(body), _told(action, body))
+            limit, told = (0, ()) if action == START else (self._limit(body), told_annotations(action, body))
             event = _Event(action, project, limit, told)
             if self._unwritten:  # in their order
                 self._write_again()
@@ -236,7 +236,7 @@ def project_key(project: object) -> str | None:
     return key if _KEY.fullmatch(key) else None
 
 
-def _told(action: str, body: Mapping[str, Any]) -> tuple[tuple[int, bool], ...]:
+def told_annotations(action: str, body: Mapping[str, Any]) -> tuple[tuple[int, bool], ...]:
     """Returns the ids of an event's annotations, and whether each is new: not deleted, and not skipped."""
     told = body.get("annotations") if action == DELETED else body.get("annotation")
     found = []

@@ -24,11 +24,11 @@ from ihp_backend.label_studio.predict_request import read_annotation
 from ihp_backend.label_studio.regions import brush_region, most_drawn, region_id, saved_state, short_name
 from ihp_backend.logs import fields
 from ihp_backend.memory import reserved
-from ihp_backend.serving.runtime import Runtime
 
 if TYPE_CHECKING:
     from ihp_backend.inference.photo_session import PhotoSession
     from ihp_backend.inference.predictor import Predictor
+    from ihp_backend.serving.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ class Answering:
     def __init__(self, runtime: Runtime, project: str | None, config: LabelConfig, told: Connection | None) -> None:
         self._runtime, self._project, self._config, self._told = runtime, project, config, told
         self._predictor: Predictor = runtime.predictor(project, config)
+        self._labels = runtime.meanings.parts(project, config, self._predictor.schema)
 
     def answer(
         self, task: Mapping[str, Any], clicked: Sequence[dict[str, Any]] | None, *, prefetches: bool = False
@@ -79,7 +80,7 @@ class Answering:
         metrics = self._runtime.metrics
         try:
             with metrics.stage("fetch"):
-                image, key = self._image(task)
+                image, key = load_photo(self._runtime, self._project, self._config, task, self._told)
         except (ImageError, LabelStudioError) as error:
             # An error here would break the annotator's page, and one bad photo a whole batch.
             metrics.failures.labels(type(error).__name__).inc()
@@ -111,7 +112,7 @@ class Answering:
 
     def _without_clicks(self, session: PhotoSession) -> Answer:
         """Answers a photo with a region for each part that was found."""
-        prompts = Prompts(labels=self._config.parts(self._predictor.schema))
+        prompts = Prompts(labels=self._labels)
         prediction = self._runtime.compute(partial(session.predict, prompts), stage="predict")
         with self._runtime.metrics.stage("encode"):
             regions = [
@@ -156,7 +157,7 @@ class Answering:
         clicks = [*state.other_clicks, *state.clicks]  # the newest last
         prompts = Prompts(
             clicks,
-            labels=config.parts(self._predictor.schema),
+            labels=self._labels,
             wanted=[label, *refined],
             earlier_clicks=state.earlier_clicks(label, corrected),
             masks=state.mask_prompts(label, corrected),
@@ -193,12 +194,27 @@ class Answering:
         """Names the project and the task, for the recent answers."""
         return short_name((self._project, task["data"] if task.get("id") is None else task["id"]))
 
-    def _image(self, task: Mapping[str, Any]) -> tuple[NDArray[np.uint8], str]:
-        """Returns the task's photo, (H, W, 3) RGB, and its key."""
-        url = address_of(task, self._config.value, self._project)
-        connection = self._runtime.connection(self._project) or self._told
-        hostname = connection.hostname if connection else None
-        token = connection.token if connection else None
-        told = (connection.told if connection else "") or (self._told.hostname if self._told else "")
-        image = self._runtime.images.load(url, hostname=hostname, token=token, told=told)
-        return image, short_name((hostname, url))
+
+def load_photo(
+    runtime: Runtime, project: str | None, config: LabelConfig, task: Mapping[str, Any], told: Connection | None = None
+) -> tuple[NDArray[np.uint8], str]:
+    """Returns a task's photo, (H, W, 3) uint8 RGB, and its key.
+
+    Args:
+        runtime: Knows the photos, and the Label Studio of the project.
+        project: Label Studio's id of the project; ``None`` if it is not known.
+        config: The project's label config.
+        task: Label Studio's task.
+        told: The Label Studio that the SDK's own server named, if it did.
+
+    Raises:
+        ImageError: If it cannot be had.
+        LabelStudioError: If Label Studio does not give it.
+    """
+    url = address_of(task, config.value, project)
+    connection = runtime.connection(project) or told
+    hostname = connection.hostname if connection else None
+    token = connection.token if connection else None
+    named = (connection.told if connection else "") or (told.hostname if told else "")
+    image = runtime.images.load(url, hostname=hostname, token=token, told=named)
+    return image, short_name((hostname, url))

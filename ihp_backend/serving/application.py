@@ -164,7 +164,7 @@ def _add_label_studio_routes(app: Flask, runtime: Runtime) -> None:
         project = body.get("project")
         runtime.metrics.events.labels(action if action in EVENTS else "other").inc()
         g.log = {"action": action, "project": project.get("id") if isinstance(project, Mapping) else project}
-        status = runtime.triggers.take(action, body)
+        status = runtime.take_event(action, body)
         if status in ("postponed", "failed"):
             raise ServiceUnavailable(f"the event {action} cannot be written down now ({status})", retry_after=10)
         return _json({"status": status, "action": action})

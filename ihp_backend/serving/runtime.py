@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import cache
@@ -25,6 +25,7 @@ from ihp_backend.label_studio.images import ImageError, ImageLoader
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.regions import RequestError
 from ihp_backend.label_studio.schema_choice import Choice
+from ihp_backend.learning.label_meanings import LabelMeanings
 from ihp_backend.learning.project_training import ProjectTraining
 from ihp_backend.learning.queue import TrainingQueue
 from ihp_backend.learning.records import TrainingCounts
@@ -34,6 +35,7 @@ from ihp_backend.logs import fields
 from ihp_backend.memory import MemoryBudget
 from ihp_backend.network.weights_folder import version_of
 from ihp_backend.serving.base_models import BaseModels, ModelUnavailableError
+from ihp_backend.serving.meaning_reader import MeaningReader
 from ihp_backend.serving.model_pool import ModelPool
 from ihp_backend.settings import Settings, is_web_address
 from ihp_backend.telemetry import MemoryCounts, Metrics
@@ -98,6 +100,8 @@ class Runtime:
         self.metrics.add(TrainingCounts(self.trainings.records))
         self.metrics.add(MemoryCounts(self._caches, gpu_memory))
         self.triggers = Triggers(settings, self.trainings, self._is_connected)
+        self.meanings = LabelMeanings(settings.data_dir / "meanings")
+        self._meaning_reader = MeaningReader(self)
         self._schemas: OrderedDict[str, str] = OrderedDict()
         self._lock = Lock()
         self._prefetching = BoundedSemaphore(_MOST_PREFETCHES)
@@ -247,7 +251,13 @@ class Runtime:
             connection_of=self.connection,
             trusts=self.trusted,
             splits=self.trainings.records.splits,
+            meanings=self.meanings,
         )
+
+    def take_event(self, action: str, body: Mapping[str, Any]) -> str:
+        """Takes an event of Label Studio in, and says at once what becomes of it, see ``Triggers.take``."""
+        self._meaning_reader.take(action, body)
+        return self.triggers.take(action, body)
 
     def connection(self, project: str | None) -> Connection | None:
         """Returns where a project's images and annotations come from: the settings, else its last /setup.

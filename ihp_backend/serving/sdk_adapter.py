@@ -93,4 +93,4 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
         """
         event = kwargs.get("event") or next((value for value in args if isinstance(value, str)), "unknown")
         body = kwargs.get("data") or next((value for value in args if isinstance(value, Mapping)), {})
-        return {"status": self._runtime.triggers.take(event, body), "action": event}
+        return {"status": self._runtime.take_event(event, body), "action": event}

@@ -242,7 +242,7 @@ def test_a_project_says_when_it_trains(attribute: str, expected: int | None) -> 
         ('ihp_suggest="some"', 'ihp_suggest="some"; expected clicked or all'),
         (
             'ihp_person="one"',
-            "'ihp_person'; expected ihp_suggest, ihp_refine, ihp_people, ihp_overlap, ihp_train_after",
+            "'ihp_person'; expected ihp_suggest, ihp_refine, ihp_people, ihp_overlap, ihp_meanings, ihp_train_after",
         ),
         ('ihp_train_after="often"', 'ihp_train_after="often"; expected a whole number'),
         ('ihp_train_after="-1"', 'ihp_train_after="-1"; expected a whole number'),
