@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from collections.abc import Callable
@@ -16,8 +17,10 @@ from fakes import golden, png
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from ihp_backend.experiments.benchmark import draw_photo
+from ihp_backend.label_studio.decoding_process import Work
 from ihp_backend.label_studio.image_decoding import ImageError, decode_image
 from ihp_backend.label_studio.rle import RleError, decode, encode
 
@@ -68,6 +71,7 @@ def read_photo(_: FlaskClient, data: bytes) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, about what was damaged
+            assert Work.of(data, 100_000).pixels <= 100_000
             image = decode_image(data, max_pixels=100_000)
     except ImageError:
         return
@@ -78,11 +82,50 @@ def read_photo(_: FlaskClient, data: bytes) -> None:
 MASKS = tuple(
     bytes(encode(np.random.default_rng(seed).random((16, 12)) < share)) for seed, share in enumerate((0.1, 0.5))
 )
-PHOTOS = (png(40, 30), draw_photo(80, 60))
+
+
+def encoded(kind: str, **options: Any) -> bytes:
+    """A small photo with EXIF, as far as its kind has it."""
+    file = io.BytesIO()
+    Image.open(io.BytesIO(png(40, 30))).save(file, kind, **options)
+    return file.getvalue()
+
+
+EXIF = Image.Exif()
+EXIF[0x0112], EXIF[0x010F] = 6, "a camera"
+PHOTOS = (
+    png(40, 30),
+    draw_photo(80, 60),
+    *(encoded(kind, exif=EXIF) for kind in ("JPEG", "PNG", "WEBP")),
+    encoded("JPEG", progressive=True),
+    *(encoded(kind) for kind in ("GIF", "BMP", "TIFF", "PPM")),
+)
+
+
+def read_status(client: FlaskClient, data: bytes) -> None:
+    path = client.application.extensions["ihp_front"].spool / "trainings" / "1.1.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    for route in ("/trainings", "/metrics"):
+        assert client.get(route).status_code == 200, data
+
+
+def read_body(client: FlaskClient, data: bytes) -> None:
+    for route in ("/predict", "/setup", "/webhook"):
+        answer = client.post(route, data=data, content_type="application/json")
+        assert answer.status_code in (200, 400), f"{answer.text} for {data!r}"
+
+
+STATUS = b'{"state":"promoted","reason":"","total_seconds":1.5,"outcomes":{"promoted":2},"served":{"lip":"lip-1"}}'
+BODIES = tuple(json.dumps(golden(name)).encode() for name in ("predict_click", "setup", "webhook_annotation_created"))
+
+
 READERS: dict[str, tuple[Callable[[FlaskClient, Any], None], st.SearchStrategy[Any]]] = {
     "label config": (read_config, damaged_configs()),
     "mask": (read_mask, damaged_bytes(MASKS)),
     "photo": (read_photo, damaged_bytes(PHOTOS)),
+    "body": (read_body, damaged_bytes(BODIES)),
+    "status": (read_status, damaged_bytes((STATUS,))),
 }
 
 
