@@ -82,6 +82,8 @@ class AcceptedMask:
         from_prediction: It comes from a prediction, and nobody has touched it.
         clicks: The clicks that made it, if they are known and nobody has changed it since.
         score: What was expected of it when it was predicted, 0 to 1; ``None``: not known.
+        is_suggested: It may be a suggestion that nobody has accepted yet: Label Studio shows those of its newest answer
+            only, so an answer that lacks it would take it off the screen.
     """
 
     id: str
@@ -90,6 +92,7 @@ class AcceptedMask:
     from_prediction: bool = False
     clicks: tuple[TimedClick, ...] = ()
     score: float | None = None
+    is_suggested: bool = False
 
     @property
     def mask(self) -> NDArray[np.bool_]:

@@ -37,12 +37,14 @@ class AnnotationState:
         accepted: The masks that are there.
         recent: What was answered a moment ago, and accepted or rejected since, and is of a clicked label, or
             contradicted by a click: nobody knows whether it is there.
+        suggested: What may be an open suggestion to other clicks, removals included.
     """
 
     clicks: Sequence[Click]
     other_clicks: Sequence[Click]
     accepted: Sequence[AcceptedMask]
     recent: Sequence[AcceptedMask]
+    suggested: Sequence[AcceptedMask] = ()
 
     @classmethod
     def of(
@@ -54,9 +56,9 @@ class AnnotationState:
     ) -> AnnotationState:
         """Sorts what is there.
 
-        A mask of the draft into which another label is clicked is contradicted: it becomes a guess. A remembered one
-        was rejected, most likely. A remembered correction of a mask of the draft is newer than it; an empty one has
-        removed it.
+        A mask of the draft, or an open suggestion, into which another label is clicked is contradicted: it becomes a
+        guess. A remembered one that is not open was rejected, most likely. A remembered correction of a mask of the
+        draft is newer than it; an empty one has removed it.
 
         Args:
             clicks: Of the request.
@@ -76,11 +78,22 @@ class AnnotationState:
                 there.pop(answer.id, None)
             elif answer.id in there:  # a correction; to lose an accepted one would be worse than to show a rejected one
                 there[answer.id] = replace(answer, from_prediction=is_contradicted(answer))
+            elif answer.is_suggested:
+                there[answer.id] = replace(answer, from_prediction=is_contradicted(answer) or not answer.clicks)
             elif answer.label in labels or is_contradicted(answer):
                 unsure.append(answer)
             else:
                 there[answer.id] = answer
-        return cls(clicks, other_clicks, list(there.values()), unsure)
+        return cls(clicks, other_clicks, list(there.values()), unsure, [m for m in recent if m.is_suggested])
+
+    def still_suggested(self, answers: Sequence[AcceptedMask]) -> list[AcceptedMask]:
+        """Returns what an answer has to repeat lest it vanish: the open suggestions that it does not change.
+
+        Args:
+            answers: The regions of the answer so far.
+        """
+        answered = {answer.id for answer in answers}
+        return [mask for mask in self.suggested if mask.id not in answered]
 
     def earlier_clicks(self, label: str, corrected: AcceptedMask | None) -> list[Click]:
         """Returns the newest clicks behind the masks that are there, oldest first: the network sees them again.

@@ -21,7 +21,7 @@ from ihp_backend.label_studio.image_address import address_of
 from ihp_backend.label_studio.images import ImageError
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.predict_request import read_annotation
-from ihp_backend.label_studio.regions import brush_region, most_drawn, region_id, saved_state, short_name
+from ihp_backend.label_studio.regions import brush_region, most_drawn, saved_state, short_name
 from ihp_backend.logs import fields
 from ihp_backend.memory import reserved
 
@@ -74,7 +74,13 @@ class Answering:
             return self._answer(task, clicked, prefetches)
         asked = None if clicked is None else [(r.get("id"), r.get("is_positive"), r.get("value")) for r in clicked]
         key = repr((self._project, task["id"], task["data"], self._config, asked, saved_state(task)))
-        return self._runtime.answers.get(key, partial(self._answer, task, clicked, prefetches))
+        if clicked is None:
+            return self._runtime.answers.get(key, partial(self._answer, task, clicked, prefetches))
+        return self._runtime.answers.get(key, partial(self._in_turn, task, clicked))
+
+    def _in_turn(self, task: Mapping[str, Any], clicked: Sequence[dict[str, Any]]) -> Answer:
+        with self._runtime.turns.turn(self._name(task)):
+            return self._answer(task, clicked, False)
 
     def _answer(self, task: Mapping[str, Any], clicked: Sequence[dict[str, Any]] | None, prefetches: bool) -> Answer:
         metrics = self._runtime.metrics
@@ -106,7 +112,8 @@ class Answering:
             return self._after_a_click(task, clicked, session)
         answer = self._without_clicks(session)
         if prefetches:
-            self._runtime.recent_answers.forget(self._name(task))  # a page that is opened shows what is saved
+            for name in self._names(task):
+                self._runtime.recent_answers.forget(name)  # a page that is opened shows what is saved
             self._runtime.prefetch(session.prefetch)
         return answer
 
@@ -130,8 +137,9 @@ class Answering:
         name, saved = self._name(task), saved_state(task)
         with self._runtime.metrics.stage("read"):
             found = read_annotation(task, clicked, self._config, *shape)
+            labels = list(dict.fromkeys(click.part for click in found.clicks))
             recent = self._runtime.recent_answers.recent(
-                name, saved, found.open_keypoints, found.drafted_keypoints, shape
+                name, saved, found.open_keypoints, found.drafted_keypoints, labels, shape
             )
             state = AnnotationState.of(found.clicks, found.other_clicks, found.masks, recent)
         if not state.clicks:
@@ -140,11 +148,12 @@ class Answering:
         regions: list[dict[str, Any]] = []
         scores: list[float] = []
         answered: list[AcceptedMask] = []
-        for label in dict.fromkeys(click.part for click in state.clicks):
+        for label in labels:
             answers, written, score = self._label(label, state, session)
             regions, answered = [*regions, *written], [*answered, *answers]
             scores.append(score)
-        self._runtime.recent_answers.remember(name, saved, answered, {region_id(result) for result in clicked})
+        regions += [self._region(mask) for mask in state.still_suggested(answered)]
+        self._runtime.recent_answers.remember(name, saved, answered, found.open_keypoints, labels)
         return self._written(regions, float(np.mean(scores)))
 
     def _label(
@@ -177,22 +186,30 @@ class Answering:
                 refined=refined,
                 on_others=on_others,
             )
-            regions, score = [], prediction.scores[label]
+            score = prediction.scores[label]
             for n, answer in enumerate(answers):
                 is_on_others = n > 0 and answer.label == label
                 own = [] if is_on_others else [c for c in clicks if c.part == answer.label]
                 its_score = prediction.scores.get(answer.label, score) if answer.score is None else answer.score
                 clicks_of_it = with_new(answer.clicks, own, round(1000 * time()))
-                answers[n] = kept = replace(answer, clicks=clicks_of_it, score=its_score)
-                regions.append(brush_region(kept.mask, kept.label, its_score, config, kept.id, kept.clicks))
+                answers[n] = replace(answer, clicks=clicks_of_it, score=its_score)
+            regions = [self._region(answer) for answer in answers]
         return answers, regions, score
+
+    def _region(self, mask: AcceptedMask) -> dict[str, Any]:
+        return brush_region(mask.mask, mask.label, mask.score or 0.0, self._config, mask.id, mask.clicks)
 
     def _written(self, regions: Sequence[dict[str, Any]], score: float) -> Answer:
         return {"result": list(regions), "score": float(score), "model_version": self._predictor.version}
 
     def _name(self, task: Mapping[str, Any]) -> str:
-        """Names the project and the task, for the recent answers."""
-        return short_name((self._project, task["data"] if task.get("id") is None else task["id"]))
+        """Names the project, the task, and its image and brush, for the recent answers."""
+        return self._names(task)[0]
+
+    def _names(self, task: Mapping[str, Any]) -> list[str]:
+        """The same, of all pairs of controls; the pair that was clicked comes first."""
+        named = (self._project, task["data"] if task.get("id") is None else task["id"])
+        return [short_name((*named, pair.image, pair.brush)) for pair in (self._config, *self._config.others)]
 
 
 def load_photo(

@@ -37,6 +37,7 @@ from ihp_backend.network.weights_folder import version_of
 from ihp_backend.serving.base_models import BaseModels, ModelUnavailableError
 from ihp_backend.serving.meaning_reader import MeaningReader
 from ihp_backend.serving.model_pool import ModelPool
+from ihp_backend.serving.turns import Turns
 from ihp_backend.settings import Settings, is_web_address
 from ihp_backend.telemetry import MemoryCounts, Metrics
 
@@ -81,6 +82,7 @@ class Runtime:
         self.images = ImageLoader(settings)
         self.connections = Connections(settings.data_dir / "connections")
         self.recent_answers = RecentAnswers()
+        self.turns = Turns()
         self.answers: LoadingCache[str, dict[str, Any]] = LoadingCache(0, lambda answer: 1)
         self._computing = _compute_threads(settings)
         self.metrics = Metrics()

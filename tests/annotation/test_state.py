@@ -37,14 +37,19 @@ def hair(mask: NDArray[np.bool_] | None = None, region: str = "r1") -> AcceptedM
 
 
 def recent(
-    answers: RecentAnswers, *still_open: str, task: str = "1 7", draft: str = "d", drafted: tuple[str, ...] = ()
+    answers: RecentAnswers,
+    *still_open: str,
+    task: str = "1 7",
+    draft: str = "d",
+    drafted: tuple[str, ...] = (),
+    clicked: tuple[str, ...] = ("Hair",),
 ) -> list[AcceptedMask]:
-    return answers.recent(task, draft, still_open, drafted, SHAPE)
+    return answers.recent(task, draft, still_open, drafted, clicked, SHAPE)
 
 
 def test_an_answer_is_remembered_once_its_keypoint_is_gone() -> None:
     answers = RecentAnswers()
-    answers.remember("1 7", "d", [hair()], {"k1"})
+    answers.remember("1 7", "d", [hair()], {"k1"}, {"Hair"})
     assert recent(answers, "k1") == []  # the suggestion is open
     (found,) = recent(answers, "k2")
     assert (found.id, found.label) == ("r1", "Hair")
@@ -55,17 +60,46 @@ def test_an_answer_is_remembered_once_its_keypoint_is_gone() -> None:
 def test_once_a_newer_draft_is_there_only_the_draft_counts() -> None:
     """It was deleted, say, and the draft without it saved."""
     answers = RecentAnswers()
-    answers.remember("1 7", "d", [hair()], {"k1"})
+    answers.remember("1 7", "d", [hair()], {"k1"}, {"Hair"})
     assert recent(answers, draft="e") == []
 
 
 def test_a_draft_that_was_saved_before_the_answer_was_accepted_does_not_take_it_away() -> None:
     """Found in a browser: it was saved while the suggestion was open, and the next part came before the next save."""
     answers = RecentAnswers()
-    answers.remember("1 7", "d", [hair()], {"k1", "k2"})
+    answers.remember("1 7", "d", [hair()], {"k1", "k2"}, {"Hair"})
     assert recent(answers, "k3", draft="e", drafted=("k1",))
     assert recent(answers, "k1", "k2", draft="e", drafted=("k1",)) == []  # the suggestion is open
     assert recent(answers, "k3", draft="f") == []
+
+
+def test_what_may_still_be_open_is_told_apart() -> None:
+    """Of the clicked label all open keypoints are known; what is old is open if its keypoint is in the draft."""
+    clock = Clock()
+    answers = RecentAnswers(clock)
+    answers.remember("1 7", "d", [hair()], {"k1"}, {"Hair"})
+
+    def is_open(clicked: str, drafted: tuple[str, ...] = ()) -> bool:
+        (found,) = recent(answers, "k2", clicked=(clicked,), drafted=drafted)
+        return found.is_suggested
+
+    assert is_open("Face")
+    assert not is_open("Hair"), "its keypoint is gone: accepted, or rejected"
+    clock.now += 11
+    assert not is_open("Face"), "the draft would have its keypoint"
+    assert is_open("Face", drafted=("k1",))
+    clock.now += 600
+    assert is_open("Face", drafted=("k1",))
+
+
+def test_of_one_region_the_newer_answer_counts_and_the_older_again_while_the_newer_is_open() -> None:
+    answers = RecentAnswers()
+    answers.remember("1 7", "d", [hair()], {"k1"}, {"Hair"})
+    answers.remember("1 7", "d", [hair(square(0, 0, 10))], {"k2"}, {"Face"})  # the face has cut it
+    (cut,) = recent(answers, "k3", clicked=("Hat",))
+    assert np.array_equal(cut.mask, square(0, 0, 10))
+    (whole,) = recent(answers, "k2", "k3", clicked=("Face",))
+    assert np.array_equal(whole.mask, square(0, 0))
 
 
 def test_of_many_clicks_behind_accepted_masks_the_newest_are_shown() -> None:
@@ -77,17 +111,17 @@ def test_of_many_clicks_behind_accepted_masks_the_newest_are_shown() -> None:
 
 def test_an_answer_to_more_clicks_or_about_the_same_mask_takes_the_place_of_the_older_one() -> None:
     answers = RecentAnswers()
-    answers.remember("1 7", "d", [hair(), AcceptedMask("r2", "Hat", square(30, 0))], {"k1"})
-    answers.remember("1 7", "d", [hair(square(30, 30), "r3")], {"k1", "k2"})
+    answers.remember("1 7", "d", [hair(), AcceptedMask("r2", "Hat", square(30, 0))], {"k1"}, {"Hair"})
+    answers.remember("1 7", "d", [hair(square(30, 30), "r3")], {"k1", "k2"}, {"Hair"})
     assert [m.id for m in recent(answers)] == ["r3"], "the suggestions of the first click are gone"
-    answers.remember("1 7", "d", [hair(square(35, 35), "r4")], {"k3"})
+    answers.remember("1 7", "d", [hair(square(35, 35), "r4")], {"k3"}, {"Hair"})
     assert [m.id for m in recent(answers)] == ["r4"], "the first was rejected"
 
 
 def test_two_peoples_masks_of_one_label_are_both_remembered_and_the_nearer_one_is_corrected() -> None:
     answers = RecentAnswers()
-    answers.remember("1 7", "d", [hair()], {"k1"})
-    answers.remember("1 7", "d", [hair(square(30, 50), "r2")], {"k2"})
+    answers.remember("1 7", "d", [hair()], {"k1"}, {"Hair"})
+    answers.remember("1 7", "d", [hair(square(30, 50), "r2")], {"k2"}, {"Hair"})
     for x, y, meant in ((5, 5, "r1"), (60, 40, "r2")):
         again = AnnotationState.of([Click(x, y, "Hair", is_positive=False)], (), (), recent(answers))
         mine = again.corrected("Hair")
@@ -103,8 +137,8 @@ def test_two_peoples_masks_of_one_label_are_both_remembered_and_the_nearer_one_i
 def test_it_forgets_after_a_minute_and_photos_of_another_size() -> None:
     clock = Clock()
     answers = RecentAnswers(clock)
-    answers.remember("1 7", "d", [hair()], {"k1"})
-    answers.remember("1 7", "d", [AcceptedMask("r2", "Hat", np.ones((5, 5), bool))], {"k2"})
+    answers.remember("1 7", "d", [hair()], {"k1"}, {"Hair"})
+    answers.remember("1 7", "d", [AcceptedMask("r2", "Hat", np.ones((5, 5), bool))], {"k2"}, {"Hair"})
     assert [m.label for m in recent(answers)] == ["Hair"]
     clock.now += 61
     assert recent(answers) == []
@@ -113,8 +147,10 @@ def test_it_forgets_after_a_minute_and_photos_of_another_size() -> None:
 def test_it_is_bounded() -> None:
     answers = RecentAnswers()
     for number in range(1000):
-        answers.remember(f"1 {number}", "d", [hair()], {"k"})
-        answers.remember("1 0", "d", [AcceptedMask(f"r{number}", f"label {number}", square(0, 0))], {f"k{number}"})
+        answers.remember(f"1 {number}", "d", [hair()], {"k"}, {"Hair"})
+        answers.remember(
+            "1 0", "d", [AcceptedMask(f"r{number}", f"label {number}", square(0, 0))], {f"k{number}"}, {"Hair"}
+        )
     known = [number for number in range(1, 1000) if recent(answers, task=f"1 {number}")]
     assert known == list(range(1000 - 63, 1000)), "the newest, beside the one that was used last"
     kept = [mask.label for mask in recent(answers, task="1 0")]
@@ -135,6 +171,30 @@ def test_a_click_of_another_label_into_it_says_it_was_rejected() -> None:
     assert sorted_state(FACE, [], [hair()]).accepted == []
     negative = Click(15.0, 15.0, "Face", is_positive=False)
     assert len(sorted_state(negative, [], [hair()]).accepted) == 1
+
+
+def test_an_open_suggestion_is_answered_again_with_another_labels_mask() -> None:
+    suggested = replace(hair(), clicks=(HAIR_CLICK,), is_suggested=True)
+    removed = AcceptedMask("r2", "Scarf", np.zeros(SHAPE, bool), is_suggested=True)
+    there = sorted_state(Click(70, 50, "Face"), [], [suggested, removed])
+    answers = there.answers("Face", {"Face": square(10, 10, 40)}, None)
+    (face,) = answers
+    assert not (face.mask & square(0, 0)).any()
+    assert there.still_suggested(answers) == [suggested, removed]
+    assert sorted_state(Click(70, 50, "Face"), [], [replace(suggested, is_suggested=False)]).still_suggested([]) == []
+
+
+def test_an_open_suggestion_gives_way_to_a_click_into_it() -> None:
+    """Nothing was accepted yet: it is cut, or replaced if the new mask takes all of it."""
+    suggested = replace(hair(), clicks=(HAIR_CLICK,), is_suggested=True)
+    there = sorted_state(FACE, [], [suggested])
+    face, cut = there.answers("Face", {"Face": square(10, 10)}, None)
+    assert (cut.id, cut.label) == ("r1", "Hair")
+    assert np.array_equal(cut.mask, square(0, 0) & ~square(10, 10))
+    assert there.still_suggested([face, cut]) == []
+    answers = there.answers("Face", {"Face": square(0, 0)}, None)
+    assert [(a.id, a.label) for a in answers] == [("r1", "Face")]
+    assert there.still_suggested(answers) == []
 
 
 def test_a_mask_of_the_draft_into_which_another_label_is_clicked_is_a_guess() -> None:
@@ -275,7 +335,7 @@ def test_where_masks_may_overlap_none_gives_way() -> None:
 
 def test_a_second_click_beside_an_unsaved_mask_takes_its_place_though_it_holds_a_part_of_it_only() -> None:
     answers = RecentAnswers()
-    answers.remember("1 7", "d", [hair(square(0, 0, 30))], {"k1"})
+    answers.remember("1 7", "d", [hair(square(0, 0, 30))], {"k1"}, {"Hair"})
     again = AnnotationState.of([Click(35, 5, "Hair")], (), (), recent(answers))
     (answer,) = again.answers("Hair", {"Hair": square(0, 12)}, None)
     assert answer.id == "r1"

@@ -98,6 +98,26 @@ def test_a_rejected_mask_does_not_come_back(demo: Demo, studio: Studio) -> None:
     assert (again ^ right).mean() < 0.001  # the mouse may be off by a part of a pixel
 
 
+def test_a_mask_that_nobody_accepted_stays_when_the_next_label_is_clicked(demo: Demo, studio: Studio) -> None:
+    task = task_of(demo, "figure-4")
+    studio.open(demo.project, task)
+    studio.auto_annotate()
+    places = {"Face": (0.5, 0.13), "Upper-clothes": (0.5, 0.35), "Pants": (0.45, 0.6)}
+    for label, place in places.items():
+        studio.pick(label)
+        studio.click(*place)
+    assert sorted(s["labels"] for s in studio.suggestions) == sorted([label] for label in places)
+    studio.pick("Pants")
+    studio.click(0.55, 0.6)  # a correction of the last takes none of the others away
+    assert sorted(s["labels"] for s in studio.suggestions) == sorted([label] for label in places)
+    studio.shot("8-all-are-open")
+    studio.accept()
+    studio.submit()
+    (annotation,) = demo.client.annotations(task)
+    labels = [r["value"]["brushlabels"] for r in annotation["result"] if r["type"] == "brushlabels"]
+    assert sorted(labels) == sorted([label] for label in places)
+
+
 def test_auto_accept_keeps_each_part(demo: Demo, studio: Studio) -> None:
     task = task_of(demo, "figure-2")
     studio.open(demo.project, task)

@@ -3,9 +3,11 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from types import ModuleType
 from typing import Any
 
@@ -212,6 +214,46 @@ def test_the_same_mask_again_before_the_draft_is_saved_keeps_the_region(
     parser.predict([saved], {"result": [keypoint("Building", "k4", is_positive=False)]})
     assert disc_model.calls[-1]["masks"] == {}  # deleted, and saved so
     assert disc_model.calls[-1]["earlier_clicks"] == []
+
+
+def test_a_mask_that_nobody_has_accepted_yet_is_answered_again_with_the_next_labels(
+    parser: InteractiveHumanParsing,
+) -> None:
+    """Label Studio shows the suggestions of its newest answer only."""
+    at_right = {"x": 80.0, "y": 50.0, "width": 0.3}
+    (first,) = parser.predict(CLICK["tasks"], {"result": [keypoint("Building", "k1")]})
+    road = keypoint("Road", "k2") | {"value": {**at_right, "keypointlabels": ["Road"]}}
+    (both,) = parser.predict(CLICK["tasks"], {"result": [road]})
+    assert [r["value"]["brushlabels"] for r in both["result"]] == [["Road"], ["Building"]]
+    assert both["result"][1] == first["result"][0]
+    again = keypoint("Road", "k3") | {"value": {**at_right, "x": 82.0, "keypointlabels": ["Road"]}}
+    (corrected,) = parser.predict(CLICK["tasks"], {"result": [road, again]})
+    assert corrected["result"][1] == first["result"][0]
+    saved = {**CLICK["tasks"][0], "drafts": [{"id": 1, "result": [], "updated_at": "2026-11-23T00:33:59Z"}]}
+    (alone,) = parser.predict([saved], {"result": [again]})
+    assert [r["value"]["brushlabels"] for r in alone["result"]] == [["Road"]], "it was rejected, and saved so"
+
+
+def test_a_click_that_comes_while_the_one_before_is_answered_has_both_masks(
+    parser: InteractiveHumanParsing, disc_model: DiscModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Label Studio never shows the answer to the first."""
+    begun, go_on, answer = Event(), Event(), disc_model.answer
+
+    def slow(*given: Any) -> Any:
+        begun.set()
+        assert go_on.wait(30)
+        return answer(*given)
+
+    monkeypatch.setattr(disc_model, "answer", slow)
+    road = keypoint("Road", "k2") | {"value": {"x": 80.0, "y": 50.0, "width": 0.3, "keypointlabels": ["Road"]}}
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(parser.predict, CLICK["tasks"], {"result": [keypoint("Building", "k1")]})
+        assert begun.wait(30)
+        second = pool.submit(parser.predict, CLICK["tasks"], {"result": [road]})
+        time.sleep(0.2)
+        go_on.set()
+    assert second.result()[0]["result"][1:] == first.result()[0]["result"]
 
 
 def test_a_click_inside_an_accepted_mask_of_another_label_wins(

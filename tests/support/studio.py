@@ -146,7 +146,7 @@ def mask_of(region: dict[str, Any]) -> NDArray[np.bool_]:
 
 
 def answered(answer: dict[str, Any]) -> dict[str, Any]:
-    """The one region in what the backend answered to a click."""
+    """The clicked label's region in what the backend answered: the first. What may still be open comes after it."""
     found: list[dict[str, Any]] = answer["data"]["result"]
-    (region,) = found
+    region, *_ = found
     return region
