@@ -57,3 +57,63 @@ def test_a_private_name_is_seen(line: str) -> None:
 @pytest.mark.parametrize("line", ["self._a", "super()._a()", "a.__dict__", "for _ in a: pass", 'a.setattr("b.c", 1)'])
 def test_what_is_ones_own_is_none(line: str) -> None:
     assert not list(private_names(ast.parse(line)))
+
+
+PACKAGE = ROOT / "ihp_backend"
+MIRRORED_ELSEWHERE = {
+    "__init__.py": "test_moved.py",  # what the package itself offers is old and lazy import paths
+    # Commands that only read options and call what has a test of its own; test_cli.py calls the help of every command.
+    "commands/ablate.py": "experiments/test_ablation.py",
+    "commands/connect.py": "demo/test_demo.py",
+    "commands/demo.py": "demo/test_demo.py",
+    "commands/fill.py": "training/test_pseudo_labels.py",
+    "commands/negative_clicks.py": "experiments/test_negative_clicks.py",
+    "commands/rounds.py": "experiments/test_active_learning.py",
+    "commands/serve.py": "test_cli.py",
+    # Layouts of data sets pass one shared test.
+    "data/annotated_photos.py": "data/test_layouts.py",
+    "data/catalogue.py": "data/test_layouts.py",
+    "data/cihp.py": "data/test_layouts.py",
+    "data/folder.py": "data/test_layouts.py",
+    "data/helen.py": "data/test_layouts.py",
+    "data/lip.py": "data/test_layouts.py",
+    "data/pascal_person_part.py": "data/test_layouts.py",
+    "data/sample.py": "data/test_layouts.py",
+    "data/synthetic.py": "data/test_layouts.py",
+    # The parts of `ihp demo` are started together.
+    "demo/photos.py": "demo/test_demo.py",
+    "demo/processes.py": "demo/test_demo.py",
+    "demo/project.py": "demo/test_demo.py",
+    "demo/stack.py": "demo/test_demo.py",
+    "evaluation/report.py": "evaluation/test_protocol.py",  # the report of the protocol's result
+    "experiments/benchmark.py": "commands/test_bench.py",  # the command runs all of it
+    "experiments/hostile_clients.py": "experiments/test_soak.py",
+    "experiments/simulated_interface.py": "commands/test_train.py",  # trains, then annotates through it
+    # Only a server as a whole shows what these do: threads, sockets, processes.
+    "label_studio/fetching.py": "label_studio/test_images.py",
+    "label_studio/predict_request.py": "serving/test_application.py",
+    "serving/admission.py": "serving/test_application.py",
+    "serving/answering.py": "serving/test_application.py",
+    "serving/connection.py": "serving/test_front.py",
+    "serving/http_worker.py": "serving/test_front.py",
+    "serving/process.py": "test_cli.py",
+    "serving/wsgi_call.py": "serving/test_front.py",
+    "learning/queue_transport.py": "learning/test_queue.py",
+    "learning/records.py": "learning/test_queue.py",
+    "learning/version.py": "learning/test_registry.py",
+    "network/weights_folder.py": "network/test_weights.py",
+}
+"""Modules whose behaviour another test file holds: a shared contract, or the whole of which they are a part."""
+
+
+def has_behaviour(path: Path) -> bool:
+    return any(isinstance(node, ast.FunctionDef) for node in ast.walk(ast.parse(path.read_text())))
+
+
+def test_every_module_with_behaviour_has_a_test_file_of_its_name() -> None:
+    modules = {str(p.relative_to(PACKAGE)) for p in PACKAGE.rglob("*.py") if has_behaviour(p)}
+    tests = {str(p.relative_to(ROOT / "tests")) for p in TESTS}
+    without = {m for m in modules if str(Path(m).with_name(f"test_{Path(m).name}")) not in tests}
+    assert sorted(without - MIRRORED_ELSEWHERE.keys()) == [], "write tests/ROOM/test_NAME.py"
+    assert sorted(MIRRORED_ELSEWHERE.keys() - without) == [], "they have a test file of their own, or are gone"
+    assert set(MIRRORED_ELSEWHERE.values()) <= tests

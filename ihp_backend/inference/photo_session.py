@@ -97,11 +97,11 @@ class PhotoSession:
         """
         prompts.check(self._schema, *self.image.shape[:2])
         clicks, labels = tuple(prompts.clicks), prompts.parts(self._schema)
-        people, earlier = self._find_people(prompts), prompts.earlier_clicks
+        target, earlier = self._find_target(prompts), prompts.earlier_clicks
         if not prompts.everyone:
-            earlier = people.on_same_person(earlier, clicks)
+            earlier = target.among.on_same_person(earlier, clicks)
         # Earlier clicks on the same person may widen the region of interest: then the zoom-ins are others.
-        parse = self._remembered(prompts.after((*earlier, *clicks)), None if earlier else people)
+        parse = self._remembered(prompts.after((*earlier, *clicks)), None if earlier else target)
         asked = list(prompts.wanted or ())
         if prompts.wanted is None or prompts.suggest:
             asked += [label for label in self.suggested(parse, labels) if label not in (*prompts.masks, *asked)]
@@ -122,7 +122,7 @@ class PhotoSession:
             more = self.predict(replace(prompts, clicks=newest_last, wanted=later, suggest=False))
             masks |= {label: mask & ~answered for label, mask in more.masks.items()}
             scores |= more.scores
-        return Prediction(masks, scores, people)
+        return Prediction(masks, scores, target.among)
 
     def suggested(self, parse: Parse, labels: Mapping[str, tuple[str, ...]]) -> list[str]:
         """Returns the labels of a parse that are seen with some certainty, but for the background."""
@@ -141,19 +141,19 @@ class PhotoSession:
             ValueError: If a label is unknown, or a mask prompt has another shape than the photo.
         """
         prompts.check(self._schema, *self.image.shape[:2])
-        return self._parse(prompts, self._find_people(prompts), previous)
+        return self._parse(prompts, self._find_target(prompts), previous)
 
-    def _parse(self, prompts: Prompts, people: People, previous: Parse | None) -> Parse:
+    def _parse(self, prompts: Prompts, target: Target, previous: Parse | None) -> Parse:
         """Parses the region of interest around those people whom the prompts mean."""
-        clicks, labels = tuple(prompts.clicks), prompts.parts(self._schema)
+        clicks, labels, people = tuple(prompts.clicks), prompts.parts(self._schema), target.among
         channels = Channels(self._schema, self._config.open_channels, labels, clicks, prompts.masks, people.coarse)
         if previous is not None and not channels.agree_with(previous.channels):
             previous = None
-        view = self._view(self._target(people, prompts).region_of_interest(*self.image.shape[:2]))
+        view = self._view(target)
         seen = previous
         if previous is None and prompts.everyone and (clicks or prompts.masks):
             # Training teaches the network to keep whom it is shown; else it takes who is not clicked for background.
-            seen = self._remembered(Prompts(labels=prompts.labels, everyone=True), people)
+            seen = self._remembered(Prompts(labels=prompts.labels, everyone=True), target)
             seen = seen if channels.agree_with(seen.channels) else None
         prev_mask = self._prev_mask(view, channels, prompts.masks, seen)
         assigned = [(c, channels.at(c.part, c.x, c.y)) for c in clicks]
@@ -180,19 +180,18 @@ class PhotoSession:
         """Returns steps that compute ahead what the first click would wait for: one for each of the largest people."""
 
         def compute_features(click: Click) -> None:
-            prompts = Prompts([click])
-            target = self._target(self._find_people(prompts), prompts)
+            target = self._find_target(Prompts([click]))
             if self._engine.keeps_features:
-                view = self._view(target.region_of_interest(*self.image.shape[:2]))
-                self._engine.encode(self.image, view, self.key)
+                self._engine.encode(self.image, self._view(target), self.key)
 
-        people = self._find_people(Prompts())
+        people = self._find_target(Prompts()).among
         return [partial(compute_features, click) for click in people.centres()[:_PREFETCHED]]
 
-    def _remembered(self, prompts: Prompts, people: People | None = None, depth: int = 0) -> Parse:
+    def _remembered(self, prompts: Prompts, target: Target | None = None, depth: int = 0) -> Parse:
         """The parse after the clicks. A further click of a label, or a negative one, corrects the parse before it.
 
-        The same request, or one at the same time, gets the same parse.
+        The same request, or one at the same time, gets the same parse. The one before looks at what its own clicks
+        mean: so the answer is the same whether it was remembered or is replayed, on whichever replica.
         """
         clicks = tuple(prompts.clicks)
 
@@ -202,30 +201,28 @@ class PhotoSession:
             previous = None
             if is_correction and depth < _CHAIN:
                 previous = self._remembered(prompts.after(clicks[:-1]), depth=depth + 1)
-            return self._parse(prompts, people or self._find_people(prompts), previous)
+            return self._parse(prompts, target or self._find_target(prompts), previous)
 
         labels = tuple(prompts.parts(self._schema).items())
         masks = tuple((label, digest(mask)) for label, mask in prompts.masks.items())
         asked = (self.key, self.image.shape, clicks, labels, masks, prompts.everyone)
         return self._memory.parses.get(asked, parse)
 
-    def _find_people(self, prompts: Prompts) -> People:
+    def _find_target(self, prompts: Prompts) -> Target:
         """Finds the people, by as many zoom-ins as it takes to see well those whom the prompts mean."""
         height, width = self.image.shape[:2]
-        people = self._coarse_pass(Box(0, 0, width, height))
-        target = self._target(people, prompts)
+        target = self._target(self._coarse_pass(Box(0, 0, width, height)), prompts)
         for _ in range(_ZOOMS):
-            box = target.zoom_in(people.coarse)
+            box = target.zoom_in()
             if box is None:
                 break
-            closer = self._coarse_pass(box)
-            found = self._target(closer, prompts)
+            found = self._target(self._coarse_pass(box), prompts)
             if found.is_missing and not target.is_missing:
                 break
             if target.is_missing and found.fills(box):
                 break  # somebody larger than this, of whom the pass before saw nothing
-            people, target = closer, found
-        return people
+            target = found
+        return target
 
     def _target(self, people: People, prompts: Prompts) -> Target:
         """Tells which of the people the prompts mean; where a click means everyone, all of them."""
@@ -250,7 +247,8 @@ class PhotoSession:
 
         return self._memory.people.get((self.key, self.image.shape, box), find)
 
-    def _view(self, box: Box) -> View:
+    def _view(self, target: Target) -> View:
+        box = target.region_of_interest()
         return View(box, *working_size(box.height, box.width, area=self._config.area))
 
     def _prev_mask(

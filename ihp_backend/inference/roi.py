@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from ihp_backend.clicks import Click
 from ihp_backend.geometry import Box, box_of
 from ihp_backend.inference.people import People
-from ihp_backend.inference.prediction import Parse
 
 _MARGIN = 0.06
 """The region of interest is larger than the people by this share of their longer side, at each side."""
@@ -33,11 +32,13 @@ class Target:
     """Who and what the prompts of a request point at.
 
     Attributes:
-        people: Boxes of the people who are meant, in pixels of the photo; of all people if there is no prompt.
+        among: All people whom the coarse pass has seen.
+        people: Boxes of those who are meant, in pixels of the photo; of all if there is no prompt.
         places: Boxes of the positive clicks and of the mask prompts, in pixels of the photo.
         is_missing: The prompts point at a place where nobody is seen.
     """
 
+    among: People
     people: Sequence[Box]
     places: Sequence[Box]
     is_missing: bool
@@ -68,10 +69,11 @@ class Target:
         found = [people.boxes[person] for person in sorted(p for p in meant if p is not None)]
         if not places:
             found = list(people.boxes.values())
-        return cls(found, places, bool(places) and not found)
+        return cls(people, found, places, bool(places) and not found)
 
-    def zoom_in(self, coarse: Parse) -> Box | None:
+    def zoom_in(self) -> Box | None:
         """Returns the part of the photo to pass over again; ``None`` if the target is seen well enough."""
+        coarse = self.among.coarse
         seen = coarse.view.box
         if coarse.view.height * coarse.view.width >= seen.height * seen.width:
             return None  # every pixel has been seen
@@ -92,12 +94,13 @@ class Target:
         people = _union(self.people)
         return people is not None and max(people.width / box.width, people.height / box.height) > 0.95
 
-    def region_of_interest(self, height: int, width: int) -> Box:
-        """Returns the part of a photo of (height, width) that the network should see.
+    def region_of_interest(self) -> Box:
+        """Returns the part of the photo that the network should see.
 
         The people who are meant, with a margin; prompts outside of it widen it. Where nobody is seen, the
         surroundings of the prompts. Without people and prompts, the whole photo.
         """
+        height, width = self.among.coarse.height, self.among.coarse.width
         people, around = _union(self.people), _union(self.places)
         if people is None and around is not None:
             return _square(around, max(_NO_TARGET_SIDE, 2.0 * max(around.height, around.width)), height, width)

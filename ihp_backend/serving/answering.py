@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ihp_backend.annotation.answer import answer_masks
 from ihp_backend.annotation.masks import AcceptedMask, with_new
 from ihp_backend.annotation.state import AnnotationState
 from ihp_backend.inference.prompts import Prompts
@@ -149,8 +150,8 @@ class Answering:
         scores: list[float] = []
         answered: list[AcceptedMask] = []
         for label in labels:
-            answers, written, score = self._label(label, state, session)
-            regions, answered = [*regions, *written], [*answered, *answers]
+            masks, written, score = self._label(label, state, session)
+            regions, answered = [*regions, *written], [*answered, *masks]
             scores.append(score)
         regions += [self._region(mask) for mask in state.still_suggested(answered)]
         self._runtime.recent_answers.remember(name, saved, answered, found.open_keypoints, labels)
@@ -178,7 +179,8 @@ class Answering:
         if corrected is not None and corrected.from_prediction and config.people == "one":
             on_others = self._runtime.compute(partial(prediction.people.on_others, corrected.mask, state.clicks))
         with self._runtime.metrics.stage("encode"):
-            answers = state.answers(
+            answered = answer_masks(
+                state,
                 label,
                 prediction.masks,
                 corrected,
@@ -187,14 +189,14 @@ class Answering:
                 on_others=on_others,
             )
             score = prediction.scores[label]
-            for n, answer in enumerate(answers):
+            for n, answer in enumerate(answered):
                 is_on_others = n > 0 and answer.label == label
                 own = [] if is_on_others else [c for c in clicks if c.part == answer.label]
                 its_score = prediction.scores.get(answer.label, score) if answer.score is None else answer.score
                 clicks_of_it = with_new(answer.clicks, own, round(1000 * time()))
-                answers[n] = replace(answer, clicks=clicks_of_it, score=its_score)
-            regions = [self._region(answer) for answer in answers]
-        return answers, regions, score
+                answered[n] = replace(answer, clicks=clicks_of_it, score=its_score)
+            regions = [self._region(answer) for answer in answered]
+        return answered, regions, score
 
     def _region(self, mask: AcceptedMask) -> dict[str, Any]:
         return brush_region(mask.mask, mask.label, mask.score or 0.0, self._config, mask.id, mask.clicks)

@@ -109,9 +109,9 @@ def test_masks_on_others_do_not_widen_the_view_and_those_on_the_same_person_do()
     theirs, ours = np.zeros((400, 400), bool), np.zeros((400, 400), bool)
     theirs[200:260, 260:300] = True
     ours[10:60, 60:100] = True  # a hat, above what the coarse pass saw
-    alone = target(TWO, ON_LEFT).region_of_interest(400, 400)
-    assert target(TWO, ON_LEFT, accepted={"hair": theirs}).region_of_interest(400, 400) == alone
-    wider = target(TWO, ON_LEFT, accepted={"hat": ours}).region_of_interest(400, 400)
+    alone = target(TWO, ON_LEFT).region_of_interest()
+    assert target(TWO, ON_LEFT, accepted={"hair": theirs}).region_of_interest() == alone
+    wider = target(TWO, ON_LEFT, accepted={"hat": ours}).region_of_interest()
     assert wider.top <= 10
     assert wider.right < 240, "the other person stays outside"
     assert len(target(TWO, accepted={"hair": theirs}).people) == 1, "without clicks, masks say who is meant"
@@ -122,11 +122,11 @@ def test_a_click_where_nobody_is_seen_is_missing_and_its_surroundings_are_looked
     assert found.is_missing
     assert found.people == []
     large = coarse_pass_of(width=1000, height=1000)
-    box = target(large, Click(3000, 1000, "face")).region_of_interest(4000, 4000)
+    box = target(large, Click(3000, 1000, "face")).region_of_interest()
     assert box.left <= 3000 < box.right
     assert box.top <= 1000 < box.bottom
     assert box.width < 2000, "not the whole photo"
-    assert target(coarse_pass_of()).region_of_interest(400, 400) == Box(0, 0, 400, 400)
+    assert target(coarse_pass_of()).region_of_interest() == Box(0, 0, 400, 400)
 
 
 def test_small_people_are_looked_at_again_and_large_ones_are_not() -> None:
@@ -134,15 +134,15 @@ def test_small_people_are_looked_at_again_and_large_ones_are_not() -> None:
     small = coarse_pass_of((40, 20, 48, 23), height=50, width=50)
     view = View(Box(0, 0, 4000, 4000), 100, 100)
     coarse = Parse(4000, 4000, view, small.logits, small.channels, ())
-    closer = target(coarse).zoom_in(coarse)
+    closer = target(coarse).zoom_in()
     assert closer is not None
     assert closer.union(Box(1600, 3200, 1840, 3840)) == closer, "all of the person"
     assert max(closer.width, closer.height) < 2000
     filling = coarse_pass_of((5, 10, 48, 40), height=50, width=50)
-    assert target(Parse(4000, 4000, view, filling.logits, filling.channels, ())).zoom_in(coarse) is None
-    assert target(TWO).zoom_in(coarse_pass_of(LEFT, RIGHT)) is None
+    assert target(Parse(4000, 4000, view, filling.logits, filling.channels, ())).zoom_in() is None
+    assert target(TWO).zoom_in() is None
     exact = Parse(200, 200, View(Box(0, 0, 200, 200), 200, 200), TWO.logits, TWO.channels, ())
-    assert target(exact).zoom_in(exact) is None, "every pixel has been seen"
+    assert target(exact).zoom_in() is None, "every pixel has been seen"
 
 
 def test_who_fills_a_part_of_the_photo_may_go_on_outside() -> None:
@@ -162,7 +162,7 @@ def test_the_box_holds_who_is_meant_and_every_click_and_lies_in_the_photo(
 ) -> None:
     clicks = [Click(x, y, "face") for x, y in places]
     meant = target(coarse_pass_of(*found), *clicks)
-    box = meant.region_of_interest(400, 400)
+    box = meant.region_of_interest()
     assert 0 <= box.left < box.right <= 400
     assert 0 <= box.top < box.bottom <= 400
     for inside in (*meant.people, *meant.places):
@@ -178,7 +178,7 @@ def test_the_box_is_the_same_wherever_a_figure_is_clicked(
     (top, left, bottom, right) = LEFT
     inside = Click(SCALE * (left + u * (right - left - 1)), SCALE * (top + v * (bottom - top - 1)), "face")
     first = next(c for c in persons.centres() if persons.at(c.x, c.y) == persons.at(inside.x, inside.y))
-    assert target(coarse, inside).region_of_interest(400, 400) == target(coarse, first).region_of_interest(400, 400)
+    assert target(coarse, inside).region_of_interest() == target(coarse, first).region_of_interest()
 
 
 @given(people)

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ihp_backend.inference.postprocess.likeness import feature_cell, likeness, unit_features
 from ihp_backend.network.click_maps import Point
 
 
@@ -66,17 +67,10 @@ def enforce_clicks(
         dx = np.arange(left, right, dtype=np.float32) - column
         weight = np.exp((dy[:, None] ** 2 + dx[None, :] ** 2) / np.float32(-2 * options.reach**2))
         if embedding is not None:
-            weight = weight * _alike(embedding, row, column, height, width)[top:bottom, left:right]
+            features = unit_features(embedding)
+            cosine = likeness(features, feature_cell(features, point.cell, (height, width))).clip(0, 1) ** 2
+            alike = cv2.resize(cosine, (width, height), interpolation=cv2.INTER_LINEAR)
+            alike[row, column] = 1
+            weight = weight * alike[top:bottom, left:right]
         logits[channel, top:bottom, left:right] += np.float32(deficit if is_positive else -deficit) * weight
     return logits
-
-
-def _alike(embedding: NDArray[np.float32], row: int, column: int, height: int, width: int) -> NDArray[np.float32]:
-    """Likeness, 0 to 1, of the features at each stride-2 pixel to those at one of them; (height, width)."""
-    features = embedding / (np.linalg.norm(embedding, axis=0, keepdims=True) + 1e-6)
-    rows, columns = features.shape[1:]
-    own = features[:, min(row * rows // height, rows - 1), min(column * columns // width, columns - 1)]
-    cosine = np.tensordot(own, features, 1).clip(0, 1) ** 2
-    likeness = cv2.resize(cosine, (width, height), interpolation=cv2.INTER_LINEAR)
-    likeness[row, column] = 1
-    return likeness  # type: ignore[return-value]

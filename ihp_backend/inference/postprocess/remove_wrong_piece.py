@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ihp_backend.inference.logits import best_channel
+from ihp_backend.inference.postprocess.likeness import Cell, feature_cell, likeness, unit_features
 from ihp_backend.network.click_maps import Point
 
 
@@ -38,7 +39,6 @@ class WrongPieceOptions:
 
 
 _DEFAULTS = WrongPieceOptions()
-_Cell = tuple[int, int]
 
 
 def remove_wrong_piece(
@@ -99,8 +99,8 @@ def remove_wrong_piece(
 def _evidence(
     certainty: NDArray[np.float32],
     embedding: NDArray[np.float32] | None,
-    wrong: _Cell,
-    right: Sequence[_Cell],
+    wrong: Cell,
+    right: Sequence[Cell],
     options: WrongPieceOptions,
 ) -> NDArray[np.float32]:
     """How much each stride-2 pixel, (h, w), is like the negative click rather than like the positive ones."""
@@ -109,7 +109,7 @@ def _evidence(
     as_unsure = 1 - 2 * np.clip((certainty - low) / max(high - low, 0.5), 0, 1)
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
 
-    def distance(cell: _Cell) -> NDArray[np.float32]:
+    def distance(cell: Cell) -> NDArray[np.float32]:
         squared: NDArray[np.float32] = (rows - cell[0]) ** 2 + (columns - cell[1]) ** 2
         return np.sqrt(squared)
 
@@ -122,28 +122,19 @@ def _evidence(
 
 
 def _more_alike(
-    embedding: NDArray[np.float32], wrong: _Cell, right: Sequence[_Cell], shape: tuple[int, int]
+    embedding: NDArray[np.float32], wrong: Cell, right: Sequence[Cell], shape: tuple[int, int]
 ) -> NDArray[np.float32]:
     """By how much the features are more like those at one cell than at others, (h, w): about 1 at it, -1 at those."""
-    features = embedding / (np.linalg.norm(embedding, axis=0, keepdims=True) + 1e-6)
-    rows, columns = features.shape[1:]
-
-    def place(cell: _Cell) -> _Cell:
-        return min(cell[0] * rows // shape[0], rows - 1), min(cell[1] * columns // shape[1], columns - 1)
-
-    def likeness(cell: _Cell) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = np.tensordot(features[:, cell[0], cell[1]], features, 1)
-        return found
-
-    wrong, right = place(wrong), [place(cell) for cell in right]
-    to_wrong = likeness(wrong)
-    difference = to_wrong - np.max([likeness(cell) for cell in right], axis=0)
-    scale = 1 - max(to_wrong[cell] for cell in right) + 0.05
+    features = unit_features(embedding)
+    places = [feature_cell(features, cell, shape) for cell in right]
+    to_wrong = likeness(features, feature_cell(features, wrong, shape))
+    difference = to_wrong - np.max([likeness(features, place) for place in places], axis=0)
+    scale = 1 - max(to_wrong[place] for place in places) + 0.05
     found: NDArray[np.float32] = cv2.resize(difference / scale, shape[::-1], interpolation=cv2.INTER_LINEAR)
     return found
 
 
-def _around(mask: NDArray[np.bool_], cell: _Cell) -> NDArray[np.bool_]:
+def _around(mask: NDArray[np.bool_], cell: Cell) -> NDArray[np.bool_]:
     """The connected piece of a mask (h, w) that a cell lies in or touches, and the cell."""
     joined = mask.astype(np.uint8)
     joined[max(cell[0] - 1, 0) : cell[0] + 2, max(cell[1] - 1, 0) : cell[1] + 2] = 1

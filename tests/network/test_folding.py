@@ -1,0 +1,39 @@
+"""Folded batch norms change no answer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ihp_backend.network.folding import folded
+from ihp_backend.network.parser import HumanParser, ParserConfig
+
+SMALL = ParserConfig(width=32, area=64 * 64)
+
+
+@pytest.fixture(scope="module")
+def parser() -> HumanParser:
+    torch.manual_seed(0)
+    return HumanParser(SMALL).eval()
+
+
+def inputs(height: int = 64, width: int = 48, n: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(1)
+    channels = SMALL.channels
+    image = torch.rand(n, 3, height, width) * 2 - 1
+    return image, torch.zeros(n, channels, height, width), torch.zeros(n, channels, height // 2, width // 2)
+
+
+def test_folding_batch_norms_changes_nothing(parser: HumanParser) -> None:
+    for module in parser.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.5, 2)
+    image, maps, previous = inputs()
+    maps[0, 3, 5:9, 5:9] = 1
+    fold = folded(parser)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in fold.modules())
+    with torch.inference_mode():
+        assert torch.allclose(parser(image, maps, previous).logits, fold(image, maps, previous).logits, atol=1e-3)
