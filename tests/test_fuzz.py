@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ihp_backend.experiments.benchmark import draw_photo
+from ihp_backend.experiments.server_under_test import draw_photo
 from ihp_backend.label_studio.decoding_process import Work
 from ihp_backend.label_studio.image_decoding import ImageError, decode_image
 from ihp_backend.label_studio.rle import RleError, decode, encode

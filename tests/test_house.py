@@ -87,6 +87,7 @@ MIRRORED_ELSEWHERE = {
     "demo/stack.py": "demo/test_demo.py",
     "evaluation/report.py": "evaluation/test_protocol.py",  # the report of the protocol's result
     "experiments/benchmark.py": "commands/test_bench.py",  # the command runs all of it
+    "experiments/server_under_test.py": "commands/test_bench.py",
     "experiments/hostile_clients.py": "experiments/test_soak.py",
     "experiments/simulated_interface.py": "commands/test_train.py",  # trains, then annotates through it
     # Only a server as a whole shows what these do: threads, sockets, processes.

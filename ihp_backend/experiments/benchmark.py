@@ -8,30 +8,20 @@ from __future__ import annotations
 import json
 import os
 import platform
-import socket
-import subprocess
-import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-import requests
 import torch
 from numpy.typing import NDArray
 
 from ihp_backend import __version__
 from ihp_backend.clicks import Click
-from ihp_backend.data.synthetic import draw_person
 from ihp_backend.demo.project import label_config_of
+from ihp_backend.experiments.server_under_test import PLACES, ServerUnderTest, draw_photo, lines_of, place, serving
 from ihp_backend.inference.postprocess.enforce_clicks import enforce_clicks
 from ihp_backend.inference.postprocess.remove_small_regions import remove_small_regions
 from ihp_backend.inference.prediction import Parse
@@ -42,8 +32,6 @@ from ihp_backend.network.click_maps import Point, localization_maps
 
 SIZES = ((800, 600), (1024, 768), (4000, 3000))
 """Width and height of the photos."""
-_TOKEN = "0" * 40
-PLACES = {"Face": (0.5, 0.13), "Upper-clothes": (0.5, 0.36), "Left-arm": (0.57, 0.42), "Left-shoe": (0.54, 0.95)}
 
 
 @dataclass(frozen=True)
@@ -55,20 +43,6 @@ class Row:
     median: float
     p95: float
     unit: str = "ms"
-
-
-def draw_photo(width: int, height: int, number: int = 0) -> bytes:
-    """Draws a person before a noisy wall and returns a JPEG; the figure is as high as the photo."""
-    figure, _ = draw_person(np.random.default_rng(number), 480, 320)
-    scale = height / 480
-    figure = cv2.resize(figure, (round(320 * scale), height), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
-    margin = max(0, width - figure.shape[1])
-    photo = cv2.copyMakeBorder(figure, 0, 0, margin // 2, margin - margin // 2, cv2.BORDER_REPLICATE)[:, :width]
-    grain = np.random.default_rng(number).integers(0, 12, (height, width, 1), np.uint8)
-    photo = cv2.add(photo, np.repeat(grain, 3, axis=2))
-    done, code = cv2.imencode(".jpg", photo[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
-    assert done
-    return code.tobytes()
 
 
 def timed(
@@ -92,7 +66,7 @@ def _summary(taken: Sequence[float]) -> tuple[float, float]:
 
 def machine() -> dict[str, str]:
     """Says on what the figures were measured."""
-    names = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    names = [line.partition(":")[2].strip() for line in lines_of("/proc/cpuinfo") if line.startswith("model name")]
     return {
         "cpu": names[0] if names else platform.processor(),
         "cores": str(os.cpu_count()),
@@ -103,146 +77,6 @@ def machine() -> dict[str, str]:
         "numpy": np.__version__,
         "ihp": __version__,
     }
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text().splitlines()
-    except OSError:
-        return []
-
-
-# The server, as Label Studio meets it
-
-
-class _Photos:
-    """Hands out photos on loopback: any name gives the photo of its size, so a new name is a photo never seen."""
-
-    def __init__(self, photos: dict[str, bytes]) -> None:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                body = photos[self.path.split("/")[2]]
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-
-class ServerUnderTest:
-    """`ihp serve` in a process of its own, and the requests that Label Studio would send it."""
-
-    def __init__(self, url: str, process: subprocess.Popen[bytes], ready_s: float) -> None:
-        self.url, self.process, self.ready_s = url, process, ready_s
-        self._local = threading.local()
-        self._sessions: list[requests.Session] = []
-
-    def predict(
-        self,
-        photo: str,
-        clicks: Sequence[tuple[str, float, float, bool]] | None,
-        task: int = 1,
-        label_config: str = "",
-    ) -> Any:
-        """Asks for a photo's parts (``None``) or for what is clicked: label, x and y as shares, positive."""
-        session = getattr(self._local, "session", None)
-        if session is None:
-            session = self._local.session = requests.Session()
-            self._sessions.append(session)
-        context = None
-        if clicks is not None:
-            context = {"result": [_keypoint(number, *click) for number, click in enumerate(clicks)]}
-        body = {
-            "tasks": [{"id": task, "data": {"image": f"/data/{photo}"}, "drafts": [], "annotations": []}],
-            "project": "1.1",
-            "label_config": label_config or label_config_of("lip"),
-            "params": {"context": context},
-        }
-        answer = session.post(f"{self.url}/predict", json=body, timeout=120)
-        answer.raise_for_status()
-        result = answer.json()["results"][0]["result"]
-        if not result:
-            raise RuntimeError(f"no mask for {photo}: {answer.text[:300]}")
-        return result
-
-    def close(self) -> None:
-        """Closes the connections."""
-        for session in self._sessions:
-            session.close()
-
-    def memory_mb(self) -> float:
-        """Resident memory of the server's processes now, in MB."""
-        return self._status_mb("VmRSS")
-
-    def peak_mb(self) -> float:
-        """Greatest resident memory of the server's processes so far, in MB."""
-        return self._status_mb("VmHWM")
-
-    def workers(self) -> set[int]:
-        """Ids of the server's own processes: another one, where one has stopped."""
-        return set(_children(self.process.pid, deep=False))
-
-    def _status_mb(self, name: str) -> float:
-        own = [self.process.pid, *_children(self.process.pid)]
-        lines = [line for pid in own for line in _lines(f"/proc/{pid}/status") if line.startswith(name)]
-        return sum(int(line.split()[1]) for line in lines) / 1000
-
-
-def _children(pid: int, *, deep: bool = True) -> list[int]:
-    # Of all threads: who starts a process is its parent.
-    text = " ".join(line for path in Path(f"/proc/{pid}/task").glob("*/children") for line in _lines(str(path)))
-    found = [int(child) for child in text.split()]
-    return [*found, *(grandchild for child in found for grandchild in _children(child))] if deep else found
-
-
-def _keypoint(number: int, label: str, x: float, y: float, is_positive: bool) -> dict[str, Any]:
-    value = {"x": 100 * x, "y": 100 * y, "width": 0.3, "keypointlabels": [label]}
-    ends = {"from_name": "click", "to_name": "image", "type": "keypointlabels"}
-    return {"id": f"k{number}", "is_positive": is_positive, "value": value, **ends}
-
-
-@contextmanager
-def serving(photos: dict[str, bytes], weights: str) -> Iterator[ServerUnderTest]:
-    """Starts the server and waits until its model is loaded."""
-    source = _Photos(photos)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder:
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("IHP_")} | {
-            "IHP_LABEL_STUDIO_URL": source.url,
-            "IHP_LABEL_STUDIO_TOKEN": _TOKEN,
-            "IHP_WEIGHTS": weights,
-            "IHP_DATA_DIR": folder,
-            "IHP_LOG_LEVEL": "ERROR",
-            **{name: value for name, value in os.environ.items() if name in ("IHP_THREADS", "IHP_TORCH_THREADS")},
-        }
-        start = time.perf_counter()
-        process = subprocess.Popen([sys.executable, "-m", "ihp_backend", "serve", "--port", str(port)], env=environ)
-        try:
-            url = f"http://127.0.0.1:{port}"
-            while time.perf_counter() - start < 120:
-                if process.poll() is not None:
-                    raise RuntimeError("the server stopped while it started; `ihp serve` shows why")
-                try:
-                    if requests.get(f"{url}/ready", timeout=1).status_code == 200:
-                        break
-                except requests.RequestException:
-                    pass
-                time.sleep(0.02)
-            with closing(ServerUnderTest(url, process, time.perf_counter() - start)) as server:
-                yield server
-        finally:
-            process.terminate()
-            process.wait(30)
-            source.server.shutdown()
-            source.server.server_close()
 
 
 def through_http(weights: str, runs: int, note: Callable[[Row], None]) -> None:
@@ -282,12 +116,6 @@ def _clicks_on(server: ServerUnderTest, size: str, runs: int, note: Callable[[Ro
     times = timed(lambda n: server.predict(seen, [place("Face", n)], n, all_parts), runs)
     note(Row(f"click that answers all parts ({masks})", size, *times))
     note(Row("open a photo that was seen", size, *timed(lambda n: server.predict(seen, None), runs)))
-
-
-def place(label: str, number: int) -> tuple[str, float, float, bool]:
-    """A click on a part, each number a little elsewhere: nobody has asked exactly this before."""
-    x, y = PLACES[label]
-    return label, x + 1e-4 * (number % 100), y + 1e-4 * (number // 100), True
 
 
 def throughput(server: ServerUnderTest, annotators: int, seconds: float) -> tuple[float, float]:

@@ -10,8 +10,8 @@ from threading import Event, Thread
 import numpy as np
 import requests
 
-from ihp_backend.experiments.benchmark import PLACES, ServerUnderTest, draw_photo, place, serving
 from ihp_backend.experiments.hostile_clients import Outcomes, attack
+from ihp_backend.experiments.server_under_test import PLACES, ServerUnderTest, draw_photo, place, serving
 
 MOST_MB = 3_000
 """What a backend may take, as docs/deploy.md states it."""

@@ -115,13 +115,13 @@ class Answering:
         if prefetches:
             for name in self._names(task):
                 self._runtime.recent_answers.forget(name)  # a page that is opened shows what is saved
-            self._runtime.prefetch(session.prefetch)
+            self._runtime.computing.prefetch(session.prefetch)
         return answer
 
     def _without_clicks(self, session: PhotoSession) -> Answer:
         """Answers a photo with a region for each part that was found."""
         prompts = Prompts(labels=self._labels)
-        prediction = self._runtime.compute(partial(session.predict, prompts), stage="predict")
+        prediction = self._runtime.computing.run(partial(session.predict, prompts), stage="predict")
         with self._runtime.metrics.stage("encode"):
             regions = [
                 brush_region(mask, label, prediction.scores[label], self._config)
@@ -174,10 +174,10 @@ class Answering:
             suggest=config.suggest == "all",
             everyone=config.people == "everyone",
         )
-        prediction = self._runtime.compute(partial(session.predict, prompts), stage="predict")
+        prediction = self._runtime.computing.run(partial(session.predict, prompts), stage="predict")
         on_others = None
         if corrected is not None and corrected.from_prediction and config.people == "one":
-            on_others = self._runtime.compute(partial(prediction.people.on_others, corrected.mask, state.clicks))
+            on_others = self._runtime.computing.run(partial(prediction.people.on_others, corrected.mask, state.clicks))
         with self._runtime.metrics.stage("encode"):
             answered = answer_masks(
                 state,

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from threading import BoundedSemaphore, Lock, Thread
-from typing import TYPE_CHECKING, Any, TypeVar
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,6 +32,7 @@ from ihp_backend.logs import fields
 from ihp_backend.memory import MemoryBudget
 from ihp_backend.network.weights_folder import version_of
 from ihp_backend.serving.base_models import BaseModels, ModelUnavailableError
+from ihp_backend.serving.computing import Computing
 from ihp_backend.serving.meaning_reader import MeaningReader
 from ihp_backend.serving.model_pool import ModelPool
 from ihp_backend.serving.turns import Turns
@@ -48,10 +46,6 @@ __all__ = ["ModelUnavailableError", "Runtime", "shared_runtime"]
 
 logger = logging.getLogger(__name__)
 
-Result = TypeVar("Result")
-
-_MOST_PREFETCHES = 2
-"""So many things are done ahead at the same time; what more there is to do is left."""
 _MOST_PROJECTS = 1000
 """Of so many projects it is remembered which label set they asked for last."""
 
@@ -84,16 +78,19 @@ class Runtime:
         self.recent_answers = RecentAnswers()
         self.turns = Turns()
         self.answers: LoadingCache[str, dict[str, Any]] = LoadingCache(0, lambda answer: 1)
-        self._computing = _compute_threads(settings)
         self.metrics = Metrics()
+        self.computing = Computing(settings, self.metrics)
         self.registry = Registry(settings.data_dir / "versions")
         load = load_version or self._load_ready
         self.projects = ModelPool(
-            self.registry, lambda folder: self.compute(lambda: load(folder)), settings.models_in_memory, self.metrics
+            self.registry,
+            lambda folder: self.computing.run(lambda: load(folder)),
+            settings.models_in_memory,
+            self.metrics,
         )
         self.base = BaseModels(
             settings.weights,
-            lambda folder: self.compute(load_predictor or (lambda: load(folder))),
+            lambda folder: self.computing.run(load_predictor or (lambda: load(folder))),
             settings.base_models_in_memory,
             self.metrics,
             (lambda folder: read_version()) if read_version else version_of,
@@ -106,7 +103,6 @@ class Runtime:
         self._meaning_reader = MeaningReader(self)
         self._schemas: OrderedDict[str, str] = OrderedDict()
         self._lock = Lock()
-        self._prefetching = BoundedSemaphore(_MOST_PREFETCHES)
 
     @property
     def is_ready(self) -> bool:
@@ -164,53 +160,9 @@ class Runtime:
         own = self.projects.predictor(project, schema) if project else None
         return own or self.base.predictor(schema)
 
-    def compute(self, work: Callable[[], Result], stage: str = "") -> Result:
-        """Does work that keeps the processor or the GPU busy, in its turn, and returns its result or raises its error.
-
-        Only these few threads ever run the network. Each thread that does has helpers of its own, which OpenMP lets
-        sleep between two layers as soon as there are more of them than cores: then a click takes half as long again.
-
-        Args:
-            work: What to do.
-            stage: The stage of a request whose time this is, in the metrics, without the waiting; empty: of none.
-        """
-
-        def timed() -> Result:
-            with self.metrics.stage(stage):
-                return work()
-
-        return self._computing.submit(copy_context().run, timed if stage else work).result()
-
     def preload(self) -> Thread:
         """Starts to load the base model of the settings in the background, and returns the thread that does it."""
         return self.base.preload()
-
-    def prefetch(self, steps: Callable[[], Iterable[Callable[[], Any]]]) -> Thread | None:
-        """Starts to do ahead what a next request may need, one step at a time, so that requests come in between.
-
-        A failure is logged: whoever needs it will meet it again.
-
-        Args:
-            steps: Finds out what to do; it is a step itself.
-
-        Returns:
-            The thread that does it; ``None`` if enough is being done, and nothing was started.
-        """
-
-        def work() -> None:
-            try:
-                for step in self.compute(lambda: list(steps())):
-                    self.compute(step)
-            except Exception:
-                logger.warning("a photo could not be made ready", exc_info=True)
-            finally:
-                self._prefetching.release()
-
-        if not self._prefetching.acquire(blocking=False):
-            return None
-        thread = Thread(target=work, name="prefetch", daemon=True)
-        thread.start()
-        return thread
 
     def version(self, project: str | None = None, config: LabelConfig | None = None) -> str:
         """Returns the version that answers, or that will: no model is loaded, for the base weights info.json is read.
@@ -389,19 +341,6 @@ class Runtime:
         # The first pass is much slower than the next ones: better now than at the first click.
         predictor.predict(np.zeros((512, 512, 3), np.uint8))
         return predictor
-
-
-def _compute_threads(settings: Settings) -> ThreadPoolExecutor:
-    cores = os.cpu_count() or 1
-    count = settings.threads or max(1, cores // 4)
-    each = settings.torch_threads or max(1, cores // count)
-
-    def share_the_cores() -> None:
-        import torch
-
-        torch.set_num_threads(each)
-
-    return ThreadPoolExecutor(count, "compute", share_the_cores)
 
 
 def gpu_memory() -> dict[str, int]:

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from ihp_backend.cli import main
 from ihp_backend.experiments import benchmark
-from ihp_backend.experiments.benchmark import Row, draw_photo, timed
+from ihp_backend.experiments.benchmark import Row, timed
+from ihp_backend.experiments.server_under_test import draw_photo
 from ihp_backend.label_studio.image_decoding import decode_image
 
 

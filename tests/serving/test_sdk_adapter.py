@@ -363,8 +363,8 @@ def test_a_task_that_is_opened_is_made_ready_for_a_click(
     runtime: Runtime, parser: InteractiveHumanParsing, disc_model: DiscModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[Thread | None] = []
-    prefetch = runtime.prefetch
-    monkeypatch.setattr(runtime, "prefetch", lambda steps: started.append(prefetch(steps)))
+    prefetch = runtime.computing.prefetch
+    monkeypatch.setattr(runtime.computing, "prefetch", lambda steps: started.append(prefetch(steps)))
 
     def finish() -> None:
         while started and (thread := started.pop()):

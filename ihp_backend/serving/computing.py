@@ -1,0 +1,92 @@
+"""The few threads that run the network, in turn, and what they do ahead."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from threading import BoundedSemaphore, Thread
+from typing import Any, TypeVar
+
+from ihp_backend.settings import Settings
+from ihp_backend.telemetry import Metrics
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+_MOST_PREFETCHES = 2
+"""So many things are done ahead at the same time; what more there is to do is left."""
+
+
+class Computing:
+    """Runs what keeps the processor or the GPU busy.
+
+    Args:
+        settings: How many threads there are, and how many cores each has.
+        metrics: Take the times.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._threads = _compute_threads(settings)
+        self._metrics = metrics
+        self._prefetching = BoundedSemaphore(_MOST_PREFETCHES)
+
+    def run(self, work: Callable[[], Result], stage: str = "") -> Result:
+        """Does work that keeps the processor or the GPU busy, in its turn, and returns its result or raises its error.
+
+        Only these few threads ever run the network. Each thread that does has helpers of its own, which OpenMP lets
+        sleep between two layers as soon as there are more of them than cores: then a click takes half as long again.
+
+        Args:
+            work: What to do.
+            stage: The stage of a request whose time this is, in the metrics, without the waiting; empty: of none.
+        """
+
+        def timed() -> Result:
+            with self._metrics.stage(stage):
+                return work()
+
+        return self._threads.submit(copy_context().run, timed if stage else work).result()
+
+    def prefetch(self, steps: Callable[[], Iterable[Callable[[], Any]]]) -> Thread | None:
+        """Starts to do ahead what a next request may need, one step at a time, so that requests come in between.
+
+        A failure is logged: whoever needs it will meet it again.
+
+        Args:
+            steps: Finds out what to do; it is a step itself.
+
+        Returns:
+            The thread that does it; ``None`` if enough is being done, and nothing was started.
+        """
+
+        def work() -> None:
+            try:
+                for step in self.run(lambda: list(steps())):
+                    self.run(step)
+            except Exception:
+                logger.warning("a photo could not be made ready", exc_info=True)
+            finally:
+                self._prefetching.release()
+
+        if not self._prefetching.acquire(blocking=False):
+            return None
+        thread = Thread(target=work, name="prefetch", daemon=True)
+        thread.start()
+        return thread
+
+
+def _compute_threads(settings: Settings) -> ThreadPoolExecutor:
+    cores = os.cpu_count() or 1
+    count = settings.threads or max(1, cores // 4)
+    each = settings.torch_threads or max(1, cores // count)
+
+    def share_the_cores() -> None:
+        import torch
+
+        torch.set_num_threads(each)
+
+    return ThreadPoolExecutor(count, "compute", share_the_cores)
