@@ -70,6 +70,12 @@ MIRRORED_ELSEWHERE = {
     "commands/negative_clicks.py": "experiments/test_negative_clicks.py",
     "commands/rounds.py": "experiments/test_active_learning.py",
     "commands/serve.py": "test_cli.py",
+    # `ihp export` is tested from the project to the folder that it writes.
+    "commands/project_access.py": "commands/test_export.py",
+    "label_studio/export_classes.py": "commands/test_export.py",
+    "label_studio/export_folder.py": "commands/test_export.py",
+    "label_studio/exporting.py": "commands/test_export.py",
+    "label_studio/persons.py": "commands/test_export.py",
     # Layouts of data sets pass one shared test.
     "data/annotated_photos.py": "data/test_layouts.py",
     "data/catalogue.py": "data/test_layouts.py",
