@@ -67,6 +67,7 @@ MIRRORED_ELSEWHERE = {
     "commands/connect.py": "demo/test_demo.py",
     "commands/demo.py": "demo/test_demo.py",
     "commands/fill.py": "training/test_pseudo_labels.py",
+    "commands/meanings.py": "experiments/test_label_meanings.py",
     "commands/negative_clicks.py": "experiments/test_negative_clicks.py",
     "commands/rounds.py": "experiments/test_active_learning.py",
     "commands/serve.py": "test_cli.py",
@@ -96,6 +97,7 @@ MIRRORED_ELSEWHERE = {
     "experiments/server_under_test.py": "commands/test_bench.py",
     "experiments/hostile_clients.py": "experiments/test_soak.py",
     "experiments/simulated_interface.py": "commands/test_train.py",  # trains, then annotates through it
+    "memory.py": "hostile/test_memory.py",
     # Only a server as a whole shows what these do: threads, sockets, processes.
     "label_studio/fetching.py": "label_studio/test_images.py",
     "label_studio/predict_request.py": "serving/test_application.py",

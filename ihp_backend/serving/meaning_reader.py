@@ -91,7 +91,7 @@ class MeaningReader:
         lookup[[config.labels.index(label) + 1 for label in own]] = np.arange(1, len(own) + 1)
         with self._runtime.memory.taken(2 * image.size, "the meaning of labels"):
             labels = lookup[painted(annotation, config, *image.shape[:2])]
-            overlaps = self._runtime.compute(lambda: Overlaps.read(predictor, image, labels, own))
+            overlaps = self._runtime.computing.run(lambda: Overlaps.read(predictor, image, labels, own))
         before = meanings.parts(project, config, predictor.schema)
         meanings.note(project, new[0], overlaps)
         after = meanings.parts(project, config, predictor.schema)
