@@ -37,7 +37,7 @@ _CLICKED_MASKS, _SUGGESTED_MASKS = 6, 16
 """So many masks of the photo's size are in memory at the same time, about: for one label, and for all that are seen."""
 
 Answer = dict[str, Any]
-"""``{"result": [a region, ...], "score": 0..1, "model_version": "..."}``, as Label Studio wants it."""
+"""``{"result": [a region, ...], "score": 0..1, "model_version": "..."}``, as Label Studio wants it, and ``error``."""
 
 
 class Answering:
@@ -66,7 +66,7 @@ class Answering:
             prefetches: Whether the photo is made ready for a first click, after the answer.
 
         Returns:
-            The answer. It has no regions if the photo cannot be had; the log says why.
+            The answer. If the photo cannot be had, it has no regions, and ``error`` says why, as the log does.
 
         Raises:
             RequestError: If a keypoint cannot be read, or there are too many.
@@ -89,10 +89,11 @@ class Answering:
             with metrics.stage("fetch"):
                 image, key = load_photo(self._runtime, self._project, self._config, task, self._told)
         except (ImageError, LabelStudioError) as error:
-            # An error here would break the annotator's page, and one bad photo a whole batch.
+            # An error would take a whole batch with it, and Label Studio shows an annotator neither. But its test
+            # request shows what is in an answer.
             metrics.failures.labels(type(error).__name__).inc()
             logger.warning("task skipped: %s", error, extra=fields(task=task.get("id"), project=self._project))
-            return self._written([], 0.0)
+            return self._written([], 0.0) | {"error": str(error)}
         # What would not fit if it were alone has the place of all large ones to itself.
         with reserved(self._memory_of(image, task, clicked), "the answer", or_most=True):
             return self._answered(task, clicked, prefetches, self._predictor.open(image, key))

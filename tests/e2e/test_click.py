@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 import requests
 from numpy.typing import NDArray
-from running_demo import Demo, free_port, start_demo, stop_demo
+from running_demo import Demo, free_port, new_project, start_demo, stop_demo
 from studio import Studio, answered, mask_of
+
+from ihp_backend.demo.project import label_config_of
 
 pytestmark = pytest.mark.e2e
 
@@ -194,8 +196,21 @@ def test_an_image_that_is_gone_does_not_break_the_page(demo: Demo) -> None:
     body = {"task": task, "context": {"result": []}}
     answer = demo.client.post(f"/api/ml/{backend['id']}/interactive-annotating", body)
     assert answer["data"]["result"] == []
+    assert re.search(r"gone\.jpg' cannot be had: \S+ answered \d+", answer["data"]["error"])
     log = (demo.data_dir / "logs" / "backend.log").read_text()
     assert re.search(r"task skipped: the image '\S+/gone\.jpg' cannot be had: \S+ answered \d+", log)
+
+
+def test_a_photo_that_cannot_be_had_has_its_reason_in_the_test_request(demo: Demo, studio: Studio) -> None:
+    """Of a click Label Studio shows no error at all; its test request, in the model's settings, shows the answer."""
+    project = new_project(demo, "No photo", label_config_of("lip"))
+    demo.client.import_tasks(project, [{"data": {"image": f"/data/upload/{project}/gone.jpg"}}])
+    studio.page.goto(f"{demo.url}/projects/{project}/settings/ml")
+    studio.page.get_by_label("Machine learning model options").click()
+    studio.page.get_by_text("Send Test Request", exact=True).click()
+    studio.page.get_by_role("button", name="Send Request", exact=True).click()
+    studio.page.get_by_text("gone.jpg' cannot be had").first.wait_for(timeout=30_000)
+    studio.shot("10-the-reason")
 
 
 def test_connect_as_the_readme_says(demo: Demo, tmp_path: Path) -> None:
