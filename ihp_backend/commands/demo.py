@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
+import sys
 import textwrap
 import time
 from collections.abc import Sequence
@@ -80,7 +82,8 @@ def demo(
         ) as stack:
             made = {name: _project(stack, name, photos[name], images, preannotate) for name in chosen}
             first, *others = made.values()
-            click.echo(instructions(first, stack.credentials, hotkeys(label_config_of(chosen[0])), others))
+            keys = hotkeys(label_config_of(chosen[0]))
+            click.echo(instructions(first, stack.credentials, keys, others, learning_in(stack.backend, data_dir)))
             while True:
                 stack.children.check()
                 time.sleep(1)
@@ -106,10 +109,20 @@ def _project(stack: Stack, schema: str, photos: Sequence[Path], images: Path | N
     return Project(title, f"{stack.url}/projects/{project['id']}/data")
 
 
+def learning_in(backend: str, data_dir: Path) -> str:
+    """Returns where to look what a project has learnt: Label Studio does not tell."""
+    ihp = Path(sys.executable).with_name("ihp")
+    return f"{backend}/trainings\nIHP_DATA_DIR={shlex.quote(str(data_dir / 'backend'))} {ihp} versions list"
+
+
 def instructions(
-    project: Project, credentials: Credentials, keys: Sequence[tuple[str, str]], others: Sequence[Project] = ()
+    project: Project,
+    credentials: Credentials,
+    keys: Sequence[tuple[str, str]],
+    others: Sequence[Project] = (),
+    learning: str = "",
 ) -> str:
-    """Returns what the terminal says: where to click, who signs in, and which keys choose a label."""
+    """Returns what the terminal says: where to click, who signs in, which keys choose a label, where learning shows."""
     more = "".join(f"\n  {other.address}   {other.title}" for other in others)
     more = f"\n  More projects, each with keys and photos of its own:{more}\n" if more else ""
     parts = [f"{key.upper()} {label}" for key, label in keys]
@@ -130,6 +143,10 @@ def instructions(
 
   All parts at once, without a click: in the list of photos tick some, then "Tasks" above it > Retrieve Predictions.
   Inside an accepted mask, hold Ctrl while you click: without it, Label Studio selects the mask (Esc lets it go).
+
+  It learns from 20 submitted photos, or when you press Settings > Model > ... > Start Training. Label Studio says no
+  more than "Request Sent!"; a training takes minutes, and here is what has come of it:
+{textwrap.indent(learning, "    ")}
 
   Ctrl+C stops it. Nothing is lost.
 """

@@ -22,7 +22,7 @@ from fake_label_studio import LEGACY, FakeLabelStudio
 from PIL import Image
 
 from ihp_backend.cli import main
-from ihp_backend.commands.demo import Project, instructions
+from ihp_backend.commands.demo import Project, instructions, learning_in
 from ihp_backend.demo.photos import PhotosError, default_photos, photos_in
 from ihp_backend.demo.processes import Children, ProcessError, require_free
 from ihp_backend.demo.project import (
@@ -231,7 +231,11 @@ def test_the_instructions_say_which_key_does_what() -> None:
     assert ("1", "Face") in keys
     assert len(keys) == 19
     others = [Project("Human parsing: Helen, faces", "http://a/projects/4/data")]
-    text = instructions(Project("Human parsing", "http://a/projects/1/data"), Credentials("u", "p", "t"), keys, others)
+    learning = learning_in("http://b", Path("/data it is"))
+    project = Project("Human parsing", "http://a/projects/1/data")
+    text = instructions(project, Credentials("u", "p", "t"), keys, others, learning)
+    assert re.search(r"(?m)^    http://b/trainings$", text)
+    assert re.search(r"(?m)^    IHP_DATA_DIR='/data it is/backend' \S+/ihp versions list$", text)
     assert re.findall(r"(?m)^ +address +(\S+)$", text) == ["http://a/projects/1/data"]
     assert "http://a/projects/4/data   Human parsing: Helen, faces" in text
     for key, label in keys:
