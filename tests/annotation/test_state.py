@@ -55,3 +55,12 @@ def test_accepted_masks_of_others_are_shown_and_guesses_are_not() -> None:
     prompts = state_of(one, two, guess).mask_prompts("Face", None)
     assert prompts.keys() == {"Hair"}
     assert np.array_equal(prompts["Hair"], square(0, 0) | square(30, 0))
+
+
+def test_a_click_as_far_away_as_half_the_mask_corrects_it_and_one_farther_does_not() -> None:
+    mine = AcceptedMask("r1", "Face", square(10, 10))  # 20 pixels wide, up to column 29
+    assert state_of(mine, clicks=(Click(39.5, 15.5, "Face"),)).corrected("Face") is mine
+    assert state_of(mine, clicks=(Click(40.5, 15.5, "Face"),)).corrected("Face") is None
+    assert state_of(mine, clicks=(Click(15.5, 39.5, "Face"),)).corrected("Face") is mine
+    assert state_of(mine, clicks=(Click(15.5, 40.5, "Face"),)).corrected("Face") is None
+    assert state_of(mine, clicks=(Click(15.5, 15.5, "Hair"), Click(60.5, 15.5, "Face"))).corrected("Face") is None

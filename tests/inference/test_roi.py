@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ihp_backend.clicks import Click
 from ihp_backend.geometry import Box, View
 from ihp_backend.inference.label_channels import Channels
-from ihp_backend.inference.people import People
+from ihp_backend.inference.people import People, close_gaps
 from ihp_backend.inference.prediction import Parse
 from ihp_backend.inference.roi import Target
 from ihp_backend.parts import LIP
@@ -185,3 +185,54 @@ def test_the_box_is_the_same_wherever_a_figure_is_clicked(
 def test_every_figure_is_found_in_its_middle(found: list[tuple[int, int, int, int]]) -> None:
     persons = People.of(coarse_pass_of(*found))
     assert [persons.at(c.x, c.y) for c in persons.centres()] == list(persons.boxes)
+
+
+def test_earlier_clicks_on_somebody_else_are_left_out_and_those_on_nobody_stay() -> None:
+    people = People.of(TWO)
+    nobody, no_left = Click(200, 10, "hat"), Click(80, 210, "hair", False)
+    assert people.at(nobody.x, nobody.y) is None
+    earlier = [ON_LEFT, ON_RIGHT, nobody]
+    assert people.on_same_person(earlier, [Click(82, 220, "hair")]) == [ON_LEFT, nobody]
+    assert people.on_same_person(earlier, [ON_RIGHT, no_left]) == [ON_RIGHT, nobody], "a negative click means nobody"
+    assert people.on_same_person(earlier, [no_left]) == [ON_LEFT, nobody], "unless there are no others"
+    assert people.on_same_person(earlier, [nobody]) == earlier
+    assert people.on_same_person([], [ON_LEFT]) == []
+
+
+def test_what_of_a_mask_is_on_others_to_the_pixel() -> None:
+    people = People.of(TWO)
+    mask = np.zeros((400, 400), bool)
+    mask[200:240, 60:320] = True
+    others = people.on_others(mask, [ON_LEFT])
+    rows, columns = np.nonzero(others)
+    assert (rows.min(), rows.max()) == (200, 239)
+    assert abs(columns.min() - 240) <= 4
+    assert columns.max() == 319
+    assert not people.on_others(mask, [Click(290, 240, "face", False)]).any(), "nobody is meant"
+    assert not people.on_others(mask, [ON_LEFT, Click(200, 10, "hat")]).any(), "one click is on nobody"
+    assert not people.on_others(mask, [ON_LEFT, ON_RIGHT]).any()
+    border = np.zeros_like(mask)
+    border[100:300, 60:242] = True
+    assert not people.on_others(border, [ON_LEFT]).any(), "a border that is not exact"
+
+
+def test_whoever_is_beyond_the_coarse_pass_is_somebody_else() -> None:
+    part = coarse_pass_of(LEFT, RIGHT)
+    closer = Parse(800, 800, View(Box(0, 0, 400, 400), 200, 200), part.logits, part.channels, ())
+    mask = np.zeros((800, 800), bool)
+    mask[200:240, 60:120] = mask[200:240, 600:700] = True
+    expected = mask.copy()
+    expected[:400, :400] = False
+    assert np.array_equal(People.of(closer).on_others(mask, [ON_LEFT]), expected)
+
+
+def test_gaps_up_to_a_fiftieth_are_closed_and_nothing_is_lost() -> None:
+    mask = np.zeros((200, 200), bool)
+    mask[20:90, 40:60] = mask[93:180, 40:60] = True
+    closed = close_gaps(mask)
+    assert closed.dtype == np.uint8
+    assert closed[90:93, 42:58].all(), "3 of 200 stride-2 pixels"
+    assert closed[mask].all()
+    assert closed.sum() <= 161 * 21
+    mask[93:95] = False
+    assert not close_gaps(mask)[92:94].any(), "5 are too many"

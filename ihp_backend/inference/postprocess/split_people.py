@@ -64,8 +64,7 @@ def find_heads(coarse: Parse, options: SplitPeopleOptions = DEFAULTS) -> list[Pl
     Of two heads of which one is above the other, only the larger one is taken.
     """
     head, face = (coarse.is_best(_among(coarse.channels.schema, parts)) for parts in (_HEAD, _FACE))
-    side = max(3, round(0.01 * max(head.shape)))
-    solid = cv2.morphologyEx(head.astype(np.uint8), cv2.MORPH_OPEN, np.ones((side, side), np.uint8))
+    solid = cv2.morphologyEx(head.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     numbers = _by_faces(cv2.connectedComponents(solid)[1], face, options)
     count = int(numbers.max()) + 1
     sizes = np.bincount(numbers.ravel(), minlength=count)
