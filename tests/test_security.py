@@ -27,7 +27,8 @@ from fakes import TOKEN, ImageHost, golden
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from ihp_backend.label_studio.client import Client, LabelStudioError
+from ihp_backend.label_studio.api_session import LabelStudioError
+from ihp_backend.label_studio.client import Client
 from ihp_backend.label_studio.fetching import is_public
 from ihp_backend.label_studio.image_decoding import ImageError, decode_image
 from ihp_backend.label_studio.images import ImageLoader

@@ -12,7 +12,8 @@ from ihp_backend.demo.project import (
     label_config_of,
     missing_weights,
 )
-from ihp_backend.label_studio.client import Client, LabelStudioError
+from ihp_backend.label_studio.api_session import LabelStudioError
+from ihp_backend.label_studio.client import Client
 from ihp_backend.label_studio.label_config import LabelConfigError
 from ihp_backend.label_studio.schema_choice import asked_schema, rank_schemas
 from ihp_backend.parts import SCHEMAS

@@ -26,7 +26,7 @@ from ihp_backend.demo.project import (
     missing_weights,
 )
 from ihp_backend.demo.stack import Credentials, Stack, running
-from ihp_backend.label_studio.client import LabelStudioError
+from ihp_backend.label_studio.api_session import LabelStudioError
 from ihp_backend.parts import SCHEMAS
 
 

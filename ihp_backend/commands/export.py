@@ -14,7 +14,7 @@ from ihp_backend.commands.project_access import access_to, of_project, settings_
 from ihp_backend.data.layout_writers import WRITERS
 from ihp_backend.data.split import Split
 from ihp_backend.files import LockedError
-from ihp_backend.label_studio.client import LabelStudioError
+from ihp_backend.label_studio.api_session import LabelStudioError
 from ihp_backend.label_studio.connections import Connections, by_settings
 from ihp_backend.label_studio.export_classes import Classes, classes_of
 from ihp_backend.label_studio.export_folder import ExportFolder

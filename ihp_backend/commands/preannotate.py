@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from ihp_backend import logs
 from ihp_backend.commands.project_access import access_to, of_project, settings_with
-from ihp_backend.label_studio.client import Client, LabelStudioError
+from ihp_backend.label_studio.api_session import LabelStudioError
+from ihp_backend.label_studio.client import Client
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.learning.triggers import project_key
 from ihp_backend.network.weights_folder import SHIPPED

@@ -14,7 +14,7 @@ from ihp_backend.data.sample import DataError
 from ihp_backend.demo.processes import ProcessError
 from ihp_backend.demo.stack import running
 from ihp_backend.experiments.active_learning import Annotators, Relabelled, measure, run
-from ihp_backend.label_studio.client import LabelStudioError
+from ihp_backend.label_studio.api_session import LabelStudioError
 from ihp_backend.learning.registry import BASE, Registry
 from ihp_backend.network.weights_folder import find_weights, version_of
 

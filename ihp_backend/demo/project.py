@@ -14,7 +14,8 @@ from xml.sax.saxutils import quoteattr
 import requests
 from defusedxml.ElementTree import fromstring
 
-from ihp_backend.label_studio.client import Client, LabelStudioError
+from ihp_backend.label_studio.api_session import LabelStudioError
+from ihp_backend.label_studio.client import Client
 from ihp_backend.label_studio.label_config import OPTIONS, LabelConfig
 from ihp_backend.parts import get_schema
 

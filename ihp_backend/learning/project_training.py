@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ihp_backend.data.sample import DataError
 from ihp_backend.data.split import Split
 from ihp_backend.label_studio.annotated_tasks import Fetch, Photos, Reading, read_tasks
-from ihp_backend.label_studio.client import Client, LabelStudioError
+from ihp_backend.label_studio.api_session import LabelStudioError
+from ihp_backend.label_studio.client import Client
 from ihp_backend.label_studio.image_store import ImageStore
 from ihp_backend.label_studio.images import ImageError, ImageLoader, fetch_or_ask
 from ihp_backend.label_studio.label_config import LabelConfig, LabelConfigError

@@ -16,7 +16,7 @@ from ihp_backend.annotation.answer import answer_masks
 from ihp_backend.annotation.masks import AcceptedMask, with_new
 from ihp_backend.annotation.state import AnnotationState
 from ihp_backend.inference.prompts import Prompts
-from ihp_backend.label_studio.client import LabelStudioError
+from ihp_backend.label_studio.api_session import LabelStudioError
 from ihp_backend.label_studio.connections import Connection
 from ihp_backend.label_studio.image_address import address_of
 from ihp_backend.label_studio.images import ImageError

@@ -16,7 +16,7 @@ import numpy as np
 
 from ihp_backend.annotation.recent_answers import RecentAnswers
 from ihp_backend.cache import LoadingCache
-from ihp_backend.label_studio.client import LabelStudioError
+from ihp_backend.label_studio.api_session import LabelStudioError
 from ihp_backend.label_studio.connections import Connection, Connections, by_settings
 from ihp_backend.label_studio.images import ImageError, ImageLoader
 from ihp_backend.label_studio.label_config import LabelConfig

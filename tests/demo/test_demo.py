@@ -38,7 +38,8 @@ from ihp_backend.demo.project import (
     missing_weights,
 )
 from ihp_backend.demo.stack import Credentials, alone, backend_environment, credentials_in
-from ihp_backend.label_studio.client import Client, LabelStudioError
+from ihp_backend.label_studio.api_session import LabelStudioError
+from ihp_backend.label_studio.client import Client
 from ihp_backend.label_studio.label_config import LabelConfig, LabelConfigError
 from ihp_backend.parts import SCHEMAS
 

@@ -11,7 +11,8 @@ from fakes import png
 from label_studio_sdk.converter.brush import encode_rle
 
 from ihp_backend.label_studio.annotated_tasks import Photos, Reading, newest_annotation, read_tasks
-from ihp_backend.label_studio.client import Client, LabelStudioError
+from ihp_backend.label_studio.api_session import LabelStudioError
+from ihp_backend.label_studio.client import Client
 from ihp_backend.label_studio.image_decoding import ImageError
 from ihp_backend.label_studio.label_config import LabelConfig
 
