@@ -17,6 +17,7 @@ COMMANDS = {
     "versions": ("ihp_backend.commands.versions:versions", "List, promote and roll back versions of a project."),
     "preannotate": ("ihp_backend.commands.preannotate:preannotate", "Predict for all tasks without an annotation."),
     "export": ("ihp_backend.commands.export:export", "Write a project's annotations as a data set."),
+    "import": ("ihp_backend.commands.import_data:import_data", "Make tasks of a data set, with its masks."),
     "predict": ("ihp_backend.commands.predict:predict", "Cut the clicked parts out of one photo."),
     "evaluate": ("ihp_backend.commands.evaluate:evaluate", "Measure how many clicks the weights need."),
     "negative-clicks": (

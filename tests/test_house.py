@@ -76,7 +76,7 @@ MIRRORED_ELSEWHERE = {
     "label_studio/export_classes.py": "commands/test_export.py",
     "label_studio/export_folder.py": "commands/test_export.py",
     "label_studio/exporting.py": "commands/test_export.py",
-    "label_studio/persons.py": "commands/test_export.py",
+    "label_studio/importing.py": "commands/test_import_data.py",
     # Layouts of data sets pass one shared test.
     "data/annotated_photos.py": "data/test_layouts.py",
     "data/catalogue.py": "data/test_layouts.py",

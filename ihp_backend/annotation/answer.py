@@ -60,8 +60,8 @@ def answer_masks(
         return []
     replaced = corrected or _replaced(state, label, mask, may_overlap=may_overlap)
     own = AcceptedMask(_new_id() if replaced is None else replaced.id, label, mask)
-    if replaced is not None and replaced.label == label:
-        own = replace(own, clicks=replaced.clicks)
+    if replaced is not None:
+        own = replace(own, clicks=replaced.clicks if replaced.label == label else (), person=replaced.person)
     answers = [own]
     if on_others is not None and (on_others & ~mask).any():
         answers.append(AcceptedMask(_new_id(), label, on_others & ~mask))

@@ -84,6 +84,7 @@ class AcceptedMask:
         score: What was expected of it when it was predicted, 0 to 1; ``None``: not known.
         is_suggested: It may be a suggestion that nobody has accepted yet: Label Studio shows those of its newest answer
             only, so an answer that lacks it would take it off the screen.
+        person: Whose it is, 1, 2 ...; ``None``: not known.
     """
 
     id: str
@@ -93,6 +94,7 @@ class AcceptedMask:
     clicks: tuple[TimedClick, ...] = ()
     score: float | None = None
     is_suggested: bool = False
+    person: int | None = None
 
     @property
     def mask(self) -> NDArray[np.bool_]:

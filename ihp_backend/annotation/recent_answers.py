@@ -42,6 +42,7 @@ class _Answer:
     pixels: PackedMask
     clicks: tuple[TimedClick, ...]
     score: float | None
+    person: int | None
     at: float
 
     def is_over(self, keypoints: Collection[str], newer: Sequence[AcceptedMask]) -> bool:
@@ -87,7 +88,7 @@ class RecentAnswers:
         new = []
         for answer in answers:
             opened, pixels = (frozenset(keypoints), frozenset(clicked)), PackedMask.of(answer.mask)
-            made = (answer.id, answer.label, *opened, saved, pixels, answer.clicks, answer.score)
+            made = (answer.id, answer.label, *opened, saved, pixels, answer.clicks, answer.score, answer.person)
             new.append(_Answer(*made, self._clock()))
         with self._lock:
             kept = [a for a in self._tasks.get(task, ()) if not a.is_over(keypoints, answers)]
@@ -136,6 +137,6 @@ class RecentAnswers:
             if is_unsaved and a.pixels.shape == shape and a.keypoints.isdisjoint(open_keypoints):
                 found.pop(a.id, None)  # an older answer of this region
                 is_open = a.clicked.isdisjoint(clicked) and (is_drafted or age < _SUGGESTED_S)
-                kept = AcceptedMask(a.id, a.label, a.pixels, clicks=a.clicks, score=a.score)
+                kept = AcceptedMask(a.id, a.label, a.pixels, clicks=a.clicks, score=a.score, person=a.person)
                 found[a.id] = replace(kept, is_suggested=is_open)
         return list(found.values())

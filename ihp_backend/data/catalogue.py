@@ -8,23 +8,29 @@ from pathlib import Path
 
 import numpy as np
 
-from ihp_backend.data.cihp import open_cihp
-from ihp_backend.data.folder import FolderDataSet
+from ihp_backend.data.cihp import CihpDataSet
+from ihp_backend.data.folder import FolderDataSet, folder_splits
 from ihp_backend.data.helen import HelenDataSet
 from ihp_backend.data.lip import open_lip
 from ihp_backend.data.pascal_person_part import open_pascal_person_part
 from ihp_backend.data.rendered import RenderedPeople
-from ihp_backend.data.sample import DataError, DataSet, Sample
+from ihp_backend.data.sample import DataError, DataSet, PhotoFiles, Sample
 from ihp_backend.parts import CIHP, LIP, PASCAL_PERSON_PART
 
-LAYOUTS: dict[str, Callable[[Path, str], DataSet]] = {
+LAYOUTS: dict[str, Callable[[Path, str], PhotoFiles]] = {
     "folder": FolderDataSet,
     "lip": open_lip,
-    "cihp": open_cihp,
+    "cihp": CihpDataSet,
     "pascal-person-part": open_pascal_person_part,
     "helen": HelenDataSet,
 }
 """Layouts of published data sets."""
+SPLITS = {
+    "lip": ("train", "val"),
+    "cihp": ("train", "val"),
+    "pascal-person-part": ("train", "val"),
+    "helen": ("train", "val", "test"),
+}
 RENDERED: dict[str, Callable[[Path, str], DataSet]] = {
     "rendered-lip": partial(RenderedPeople, schema=LIP),
     "rendered-cihp": partial(RenderedPeople, schema=CIHP),
@@ -44,7 +50,7 @@ def open_data_set(root: Path, split: str, layout: str = "folder", images: Path |
     Raises:
         DataError: If the layout is unknown, or the folder does not follow it.
     """
-    layouts = LAYOUTS | RENDERED
+    layouts: dict[str, Callable[[Path, str], DataSet]] = {**LAYOUTS, **RENDERED}
     if layout not in layouts:
         raise DataError(f"unknown layout {layout!r}; expected one of {', '.join(layouts)}")
     if images is not None:
@@ -52,6 +58,11 @@ def open_data_set(root: Path, split: str, layout: str = "folder", images: Path |
             raise DataError(f"layout {layout!r} has its photos in its own folder; --images is for the layout folder")
         return FolderDataSet(Path(root), split, images)
     return layouts[layout](Path(root), split)
+
+
+def splits_of(root: Path, layout: str) -> tuple[str, ...]:
+    """Returns the splits that a data set of this layout may have; those of a folder are there."""
+    return folder_splits(root) if layout == "folder" else SPLITS[layout]
 
 
 def first_photos(data: DataSet, count: int) -> DataSet:

@@ -1,13 +1,17 @@
 """CIHP, "Crowd Instance-level Human Parsing" (Gong et al., ECCV 2018): several people a photo, 20 classes.
 
 Layout: Training/ and Validation/, each with Images/, Category_ids/ and a list train_id.txt or val_id.txt; also with
-instance-level_human_parsing/ around them, once or twice, as the archive unpacks. Only the part ids are read,
-not the instances.
+instance-level_human_parsing/ around them, once or twice, as the archive unpacks. Training reads the part ids alone;
+Human_ids/, which tells the people apart, may be missing.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from ihp_backend.data.files import ImageFolder, first_of, read_names
 from ihp_backend.data.sample import DataError, FileDataSet
@@ -16,17 +20,38 @@ from ihp_backend.parts import CIHP
 _FOLDERS = {"train": "Training", "val": "Validation"}
 
 
-def open_cihp(root: Path, split: str = "train") -> FileDataSet:
-    """Opens the split ``train`` or ``val``.
+class CihpDataSet(FileDataSet):
+    """Photos and label images of one split."""
 
-    Raises:
-        DataError: If there is no such split, or a folder or list is missing.
-    """
-    if split not in _FOLDERS:
-        raise DataError(f"CIHP has no labelled split {split!r}; expected one of {', '.join(_FOLDERS)}")
-    images = ImageFolder(first_of(root, f"{_FOLDERS[split]}/Images"))
-    folder = images.folder.parent
-    labels = ImageFolder(first_of(folder, "Category_ids"))
-    path = first_of(folder.parent, f"{folder.name}/{split}_id.txt", f"{split}_id.txt")
-    names = read_names(path, images.__contains__)
-    return FileDataSet(root, CIHP, names, lambda name: (images.path(name), labels.path(name, ".png")))
+    def __init__(self, root: Path, split: str = "train") -> None:
+        """Opens the split ``train`` or ``val``.
+
+        Raises:
+            DataError: If there is no such split, or a folder or list is missing.
+        """
+        if split not in _FOLDERS:
+            raise DataError(f"CIHP has no labelled split {split!r}; expected one of {', '.join(_FOLDERS)}")
+        images = ImageFolder(first_of(root, f"{_FOLDERS[split]}/Images"))
+        self._folder = images.folder.parent
+        labels = ImageFolder(first_of(self._folder, "Category_ids"))
+        path = first_of(self._folder.parent, f"{self._folder.name}/{split}_id.txt", f"{split}_id.txt")
+        names = read_names(path, images.__contains__)
+        super().__init__(root, CIHP, names, lambda name: (images.path(name), labels.path(name, ".png")))
+
+    def people(self, index: int) -> NDArray[np.uint8] | None:
+        """Returns the person of each pixel (H, W), 1, 2 ..., and 0 for nobody; ``None`` if that is not known.
+
+        Raises:
+            DataError: If the file is not a readable image of one channel.
+        """
+        path = self._folder / "Human_ids" / f"{self.names[index]}.png"
+        if not path.is_file():
+            return None
+        try:
+            with Image.open(path) as file:
+                found = np.array(file)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise DataError(f"sample {self.names[index]!r}: {path} is not a readable image ({error})") from error
+        if found.ndim != 2 or found.dtype != np.uint8:
+            raise DataError(f"sample {self.names[index]!r}: {path} has shape {found.shape}; expected one channel")
+        return found

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ihp_backend.data.sample import ENDINGS, DataError
+from ihp_backend.data.sample import ENDINGS, AbsentError, DataError
 
 _DEPTH = 3
 """Folders around a data set's own: an archive's name, once more, and the user's."""
@@ -31,13 +31,13 @@ def first_of(root: Path, *candidates: str) -> Path:
     The nearest to the root wins. Letters' case does not matter.
 
     Raises:
-        DataError: If none does; the message lists them.
+        AbsentError: If none does; the message lists them.
     """
     for folder in _folders(root):
         for candidate in candidates:
             if (found := _below(folder, candidate)) is not None:
                 return found
-    raise DataError(f"{root} lacks {' or '.join(candidates)}; see docs/datasets.md for the expected layout")
+    raise AbsentError(f"{root} lacks {' or '.join(candidates)}; see docs/datasets.md for the expected layout")
 
 
 class ImageFolder:

@@ -17,6 +17,13 @@ from ihp_backend.data.sample import DataError, FileDataSet, Sample
 from ihp_backend.parts import IGNORE, OPEN, SCHEMAS, Part, Schema, normalise
 
 
+def folder_splits(root: Path) -> tuple[str, ...]:
+    """Returns the splits of a folder, ``train``, ``val`` and ``test`` first; none if it has no ``splits/``."""
+    names = {path.stem for path in (first_of(root, "labels").parent / "splits").glob("[!.]*.txt")}
+    first = [name for name in ("train", "val", "test") if name in names]
+    return (*first, *sorted(names - {*first}))
+
+
 def describe_classes(schema: Schema) -> dict[str, object]:
     """Returns what ``classes.json`` holds of a schema."""
     pairs = [[i, pair] for i, pair in enumerate(schema.mirrored) if i < pair < len(schema)]

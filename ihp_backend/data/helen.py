@@ -44,6 +44,10 @@ class HelenDataSet:
     def __len__(self) -> int:
         return len(self.names)
 
+    def photo(self, index: int) -> Path:
+        """Returns the path of a photo, by its place."""
+        return self.images.path(self.names[index])
+
     def __getitem__(self, index: int) -> Sample:
         """Reads a sample; raises DataError if a file is missing or unreadable, or the sizes differ."""
         name = self.names[index]

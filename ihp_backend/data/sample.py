@@ -19,6 +19,10 @@ class DataError(ValueError):
     """A data set does not hold what its layout promises."""
 
 
+class AbsentError(DataError):
+    """A file or folder that a layout has is not there at all: maybe the whole split is not."""
+
+
 ENDINGS = (".jpg", ".jpeg", ".png")
 """Of image files."""
 
@@ -63,6 +67,14 @@ class DataSet(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample: ...
+
+
+class PhotoFiles(DataSet, Protocol):
+    """A data set whose photos are files."""
+
+    def photo(self, index: int) -> Path:
+        """Returns the path of a photo, by its place."""
+        ...
 
 
 def read_sample(name: str, image_path: Path, label_path: Path, schema: Schema) -> Sample:
@@ -115,6 +127,10 @@ class FileDataSet:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def photo(self, index: int) -> Path:
+        """Returns the path of a photo, by its place."""
+        return self._paths(self.names[index])[0]
 
     def __getitem__(self, index: int) -> Sample:
         """Reads a sample; raises DataError if its files are missing, unreadable or do not agree."""

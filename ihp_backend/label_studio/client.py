@@ -7,10 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
-from ihp_backend.label_studio.api_session import ApiSession
+from ihp_backend.label_studio.api_session import ApiSession, LabelStudioError
 
 _FILES_A_REQUEST = 25
+_IMPORT_S = 600.0
+"""Label Studio answers once all tasks are there; who asks again before that has them twice."""
 _ANNOTATION_EVENTS = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"}
 
 
@@ -53,20 +56,40 @@ class Client(ApiSession):
         made = 0
         for start in range(0, len(files), _FILES_A_REQUEST):
             batch = files[start : start + _FILES_A_REQUEST]
-            # The body cannot be sent twice: let an access token that is about to expire do so now.
-            self.whoami()
-            with ExitStack() as stack:
-                parts = [
-                    (f"file{number}", (file.name, stack.enter_context(file.open("rb"))))
-                    for number, file in enumerate(batch)
-                ]
-                answer = self.post(f"/api/projects/{project}/import", files=parts)
-            made += int(answer.get("task_count", len(batch)))
+            made += int(self._upload(project, batch).get("task_count", len(batch)))
         return made
 
+    def upload_files(self, project: int, files: Sequence[Path]) -> list[str]:
+        """Uploads files without making tasks, and returns the address of each, as a task's data has it.
+
+        Raises:
+            LabelStudioError: If they are refused, or not all are there afterwards.
+            OSError: If one cannot be read.
+        """
+        ids = self._upload(project, files, commit_to_project="false")["file_upload_ids"]
+        kept = {made["id"]: made for made in self.get(f"/api/projects/{project}/file-uploads", ids=json.dumps(ids))}
+        sizes = [int(kept[i].get("size") or 0) if i in kept else -1 for i in ids]
+        if sizes != [file.stat().st_size for file in files]:
+            raise LabelStudioError(f"Label Studio has kept other files than the {len(files)} that were uploaded")
+        return [f"{urlsplit(self.url).path}/data/{quote(str(kept[i]['file']))}" for i in ids]
+
+    def _upload(self, project: int, files: Sequence[Path], **params: str) -> dict[str, Any]:
+        # The body cannot be sent twice: let an access token that is about to expire do so now.
+        self.whoami()
+        with ExitStack() as stack:
+            parts = [
+                (f"file{number}", (file.name, stack.enter_context(file.open("rb"))))
+                for number, file in enumerate(files)
+            ]
+            return dict(self.post(f"/api/projects/{project}/import", files=parts, params=params))
+
     def import_tasks(self, project: int, tasks: Sequence[Mapping[str, Any]]) -> int:
-        """Makes tasks such as ``{"data": {"image": "https://..."}}``, and returns their number."""
-        return int(self.post(f"/api/projects/{project}/import", json=list(tasks))["task_count"])
+        """Makes tasks such as ``{"data": {"image": "https://..."}}``, and returns their number.
+
+        They may have ``predictions`` and ``annotations``. Label Studio makes all of them, or none.
+        """
+        made = self.post(f"/api/projects/{project}/import", json=list(tasks), timeout=_IMPORT_S)
+        return int(made["task_count"])
 
     def list_tasks(self, project: int, page_size: int = 100, **params: Any) -> Iterator[dict[str, Any]]:
         """Yields a project's tasks, with annotations, drafts and predictions, fetched page by page.

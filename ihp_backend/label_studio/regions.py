@@ -17,6 +17,7 @@ from ihp_backend.clicks import Click
 from ihp_backend.geometry import percent_to_pixels
 from ihp_backend.label_studio.click_provenance import from_meta, to_meta
 from ihp_backend.label_studio.label_config import LabelConfig
+from ihp_backend.label_studio.persons import of_person, person_of
 from ihp_backend.label_studio.rle import RleError, decode_mask, encode
 
 logger = logging.getLogger(__name__)
@@ -211,6 +212,7 @@ def read_masks(
                 result.get("origin") == "prediction",
                 clicks,
                 _score(result.get("score")),
+                person=person_of(result),
             )
         )
     return masks
@@ -223,6 +225,7 @@ def brush_region(
     config: LabelConfig,
     region_id: str | None = None,
     clicks: Sequence[TimedClick] = (),
+    person: int | None = None,
 ) -> dict[str, Any]:
     """Returns a mask as a brush region.
 
@@ -236,6 +239,7 @@ def brush_region(
         config: The project's label config.
         region_id: Of the region that it replaces.
         clicks: Those that made it; they go into the region's ``meta``.
+        person: Whose it is, 1, 2 ...; it goes there, too.
     """
     height, width = mask.shape
     region = {
@@ -251,6 +255,8 @@ def brush_region(
     }
     if clicks:
         region["meta"] = to_meta(clicks, mask)
+    if person is not None:
+        region = of_person(region, person)
     if not mask.any():
         region["dynamic"] = True
     return region

@@ -200,7 +200,7 @@ class Answering:
         return answered, regions, score
 
     def _region(self, mask: AcceptedMask) -> dict[str, Any]:
-        return brush_region(mask.mask, mask.label, mask.score or 0.0, self._config, mask.id, mask.clicks)
+        return brush_region(mask.mask, mask.label, mask.score or 0.0, self._config, mask.id, mask.clicks, mask.person)
 
     def _written(self, regions: Sequence[dict[str, Any]], score: float) -> Answer:
         return {"result": list(regions), "score": float(score), "model_version": self._predictor.version}

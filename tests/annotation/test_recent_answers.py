@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from masks_by_hand import Clock, hair, recent, sorted_state, square
 
@@ -19,6 +21,12 @@ def test_an_answer_is_remembered_once_its_keypoint_is_gone() -> None:
     assert (found.id, found.label) == ("r1", "Hair")
     assert np.array_equal(found.mask, square(0, 0))
     assert recent(answers, task="1 8") == recent(answers, task="2 7") == []
+
+
+def test_a_remembered_mask_still_says_whose_it_is() -> None:
+    answers = RecentAnswers()
+    answers.remember("1 7", "d", [replace(hair(), person=2)], {"k1"}, {"Hair"})
+    assert [mask.person for mask in recent(answers, "k2")] == [2]
 
 
 def test_once_a_newer_draft_is_there_only_the_draft_counts() -> None:

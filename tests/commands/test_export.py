@@ -192,6 +192,17 @@ def test_only_what_has_changed_is_written_again(tmp_path: Path, project: FakePro
     assert (found["photo-7"].labels == labels_of(1, 2)).all()
 
 
+def test_a_task_that_is_put_into_another_split_leaves_no_file_in_the_old_one(
+    tmp_path: Path, project: FakeProject
+) -> None:
+    out = tmp_path / "out"
+    for split in ("train", "val"):
+        project.tasks[3]["data"]["ihp_split"] = split
+        assert run(project, out, "--layout", "lip").exit_code == 0
+        found = {path.partition("/")[2] for path in files(out) if "photo-3." in path and not path.startswith(".export")}
+        assert found == {f"{split}_images/photo-3.png", f"{split}_segmentations/photo-3.png"}
+
+
 def test_what_cannot_be_exported_is_named_and_the_rest_goes_on(tmp_path: Path, project: FakeProject) -> None:
     def spoil(number: int, **changes: Any) -> None:
         project.tasks[number]["annotations"][0]["result"][0] |= changes
@@ -406,3 +417,31 @@ def test_a_label_that_means_several_classes_is_ignored_and_one_changed_label_con
 def test_all_layouts_are_offered() -> None:
     told = CliRunner().invoke(main, ["export", "--help"]).output
     assert all(layout in told for layout in WRITERS)
+
+
+def test_whenever_it_is_killed_another_run_ends_as_one_that_was_not(
+    tmp_path: Path, project: FakeProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4, 13):
+        del project.tasks[number]
+    project.tasks[2]["data"] |= {"ihp_split": "val"}
+    run(project, tmp_path / "whole", "--layout", "coco")
+    expected = {path: (tmp_path / "whole" / path).read_bytes() for path in files(tmp_path / "whole")}
+    writes = 0
+
+    def counted(path: Path, content: str | bytes) -> None:
+        nonlocal writes
+        writes += 1
+        if writes == killed_at:
+            raise KeyboardInterrupt
+        write_whole(path, content)
+
+    monkeypatch.setattr(export_folder, "write_whole", counted)
+    for killed_at in range(1, 100):
+        out, writes = tmp_path / str(killed_at), 0
+        if run(project, out, "--layout", "coco").exit_code == 0:
+            break
+        writes = 100
+        assert run(project, out, "--layout", "coco").exit_code == 0
+        assert {path: (out / path).read_bytes() for path in files(out)} == expected
+    assert 12 < killed_at < 99

@@ -286,6 +286,16 @@ def test_on_a_photo_with_a_prediction_the_first_click_corrects_it_and_what_gives
     assert building["score"] == 0.75
 
 
+def test_a_corrected_mask_goes_on_saying_whose_it_is(parser: InteractiveHumanParsing) -> None:
+    guesses = [region("Road", slice(165, 400), "road"), region("Building", slice(150, 640), "building")]
+    said = [guess | {"meta": {"ihp": {"person": person}}} for guess, person in zip(guesses, (1, 2), strict=True)]
+    (item,) = parser.predict([{**CLICK["tasks"][0], "predictions": [{"id": 5, "result": said}]}], CONTEXT)
+    found = {r["id"]: r["meta"]["ihp"]["person"] for r in item["result"]}
+    assert found == {"building": 2, "road": 1}
+    building = next(r for r in item["result"] if r["id"] == "building")
+    assert building["meta"]["ihp"]["clicks"]  # and what made it
+
+
 def test_an_annotation_of_somebody_else_does_not_block_a_new_one(
     parser: InteractiveHumanParsing, disc_model: DiscModel
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from fake_label_studio import FakeLabelStudio, reply
 from fakes import png
 from label_studio_sdk.converter.brush import encode_rle
 from numpy.typing import NDArray
+from werkzeug.formparser import parse_form_data
 
 PROJECT = "1.1795392500"
 CONFIG = """<View>
@@ -63,6 +65,7 @@ class FakeProject(FakeLabelStudio):
         self.tasks: dict[int, dict[str, Any]] = {}
         self.fails: dict[str, int] = {}
         self.after: list[Callable[[str], None]] = []
+        self.uploads: dict[int, dict[str, Any]] = {}
         self._numbers = count(1000)
 
     def add(self, number: int, *regions: dict[str, Any], **changes: Any) -> None:
@@ -77,6 +80,28 @@ class FakeProject(FakeLabelStudio):
         }
         task = {"id": number, "data": {"image": url}, "annotations": [annotation] if regions else [], "predictions": []}
         self.tasks[number] = task | changes
+
+    def _keep(self, name: str, content: bytes) -> int:
+        number = next(self._numbers)
+        path = f"upload/1/{number:08x}-{name.replace(' ', '_')}"
+        self.files[f"/data/{path}"] = content
+        self.uploads[number] = {"id": number, "file": path, "size": len(content)}
+        return number
+
+    def _make(self, task: dict[str, Any]) -> int:
+        number = next(self._numbers)
+        annotations = [
+            {"id": next(self._numbers), "was_cancelled": False, "updated_at": "2026-11-24T01", **a}
+            for a in task.get("annotations", [])
+        ]
+        predictions = [{"id": next(self._numbers), **p} for p in task.get("predictions", [])]
+        self.tasks[number] = {
+            "id": number,
+            "data": task["data"],
+            "annotations": annotations,
+            "predictions": predictions,
+        }
+        return 1
 
     def answer(self, handler: BaseHTTPRequestHandler, body: bytes | None) -> None:
         for after in self.after:
@@ -102,7 +127,19 @@ class FakeProject(FakeLabelStudio):
                 chosen = [task for task in chosen if _fits(task, rule)]
             size = int(query["page_size"])
             first = (int(query["page"]) - 1) * size
-            return reply(handler, 200, {"tasks": chosen[first : first + size], "total": len(chosen)})
+            shown = chosen[first : first + size]
+            if query["fields"] != "all":
+                shown = [{"id": task["id"], "data": task["data"]} for task in shown]
+            return reply(handler, 200, {"tasks": shown, "total": len(chosen)})
+        if url.path == "/api/projects/1/file-uploads":
+            ids = json.loads(parse_qs(url.query)["ids"][0])
+            return reply(handler, 200, json.dumps([self.uploads[i] for i in sorted(ids)]).encode())
+        if url.path == "/api/projects/1/import" and "commit_to_project=false" in url.query:
+            return reply(
+                handler, 201, {"file_upload_ids": [self._keep(*file) for file in _files(handler, body or b"")]}
+            )
+        if url.path == "/api/projects/1/import" and handler.headers.get_content_type() == "application/json":
+            return reply(handler, 201, {"task_count": sum(map(self._make, json.loads(body or b"[]")))})
         if url.path == "/api/projects/1/import/predictions":
             for made in json.loads(body or b"[]"):
                 self.tasks[made["task"]]["predictions"].append({"id": next(self._numbers), **made})
@@ -113,6 +150,22 @@ class FakeProject(FakeLabelStudio):
                 task["predictions"] = [p for p in task["predictions"] if p["id"] != number]
             return reply(handler, 204)
         return super()._api(handler, path, body)
+
+
+def _files(handler: BaseHTTPRequestHandler, body: bytes) -> list[tuple[str, bytes]]:
+    """The files of a form, in their order."""
+    environ = {
+        "REQUEST_METHOD": "POST",
+        "CONTENT_TYPE": handler.headers["Content-Type"],
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.input": io.BytesIO(body),
+    }
+    form = parse_form_data(environ)[2]
+    found = []
+    for _, file in form.items(multi=True):
+        with file.stream:
+            found.append((str(file.filename), file.read()))
+    return found
 
 
 def _fits(task: dict[str, Any], rule: dict[str, Any]) -> bool:
