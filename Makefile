@@ -40,7 +40,8 @@ test: $(DEV_READY)
 # Requests that never end, JSON and image bombs, strangers, damaged records, full disks.
 hostile: $(DEV_READY)
 	.venv/bin/pytest tests/hostile tests/serving/test_front.py tests/serving/test_json_body.py tests/test_again.py \
-	  tests/label_studio/test_decoding_process.py tests/test_fuzz.py tests/test_limits.py tests/test_security.py
+	  tests/label_studio/test_decoding_process.py tests/test_fuzz.py tests/test_limits.py tests/test_security.py \
+	  tests/test_logs.py tests/experiments/test_soak.py
 
 e2e: $(DEV_READY) $(DEMO_READY) $(LABEL_STUDIO_READY) chromium
 	.venv/bin/pytest -m e2e tests/e2e

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from threading import Lock
 from typing import Generic, TypeVar
+
+from ihp_backend.memory import MemoryLimitError
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -19,16 +21,19 @@ class LoadingCache(Generic[Key, Value]):
         capacity: Total size that is kept, in the unit of ``size_of``; 0 keeps nothing, and threads that ask for one
             key at the same time still share one load.
         size_of: Size of a value, such as its bytes.
+        most_waiting: So many threads may wait for another one's load; ``None``: any number.
 
     Attributes:
         hits: How often a value was there, or was being loaded for another thread.
         misses: How often a value had to be loaded.
     """
 
-    def __init__(self, capacity: int, size_of: Callable[[Value], int]) -> None:
+    def __init__(self, capacity: int, size_of: Callable[[Value], int], most_waiting: int | None = None) -> None:
         self.hits = 0
         self.misses = 0
         self._capacity = capacity
+        self._most_waiting = most_waiting
+        self._waiting: Counter[Key] = Counter()
         self._size_of = size_of
         self._size = 0
         self._values: OrderedDict[Key, Value] = OrderedDict()
@@ -48,6 +53,7 @@ class LoadingCache(Generic[Key, Value]):
             load: Makes the value, outside of any lock. It must not ask for the same key.
 
         Raises:
+            MemoryLimitError: If too many threads wait for it already.
             Exception: What ``load`` raised, to every thread that waited for it. A failure is not kept.
         """
         with self._lock:
@@ -59,10 +65,17 @@ class LoadingCache(Generic[Key, Value]):
             if running is None:
                 self.misses += 1
                 mine = self._loading[key] = Future[Value]()
+            elif self._most_waiting is not None and self._waiting[key] >= self._most_waiting:
+                raise MemoryLimitError("too many requests wait for this; try again in a moment", is_temporary=True)
             else:
                 self.hits += 1
+                self._waiting[key] += 1
         if running is not None:
-            return running.result()
+            try:
+                return running.result()
+            finally:
+                with self._lock:
+                    self._waiting -= Counter([key])  # one that waits no more is forgotten
         try:
             value = load()
             size = self._size_of(value)

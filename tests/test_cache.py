@@ -8,6 +8,7 @@ from threading import Barrier, Event, Lock
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from waiting import eventually
 
 from ihp_backend.cache import LoadingCache
 
@@ -95,3 +96,22 @@ def test_a_slow_load_does_not_block_other_keys() -> None:
         assert not waiting.done()
         go.set()
         assert waiting.result() == b"slow"
+
+
+def test_no_more_threads_wait_for_one_load_than_may() -> None:
+    cache: LoadingCache[str, int] = LoadingCache(10, lambda value: 1, most_waiting=2)
+    go_on = Event()
+
+    def load() -> int:
+        go_on.wait(10)
+        return 1
+
+    with ThreadPoolExecutor(6) as pool:
+        asked = [pool.submit(cache.get, "slow", load) for _ in range(6)]
+        try:
+            eventually(lambda: sum(a.done() for a in asked) == 3)
+            assert cache.get("other", lambda: 2) == 2
+        finally:
+            go_on.set()
+    assert sorted(type(a.exception()).__name__ for a in asked) == ["MemoryLimitError"] * 3 + ["NoneType"] * 3
+    assert cache.get("slow", load) == 1

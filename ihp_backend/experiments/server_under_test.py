@@ -46,8 +46,8 @@ class _Photos:
     def __init__(self, photos: dict[str, bytes]) -> None:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                body = photos[self.path.split("/")[2]]
-                self.send_response(200)
+                body = photos.get(self.path.split("/")[2], b"")
+                self.send_response(200 if body else 404)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)

@@ -40,8 +40,8 @@ _LARGE = 20_000_000
 """Pixels, times the scans of a JPEG."""
 _MOST_WAITING, _FEW_WAITING = 100, 4
 """For a place to decode, for each core: a place takes long where an image does, and who waits is one of few."""
-_BYTES_A_PIXEL = 8
-"""What a photo takes while it is decoded: as its file has it, and as RGB."""
+_MOST_WAITING_FOR_ONE = 16
+"""Requests that wait for the same image while another one loads it: they take places of others."""
 
 
 class ImageLoader:
@@ -61,7 +61,7 @@ class ImageLoader:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.cache: LoadingCache[tuple[str, ...], NDArray[np.uint8]] = LoadingCache(
-            settings.image_cache_mb * 1_000_000, lambda image: image.nbytes
+            settings.image_cache_mb * 1_000_000, lambda image: image.nbytes, _MOST_WAITING_FOR_ONE
         )
         self._clients: OrderedDict[tuple[str, str], Client] = OrderedDict()
         self._lock = Lock()
@@ -246,7 +246,7 @@ class ImageLoader:
         is_large = work.pixels * work.scans > _LARGE
         lane = self._decoding_apart if work.is_apart else self._decoding_large if is_large else self._decoding
         try:
-            with lane.taken(), reserved(_BYTES_A_PIXEL * work.pixels, f"a photo of {work.pixels / 1e6:.1f} megapixels"):
+            with lane.taken(), reserved(work.memory, f"a photo of {work.pixels / 1e6:.1f} megapixels"):
                 if work.is_apart:
                     image = decode_apart(data, max_pixels=most, pixels=work.pixels)
                 else:

@@ -175,15 +175,18 @@ def _body(memory: MemoryBudget) -> dict[str, Any]:
     if not request.is_json:
         # A web page can make its visitor's browser post anything but JSON to this machine.
         abort(415, f"the body is {request.mimetype or 'of no stated type'}; expected application/json")
-    data = request.get_data(cache=False)
-    shape = measure(data)
+    length = min(request.content_length or memory.total, request.max_content_length or memory.total)
+    g.memory.enter_context(reserved(length, "the request's body"))
+    with reserved(2 * length, "the request's body"):  # measuring it takes copies
+        data = request.get_data(cache=False)
+        shape = measure(data)
     if shape.depth > MOST_DEPTH:
         raise BadRequest(f"the body is nested {shape.depth} deep; expected at most {MOST_DEPTH}")
     if len(data) + shape.memory > memory.total // 2:
         abort(
             413, f"the body's objects take {shape.memory >> 20} MB; raise IHP_REQUEST_MEMORY_MB, or send less at once"
         )
-    g.memory.enter_context(reserved(len(data) + shape.memory, "the request's body"))
+    g.memory.enter_context(reserved(shape.memory, "the request's body"))
     return parse(data)
 
 
