@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 
 from ihp_backend.label_studio import regions
 from ihp_backend.label_studio.label_config import LabelConfig
-from ihp_backend.label_studio.regions import brush_region
+from ihp_backend.label_studio.regions import mask_region
 
 CONFIG = LabelConfig.parse(golden("predict_click")["label_config"])
 
@@ -44,7 +44,7 @@ def keypoints(count: int, label: str = "Building") -> list[dict[str, Any]]:
 def accepted(count: int) -> list[dict[str, Any]]:
     mask = np.zeros((480, 640), bool)
     mask[:20, :20] = True
-    region = brush_region(mask, "Road", 1.0, CONFIG)
+    region = mask_region(mask, "Road", 1.0, CONFIG)
     return [region | {"id": f"r{i}"} for i in range(count)]
 
 

@@ -15,7 +15,7 @@ from ihp_backend.data.sample import Sample
 from ihp_backend.label_studio.image_address import address_of
 from ihp_backend.label_studio.image_decoding import ImageError, decode_image
 from ihp_backend.label_studio.label_config import LabelConfig
-from ihp_backend.label_studio.rle import RleError, decode_mask
+from ihp_backend.label_studio.mask_values import MaskError, decode, label_of
 from ihp_backend.logs import fields
 
 logger = logging.getLogger(__name__)
@@ -125,13 +125,6 @@ def painted_regions(annotation: Mapping[str, Any] | None, config: LabelConfig) -
     ]
 
 
-def label_of(region: Mapping[str, Any]) -> str:
-    """Returns the label that a mask is painted with; an empty text if it has none."""
-    value = region.get("value")
-    labels = value.get("brushlabels") if isinstance(value, Mapping) else None
-    return labels[0] if isinstance(labels, list) and labels and isinstance(labels[0], str) else ""
-
-
 def mask_of(region: Mapping[str, Any], height: int, width: int) -> NDArray[np.bool_]:
     """Decodes a mask.
 
@@ -149,10 +142,9 @@ def mask_of(region: Mapping[str, Any], height: int, width: int) -> NDArray[np.bo
     size = (region.get("original_height"), region.get("original_width"))
     if size != (height, width):
         raise TaskError(f"a mask is for a photo of {size[1]}x{size[0]}, the photo has {width}x{height} pixels")
-    value = region.get("value")
     try:
-        return decode_mask(value.get("rle", ()) if isinstance(value, Mapping) else (), height, width)
-    except RleError as error:
+        return decode(region, height, width)
+    except MaskError as error:
         raise TaskError(f"the mask {region.get('id')} cannot be read: {error}") from error
 
 

@@ -28,7 +28,6 @@ from ihp_backend.files import is_file_name, write_whole
 from ihp_backend.label_studio.annotated_tasks import (
     Fetch,
     TaskError,
-    label_of,
     mask_of,
     newest_annotation,
     painted_regions,
@@ -38,6 +37,7 @@ from ihp_backend.label_studio.export_folder import ExportFolder, Record, file_na
 from ihp_backend.label_studio.image_address import address_of
 from ihp_backend.label_studio.image_decoding import ImageError, decode_image, plain_ending
 from ihp_backend.label_studio.label_config import LabelConfig
+from ihp_backend.label_studio.mask_values import label_of
 from ihp_backend.label_studio.persons import person_of
 from ihp_backend.label_studio.regions import short_name
 

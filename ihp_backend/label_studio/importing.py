@@ -24,7 +24,7 @@ from ihp_backend.label_studio.client import Client
 from ihp_backend.label_studio.exporting import NAME, SPLIT
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.persons import MOST_PEOPLE
-from ihp_backend.label_studio.regions import brush_region
+from ihp_backend.label_studio.regions import mask_region
 
 DIGEST = "ihp_photo"
 """Where a task's data has the digest of its photo's file."""
@@ -220,7 +220,7 @@ class Importer:
             for person in numbers:
                 own = mask if people is None else mask & (people == person)
                 if own.any():
-                    regions.append(brush_region(own, label, 1.0, self._config, person=person or None))
+                    regions.append(mask_region(own, label, 1.0, self._config, person=person or None))
         return regions
 
 

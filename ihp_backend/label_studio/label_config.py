@@ -14,6 +14,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import XMLParser
 
 from ihp_backend.label_studio.image_address import has_variable
+from ihp_backend.label_studio.mask_values import BITMASK, BRUSH, MASKS
 from ihp_backend.parts import SCHEMAS, Schema
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,8 @@ A config that works:
 </View>"""
 _MAX_LENGTH = 1_000_000
 _MAX_DEPTH = 100
-_TAGS = {name.lower(): name for name in ("Image", "KeyPointLabels", "BrushLabels", "Label", "Repeater")}
+_MASKS = {"BrushLabels": BRUSH, "BitmaskLabels": BITMASK}
+_TAGS = {name.lower(): name for name in ("Image", "KeyPointLabels", *_MASKS, "Label", "Repeater")}
 OPTIONS = {
     "suggest": ("clicked", "all"),
     "refine": ("clicked", "all"),
@@ -67,6 +69,7 @@ class LabelConfig:
         schema: Name of the schema whose weights answer; empty: the one that knows most labels, see ``schema_choice``.
         brushes: For each label the brush control that it is painted with; none: ``brush`` for all.
         trained_brushes: All brush controls of the image that clicks are answered with; none: ``brush``.
+        bitmasks: Those of them that make bitmasks, ``<BitmaskLabels>``.
         others: The config as its other keypoint controls see it.
         faults: Why some clicks cannot be answered, each with what to do; see ``check``.
     """
@@ -86,6 +89,7 @@ class LabelConfig:
     schema: str = ""
     brushes: tuple[str, ...] = ()
     trained_brushes: tuple[str, ...] = ()
+    bitmasks: frozenset[str] = frozenset()
     others: tuple[LabelConfig, ...] = ()
     faults: tuple[str, ...] = ()
 
@@ -130,6 +134,10 @@ class LabelConfig:
         """Returns the name of the brush control that a label is painted with."""
         return self.brushes[self.labels.index(label)] if self.brushes and label in self.labels else self.brush
 
+    def mask_type(self, label: str) -> str:
+        """Returns the type of the regions that a label is painted with, in ``mask_values.MASKS``."""
+        return BITMASK if self.brush_of(label) in self.bitmasks else BRUSH
+
     def is_on_image(self, region: Mapping[str, Any]) -> bool:
         """Whether a region lies on this image: on no other one of the task, and on no further page of a list."""
         return (region.get("to_name") or self.image) == self.image and region.get("item_index") in (None, 0)
@@ -137,10 +145,10 @@ class LabelConfig:
     def is_painted(self, region: Mapping[str, Any]) -> bool:
         """Whether a region is a mask of this image, of a brush control that clicks are answered with.
 
-        An accepted suggestion is saved twice, as ``brushlabels`` and as ``keypointlabels``: the first is the mask.
+        An accepted suggestion is saved twice, as a mask and as ``keypointlabels``: the first is the mask.
         """
         names = self.trained_brushes or (self.brush,)
-        is_ours = region.get("type") == "brushlabels" and (region.get("from_name") or self.brush) in names
+        is_ours = region.get("type") in MASKS and (region.get("from_name") or self.brush) in names
         return is_ours and self.is_on_image(region)
 
     def parts(self, schema: Schema) -> dict[str, tuple[str, ...]]:
@@ -178,7 +186,7 @@ def _parse(xml: str) -> LabelConfig:
     _refuse_pages(root)
     images = {tag.get("name"): tag for tag in root.iter("Image")}
     keypoints = _controls(root, "KeyPointLabels", images)
-    brushes = _controls(root, "BrushLabels", images)
+    brushes = [tag for tag in root.iter() if tag.tag in _MASKS and tag.get("name") and tag.get("toName") in images]
     keypoints.sort(key=_is_plain)  # the smart ones first
     on_one_image = [k for k in keypoints if any(b.get("toName") == k.get("toName") for b in brushes)]
     if not on_one_image:
@@ -253,6 +261,7 @@ def _view(
         schema=_schema(keypoint),
         brushes=tuple(brush for _, brush in tags.values()),
         trained_brushes=tuple(b.get("name", "") for b in painted),
+        bitmasks=frozenset(b.get("name", "") for b in painted if _MASKS[str(b.tag)] == BITMASK),
         faults=(_what_lacks(keypoint, missing, own),) if missing else (),
         suggest=options["suggest"],
         refine=options["refine"],
@@ -309,7 +318,7 @@ def _is_plain(keypoint: Element) -> bool:
 def _what_lacks(keypoint: Element, missing: Sequence[str], brush: Element) -> str:
     return (
         f'<KeyPointLabels name="{keypoint.get("name")}"> has the labels {", ".join(map(repr, missing)):.500}, which '
-        f'<BrushLabels name="{brush.get("name")}"> lacks (it has {", ".join(_names(brush)):.500}), so that no click of '
+        f'<{brush.tag} name="{brush.get("name")}"> lacks (it has {", ".join(_names(brush)):.500}), so that no click of '
         "them can be answered: give both the same labels, in the same letters and with the same aliases"
     )
 
@@ -317,7 +326,7 @@ def _what_lacks(keypoint: Element, missing: Sequence[str], brush: Element) -> st
 def _what_does_not_fit(keypoint: Element, brushes: Sequence[Element]) -> str:
     brush = next(b for b in brushes if b.get("toName") == keypoint.get("toName"))
     if not _names(brush):
-        return f'<BrushLabels name="{brush.get("name")}"> has no <Label value="...">'
+        return f'<{brush.tag} name="{brush.get("name")}"> has no <Label value="...">'
     if not _names(keypoint):
         return f'<KeyPointLabels name="{keypoint.get("name")}"> has no <Label value="...">'
     return _what_lacks(keypoint, _names(keypoint), brush)
@@ -391,8 +400,8 @@ def _what_is_missing(images: dict[str | None, Element], keypoints: list[Element]
     if not keypoints:
         return f"the label config has no <KeyPointLabels> to click with on the image {names}"
     if not brushes:
-        return f"the label config has no <BrushLabels> to paint masks with on the image {names}"
+        return f"the label config has no <BrushLabels> or <BitmaskLabels> to paint masks with on the image {names}"
     return (
-        f"<KeyPointLabels> is on the image {keypoints[0].get('toName')!r}, <BrushLabels> on "
+        f"<KeyPointLabels> is on the image {keypoints[0].get('toName')!r}, <{brushes[0].tag}> on "
         f"{brushes[0].get('toName')!r}; expected both on one image"
     )

@@ -17,8 +17,8 @@ from ihp_backend.clicks import Click
 from ihp_backend.geometry import percent_to_pixels
 from ihp_backend.label_studio.click_provenance import from_meta, to_meta
 from ihp_backend.label_studio.label_config import LabelConfig
+from ihp_backend.label_studio.mask_values import MASKS, MaskError, decode, encode, holds_mask, label_of
 from ihp_backend.label_studio.persons import of_person, person_of
-from ihp_backend.label_studio.rle import RleError, decode_mask, encode
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def _shown(task: Mapping[str, Any], keypoints: Collection[str]) -> list[dict[str
 def most_drawn(task: Mapping[str, Any]) -> int:
     """Returns how many masks the largest draft or annotation of a task has."""
     kept = [*_dicts(task.get("drafts")), *_dicts(task.get("annotations"))]
-    return max((sum(r.get("type") == "brushlabels" for r in _dicts(k.get("result"))) for k in kept), default=0)
+    return max((sum(r.get("type") in MASKS for r in _dicts(k.get("result"))) for k in kept), default=0)
 
 
 def saved_state(task: Mapping[str, Any]) -> str:
@@ -139,7 +139,7 @@ def read_clicks(results: Sequence[Mapping[str, Any]], config: LabelConfig, heigh
             if result.get("from_name") != config.keypoint:
                 continue
             raise RequestError(f"{region} has no `value`; expected x, y and keypointlabels")
-        if "rle" in value:
+        if holds_mask(value):
             continue
         labels = value.get("keypointlabels")
         if (name := result.get("from_name")) != config.keypoint:
@@ -163,7 +163,7 @@ def read_clicks(results: Sequence[Mapping[str, Any]], config: LabelConfig, heigh
 def read_masks(
     results: Sequence[Mapping[str, Any]], config: LabelConfig, height: int, width: int
 ) -> list[AcceptedMask]:
-    """Reads the brush regions of the config's brush control.
+    """Reads the masks of the config's brush or bitmask controls.
 
     A region that cannot be read, has another size than the image, or a label that the config lost is left out with
     a log line: one bad region must not stop an annotator.
@@ -175,10 +175,7 @@ def read_masks(
     for result in results:
         if not config.is_painted(result):
             continue
-        value = result.get("value")
-        value = value if isinstance(value, Mapping) else {}
-        labels = value.get("brushlabels")
-        label = labels[0] if isinstance(labels, list) and labels else None
+        label = label_of(result)
         if label not in config.labels:
             logger.warning("brush region %.50s has the label %.100r, which the config lacks", result.get("id"), label)
             continue
@@ -199,8 +196,8 @@ def read_masks(
                 f"{MOST_MASK_BYTES // 10**6} MB of them: label smaller photos"
             )
         try:
-            mask = decode_mask(value.get("rle", ()), height, width)
-        except RleError as error:
+            mask = decode(result, height, width)
+        except MaskError as error:
             logger.warning("brush region %s cannot be read: %s", result.get("id"), error)
             continue
         clicks = from_meta(result.get("meta"), label, mask)
@@ -218,7 +215,7 @@ def read_masks(
     return masks
 
 
-def brush_region(
+def mask_region(
     mask: NDArray[np.bool_],
     label: str,
     score: float,
@@ -227,7 +224,7 @@ def brush_region(
     clicks: Sequence[TimedClick] = (),
     person: int | None = None,
 ) -> dict[str, Any]:
-    """Returns a mask as a brush region.
+    """Returns a mask as a region of the control that its label is painted with: a brush region, or a bitmask.
 
     An empty one removes the region of its id: it is ``dynamic``, as the wand's keypoints are, and Label Studio deletes
     what is dynamic when suggestions are accepted.
@@ -246,12 +243,12 @@ def brush_region(
         "id": region_id or uuid.uuid4().hex[:10],
         "from_name": config.brush_of(label),
         "to_name": config.image,
-        "type": "brushlabels",
+        "type": config.mask_type(label),
         "original_width": width,
         "original_height": height,
         "image_rotation": 0,
         "score": float(score),
-        "value": {"format": "rle", "rle": encode(mask), "brushlabels": [label]},
+        "value": encode(mask, label, config.mask_type(label)),
     }
     if clicks:
         region["meta"] = to_meta(clicks, mask)

@@ -113,16 +113,21 @@ def decode(rle: Sequence[int] | bytes, height: int, width: int) -> NDArray[np.ui
 
 
 def decode_mask(rle: Sequence[int] | bytes, height: int, width: int) -> NDArray[np.bool_]:
-    """Decodes a stream as a mask (H, W): what the annotator sees, without the rims of antialiased strokes.
-
-    The interface paints all that is not 0. A pixel belongs to the mask from half of the mask's greatest alpha on, and
-    of ``THRESHOLD`` at most: a mask that was imported with an alpha of 100 all over is no rim. Nor is a faint place of
-    one alpha, beside stronger ones: rims are ramps.
+    """Decodes a stream as a mask (H, W), see ``from_alpha``.
 
     Raises:
         RleError: As ``decode`` does.
     """
-    alpha = decode(rle, height, width)
+    return from_alpha(decode(rle, height, width))
+
+
+def from_alpha(alpha: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Makes a mask (H, W) of alpha (H, W): what the annotator sees, without the rims of antialiased strokes.
+
+    The interface paints all that is not 0. A pixel belongs to the mask from half of the mask's greatest alpha on, and
+    of ``THRESHOLD`` at most: a mask that was imported with an alpha of 100 all over is no rim. Nor is a faint place of
+    one alpha, beside stronger ones: rims are ramps.
+    """
     least = min(THRESHOLD, (int(alpha.max()) + 1) // 2)
     mask: NDArray[np.bool_] = alpha >= max(least, 1)
     if cv2.countNonZero(alpha) > cv2.countNonZero(mask.view(np.uint8)):

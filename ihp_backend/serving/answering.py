@@ -22,7 +22,7 @@ from ihp_backend.label_studio.image_address import address_of
 from ihp_backend.label_studio.images import ImageError
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.predict_request import read_annotation
-from ihp_backend.label_studio.regions import brush_region, most_drawn, saved_state, short_name
+from ihp_backend.label_studio.regions import mask_region, most_drawn, saved_state, short_name
 from ihp_backend.logs import fields
 from ihp_backend.memory import reserved
 
@@ -125,7 +125,7 @@ class Answering:
         prediction = self._runtime.computing.run(partial(session.predict, prompts), stage="predict")
         with self._runtime.metrics.stage("encode"):
             regions = [
-                brush_region(mask, label, prediction.scores[label], self._config)
+                mask_region(mask, label, prediction.scores[label], self._config)
                 for label, mask in prediction.masks.items()
                 if mask.any()
             ]
@@ -200,7 +200,7 @@ class Answering:
         return answered, regions, score
 
     def _region(self, mask: AcceptedMask) -> dict[str, Any]:
-        return brush_region(mask.mask, mask.label, mask.score or 0.0, self._config, mask.id, mask.clicks, mask.person)
+        return mask_region(mask.mask, mask.label, mask.score or 0.0, self._config, mask.id, mask.clicks, mask.person)
 
     def _written(self, regions: Sequence[dict[str, Any]], score: float) -> Answer:
         return {"result": list(regions), "score": float(score), "model_version": self._predictor.version}

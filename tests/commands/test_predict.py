@@ -17,7 +17,7 @@ from PIL import Image
 from ihp_backend.cli import main
 from ihp_backend.commands.predict import shipped_config
 from ihp_backend.data.synthetic import draw_person
-from ihp_backend.label_studio.regions import brush_region
+from ihp_backend.label_studio.regions import mask_region
 from ihp_backend.parts import SCHEMAS, Part, Schema
 
 LABEL_CONFIGS = Path(__file__).parents[2] / "label_config"
@@ -78,7 +78,7 @@ def test_label_studio_knows_the_regions_of_every_schema_under_its_shipped_config
     config, names = shipped_config(schema)
     assert set(names) == set(schema.names[1:])
     mask = np.eye(4, dtype=bool)
-    regions = [brush_region(mask, label, 0.5, config) for label in names.values()]
+    regions = [mask_region(mask, label, 0.5, config) for label in names.values()]
     interface = LabelInterface((LABEL_CONFIGS / f"{name.replace('-', '_')}.xml").read_text())
     prediction = {"result": regions, "score": 0.5, "model_version": "v"}
     assert interface.validate_prediction(prediction, return_errors=True) == []

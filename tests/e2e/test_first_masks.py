@@ -14,7 +14,7 @@ from studio import Studio, mask_of
 from ihp_backend.data.synthetic import draw_person
 from ihp_backend.demo.project import label_config_of
 from ihp_backend.label_studio.label_config import LabelConfig
-from ihp_backend.label_studio.regions import brush_region
+from ihp_backend.label_studio.regions import mask_region
 from ihp_backend.parts import LIP
 
 pytestmark = pytest.mark.e2e
@@ -43,7 +43,7 @@ def predicted(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> tuple[int
     masks["Scarf"][int(y * HEIGHT) + 6 :, :][:12, int(x * WIDTH) :][:, :10] = True
     masks["Dress"] &= ~masks["Scarf"]
     for task in tasks:
-        regions = [brush_region(mask, label, 0.5, config) for label, mask in masks.items()]
+        regions = [mask_region(mask, label, 0.5, config) for label, mask in masks.items()]
         body = {"task": task, "model_version": "somebody", "score": 0.5, "result": regions}
         demo.client.post("/api/predictions/", body)
     return project, tasks

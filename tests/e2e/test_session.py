@@ -14,7 +14,7 @@ from studio import Studio, answered, mask_of
 from ihp_backend.data.synthetic import draw_person
 from ihp_backend.demo.project import label_config_of
 from ihp_backend.label_studio.label_config import LabelConfig
-from ihp_backend.label_studio.regions import brush_region
+from ihp_backend.label_studio.regions import mask_region
 from ihp_backend.parts import LIP
 
 pytestmark = pytest.mark.e2e
@@ -156,7 +156,7 @@ def test_a_mask_takes_the_place_of_a_guess_that_it_covers(demo: Demo, studio: St
     guess = np.zeros((HEIGHT, WIDTH), bool)
     row, column = int((y + 0.01) * HEIGHT), int(x * WIDTH)
     guess[row : row + 30, column : column + 20] = True
-    region = brush_region(guess, "Scarf", 0.3, LabelConfig.parse(xml)) | {"origin": "prediction"}
+    region = mask_region(guess, "Scarf", 0.3, LabelConfig.parse(xml)) | {"origin": "prediction"}
     demo.client.create_annotation(task, [region])
     studio.page.reload()
     studio.page.wait_for_timeout(2000)

@@ -22,7 +22,7 @@ from studio import Studio, answered, mask_of
 from ihp_backend.data.synthetic import draw_person
 from ihp_backend.demo.project import label_config_of, plain_label_config
 from ihp_backend.label_studio.label_config import LabelConfig
-from ihp_backend.label_studio.regions import brush_region
+from ihp_backend.label_studio.regions import mask_region
 from ihp_backend.parts import LIP
 
 pytestmark = pytest.mark.e2e
@@ -57,7 +57,7 @@ def annotate(demo: Demo, task: dict[str, Any], seed: int, config: LabelConfig) -
     _, ids = truth_of(seed)
     meant = {label: MEANT.get(label, parts) for label, parts in config.parts(LIP).items()}
     masks = {label: np.isin(ids, [LIP.names.index(p) for p in parts]) for label, parts in meant.items()}
-    regions = [brush_region(mask, label, 1.0, config) for label, mask in masks.items() if mask.any()]
+    regions = [mask_region(mask, label, 1.0, config) for label, mask in masks.items() if mask.any()]
     demo.client.create_annotation(task["id"], regions)
 
 

@@ -16,7 +16,7 @@ from ihp_backend.clicks import Click
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.regions import (
     RequestError,
-    brush_region,
+    mask_region,
     read_clicks,
     read_masks,
     region_id,
@@ -84,7 +84,7 @@ def test_a_click_that_cannot_be_is_explained(result: dict[str, Any], expected: s
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 1000))
 def test_a_mask_there_and_back(height: int, width: int, seed: int) -> None:
     mask = np.random.default_rng(seed).random((height, width)) > 0.5
-    region = brush_region(mask, "Hair", 0.875, CONFIG)
+    region = mask_region(mask, "Hair", 0.875, CONFIG)
     assert region["type"] == "brushlabels"
     assert (region["from_name"], region["to_name"]) == ("mask", "image")
     assert (region["original_height"], region["original_width"]) == (height, width)
@@ -101,7 +101,7 @@ def test_regions_without_an_id_get_one_each_that_stays() -> None:
     """Tasks that were annotated through the API need none: "None" would be one id for all of them."""
     masks = [np.zeros((4, 5), bool) for _ in range(2)]
     masks[0][:2], masks[1][2:] = True, True
-    drawn = [brush_region(mask, "Hair", 0.5, CONFIG) for mask in masks]
+    drawn = [mask_region(mask, "Hair", 0.5, CONFIG) for mask in masks]
     for missing in (None, "", " ", False):
         nameless = [region | {"id": missing} for region in drawn]
         del nameless[0]["id"]
@@ -114,7 +114,7 @@ def test_regions_without_an_id_get_one_each_that_stays() -> None:
 
 
 def test_two_regions_of_one_id_are_two_regions() -> None:
-    drawn = brush_region(np.ones((4, 5), bool), "Hair", 0.5, CONFIG)
+    drawn = mask_region(np.ones((4, 5), bool), "Hair", 0.5, CONFIG)
     read = read_masks([drawn, drawn, drawn | {"value": {**drawn["value"], "brushlabels": ["Face"]}}], CONFIG, 4, 5)
     assert len({mask.id for mask in read}) == 3
     assert read[0].id == drawn["id"]
@@ -127,7 +127,7 @@ def test_keypoints_without_an_id_are_told_apart() -> None:
 
 
 def test_regions_of_another_image_of_the_task_are_not_of_this_one() -> None:
-    drawn = brush_region(np.ones((4, 5), bool), "Hair", 0.5, CONFIG)
+    drawn = mask_region(np.ones((4, 5), bool), "Hair", 0.5, CONFIG)
     for region, count in (
         (drawn, 1),
         (drawn | {"item_index": 0}, 1),
@@ -151,7 +151,7 @@ def test_a_mask_is_painted_with_the_brush_of_its_label() -> None:
         brushes=("mask", "hair"),
         trained_brushes=("mask", "hair"),
     )
-    drawn = [brush_region(np.ones((4, 5), bool), label, 0.5, config) for label in ("Face", "Hair")]
+    drawn = [mask_region(np.ones((4, 5), bool), label, 0.5, config) for label in ("Face", "Hair")]
     assert [region["from_name"] for region in drawn] == ["mask", "hair"]
     assert [mask.label for mask in read_masks(drawn, config, 4, 5)] == ["Face", "Hair"]
     # Another brush's mask of the same label is another thing.
@@ -160,13 +160,13 @@ def test_a_mask_is_painted_with_the_brush_of_its_label() -> None:
 
 def test_each_region_has_an_id_of_its_own_unless_one_is_given() -> None:
     mask = np.ones((2, 2), bool)
-    ids = {brush_region(mask, "Face", 1, CONFIG)["id"] for _ in range(50)}
+    ids = {mask_region(mask, "Face", 1, CONFIG)["id"] for _ in range(50)}
     assert len(ids) == 50
-    assert brush_region(mask, "Face", 1, CONFIG, "abc")["id"] == "abc"
+    assert mask_region(mask, "Face", 1, CONFIG, "abc")["id"] == "abc"
 
 
 def test_a_region_that_cannot_be_read_is_left_out_alone(caplog: pytest.LogCaptureFixture) -> None:
-    good = brush_region(np.eye(4, dtype=bool), "Face", 1, CONFIG)
+    good = mask_region(np.eye(4, dtype=bool), "Face", 1, CONFIG)
     bad = [
         good | {"value": good["value"] | {"rle": good["value"]["rle"][:8]}},
         good | {"value": good["value"] | {"rle": "x"}},
@@ -202,8 +202,8 @@ def square() -> NDArray[np.bool_]:
 
 
 def test_until_the_first_draft_the_annotator_sees_the_prediction() -> None:
-    guess = brush_region(square(), "Face", 0.4, CONFIG)
-    other = brush_region(square(), "Face", 0.4, CONFIG)
+    guess = mask_region(square(), "Face", 0.4, CONFIG)
+    other = mask_region(square(), "Face", 0.4, CONFIG)
     task: dict[str, Any] = {"predictions": [{"id": 3, "result": [guess]}, {"id": 2, "result": [other]}]}
     (mask,) = read_masks(working_results(task), CONFIG, *square().shape)
     assert (mask.id, mask.from_prediction, mask.score) == (guess["id"], True, 0.4)
@@ -213,5 +213,5 @@ def test_until_the_first_draft_the_annotator_sees_the_prediction() -> None:
 
 def test_an_empty_mask_removes_its_region_when_it_is_accepted() -> None:
     """Label Studio removes regions that are ``dynamic`` when suggestions are accepted."""
-    assert brush_region(np.zeros((4, 6), bool), "Face", 0.4, CONFIG, "r1")["dynamic"] is True
-    assert "dynamic" not in brush_region(square(), "Face", 0.4, CONFIG, "r1")
+    assert mask_region(np.zeros((4, 6), bool), "Face", 0.4, CONFIG, "r1")["dynamic"] is True
+    assert "dynamic" not in mask_region(square(), "Face", 0.4, CONFIG, "r1")

@@ -14,7 +14,7 @@ from fakes import DiscModel, png
 from flask.testing import FlaskClient
 
 from ihp_backend.label_studio.label_config import LabelConfig
-from ihp_backend.label_studio.regions import brush_region
+from ihp_backend.label_studio.regions import mask_region
 from ihp_backend.serving.application import create_app
 from ihp_backend.serving.runtime import Runtime
 from ihp_backend.settings import Settings
@@ -133,7 +133,7 @@ def test_masks_of_other_brushes_on_the_image_are_kept_free(client: FlaskClient) 
     photo = {"image": "/data/upload/1/a.png"}
     hair = np.zeros((HEIGHT, WIDTH), bool)
     hair[: HEIGHT // 2 - 2] = True
-    drawn = brush_region(hair, "Hair", 1.0, LabelConfig.parse(xml))
+    drawn = mask_region(hair, "Hair", 1.0, LabelConfig.parse(xml))
     assert drawn["from_name"] == "hair mask"
     (alone,) = ask(client, photo, xml)
     (beside,) = ask(client, photo, xml, drafts=[{"id": 1, "result": [drawn], "updated_at": "2026-01-01T00:00:00Z"}])
@@ -143,7 +143,7 @@ def test_masks_of_other_brushes_on_the_image_are_kept_free(client: FlaskClient) 
 def guess(columns: slice, label: str) -> dict[str, Any]:
     mask = np.zeros((HEIGHT, WIDTH), bool)
     mask[30:130, columns] = True
-    region = brush_region(mask, label, 0.5, LabelConfig.parse(config(painted=labels("Face", "Hair", "Scarf"))))
+    region = mask_region(mask, label, 0.5, LabelConfig.parse(config(painted=labels("Face", "Hair", "Scarf"))))
     del region["id"]
     return region | {"origin": "prediction"}
 
