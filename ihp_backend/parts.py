@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from colorsys import hsv_to_rgb
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 IGNORE = 255
 """Label id of pixels that count neither for training nor for evaluation."""
@@ -31,6 +31,7 @@ class Part:
     flip_pair: str | None = None
 
 
+@lru_cache(maxsize=1024)
 def normalise(label: str) -> str:
     """Strips what must not matter in a label's name: case, hyphens, underscores, spaces."""
     return "".join(c for c in label.casefold() if c not in "-_ \t\n")

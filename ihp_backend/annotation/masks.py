@@ -117,5 +117,5 @@ class AcceptedMask:
 
 
 def are_same(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
-    """Whether two masks of one label mean the same thing."""
+    """Whether two masks (H, W) of one label mean the same thing: they share half of the smaller one."""
     return bool((one & other).sum() >= max(1, _SAME * min(one.sum(), other.sum())))

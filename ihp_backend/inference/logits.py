@@ -1,4 +1,4 @@
-"""The most probable channel of each stride-2 pixel, and by how much it leads."""
+"""The most probable channel of each stride-2 pixel."""
 
 from __future__ import annotations
 
@@ -14,17 +14,3 @@ def best_channel(logits: NDArray[np.float32]) -> NDArray[np.int64]:
     """
     found: NDArray[np.int64] = torch.from_numpy(logits).max(0).indices.numpy()
     return found
-
-
-def two_best(logits: NDArray[np.float32], best: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Returns the logit of the best channel and the greatest one of the other channels, each (h, w).
-
-    Args:
-        logits: (K, h, w).
-        best: (h, w), see ``best_channel``.
-    """
-    first = np.take_along_axis(logits, best[None], 0)[0]
-    rest = logits.copy(order="K")
-    np.put_along_axis(rest, best[None], -np.inf, 0)
-    second: NDArray[np.float32] = torch.from_numpy(rest).max(0).values.numpy()
-    return first, second

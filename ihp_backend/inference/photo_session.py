@@ -292,7 +292,7 @@ class PhotoSession:
 def _leading(view: View, previous: Parse | None, prev_mask: NDArray[np.float32]) -> NDArray[np.intp] | None:
     """The leading channels (h, w) before the newest click, as far as they are known."""
     if previous is not None:
-        return best_channel(previous.seen_from(view))
+        return previous.best_from(view)
     return best_channel(prev_mask) if prev_mask.any() else None
 
 

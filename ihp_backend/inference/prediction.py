@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ihp_backend.clicks import Click
 from ihp_backend.geometry import View
 from ihp_backend.inference.label_channels import Channels
-from ihp_backend.inference.logits import best_channel, two_best
+from ihp_backend.inference.logits import best_channel
 from ihp_backend.inference.postprocess.guided_upsampling import GuidedUpsampling
 
 if TYPE_CHECKING:
@@ -79,8 +79,9 @@ class Parse:
         return best_channel(self.logits)
 
     @cached_property
-    def _two_best(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return two_best(self.logits, self._best)
+    def _greatest(self) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = np.take_along_axis(self.logits, self._best[None], 0)[0]
+        return found
 
     def foreground(self) -> NDArray[np.bool_]:
         """(h, w): where there is a person rather than background."""
@@ -103,11 +104,11 @@ class Parse:
 
         Interpolated margins of different labels are never positive at the same place, so masks do not overlap.
         """
-        if len(own) == 1:
-            first, second = self._two_best
-            return np.where(self._best == own[0], first - second, self.logits[own[0]] - first)
-        rest = np.setdiff1d(np.arange(len(self.logits)), own)
-        margin: NDArray[np.float32] = self.logits[list(own)].max(0) - self.logits[rest].max(0)
+        margin: NDArray[np.float32] = self.logits[list(own)].max(0) - self._greatest
+        rows, columns = np.nonzero(self.is_best(own))  # only there somebody else is the best other one
+        rest = self.logits[:, rows, columns]
+        rest[list(own)] = -np.inf
+        margin[rows, columns] = self._greatest[rows, columns] - rest.max(0)
         return margin
 
     def _enlarge(self, margin: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -183,6 +184,10 @@ class Parse:
         self._warp(self.logits, view, out, beyond=-_BEYOND)
         out[0][(out <= -_BEYOND).all(0)] = _BEYOND
         return out
+
+    def best_from(self, view: View) -> NDArray[np.int64]:
+        """Returns the most probable channels (h', w') as another view of the same photo sees them."""
+        return self._best if view == self.view else best_channel(self.seen_from(view))
 
     def _warp(self, planes: NDArray[np.float32], view: View, out: NDArray[np.float32], beyond: float = 0.0) -> None:
         if view == self.view:

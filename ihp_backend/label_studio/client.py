@@ -142,10 +142,6 @@ class Client(ApiSession):
             yield from tasks
             last = max(int(task["id"]) for task in tasks)
 
-    def get_task(self, task: int) -> dict[str, Any]:
-        """Returns a task with its annotations, drafts and predictions."""
-        return dict(self.get(f"/api/tasks/{task}/"))
-
     def annotations(self, task: int) -> list[dict[str, Any]]:
         """Returns a task's annotations."""
         return list(self.get(f"/api/tasks/{task}/annotations/"))
@@ -162,13 +158,6 @@ class Client(ApiSession):
     def predictions(self, task: int) -> list[dict[str, Any]]:
         """Returns a task's predictions."""
         return list(self.get("/api/predictions/", task=task))
-
-    def create_prediction(
-        self, task: int, result: Sequence[Mapping[str, Any]], *, score: float, model_version: str
-    ) -> dict[str, Any]:
-        """Adds a prediction to a task."""
-        body = {"task": task, "result": list(result), "score": score, "model_version": model_version}
-        return dict(self.post("/api/predictions/", json=body))
 
     def import_predictions(self, project: int, predictions: Sequence[Mapping[str, Any]]) -> None:
         """Adds predictions to tasks of a project: each has ``task``, ``result``, ``score`` and ``model_version``."""

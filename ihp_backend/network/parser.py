@@ -175,7 +175,16 @@ class HumanParser(nn.Module):
         return features
 
     def decode(self, features: Sequence[Tensor], maps: Tensor, prev_mask: Tensor) -> ParserOutput:
-        """The second half of ``forward``: from the features, the maps and ``prev_mask`` to the output."""
+        """The second half of ``forward``, and all that runs again at each click.
+
+        Args:
+            features: Those of ``encode``, (N, C, H/s, W/s) for each stride s of the backbone.
+            maps: (N, K, H, W) float in [-1, 1].
+            prev_mask: (N, K, H/2, W/2) float in [0, 1].
+
+        Returns:
+            See ``ParserOutput``. Logits of open-class channels without a click or a mask are ``MASKED_LOGIT``.
+        """
         seen = self._seen(maps)
         coarse = F.avg_pool2d(seen, MAP_STRIDE)
         output = ParserOutput(*self.decoder(features, seen, prev_mask, coarse))

@@ -96,7 +96,15 @@ class Answering:
             return self._written([], 0.0) | {"error": str(error)}
         # What would not fit if it were alone has the place of all large ones to itself.
         with reserved(self._memory_of(image, task, clicked), "the answer", or_most=True):
-            return self._answered(task, clicked, prefetches, self._predictor.open(image, key))
+            session = self._predictor.open(image, key)
+            if clicked is not None:
+                return self._after_a_click(task, clicked, session)
+            answer = self._without_clicks(session)
+            if prefetches:
+                for name in self._names(task):
+                    self._runtime.recent_answers.forget(name)  # a page that is opened shows what is saved
+                self._runtime.computing.prefetch(session.prefetch)
+            return answer
 
     def _memory_of(
         self, image: NDArray[np.uint8], task: Mapping[str, Any], clicked: Sequence[dict[str, Any]] | None
@@ -106,18 +114,6 @@ class Answering:
         masks = _CLICKED_MASKS if clicked is not None and self._config.suggest != "all" else _SUGGESTED_MASKS
         drawn = 0 if clicked is None else most_drawn(task)
         return pixels * (3 + masks) + drawn * (pixels // 8)
-
-    def _answered(
-        self, task: Mapping[str, Any], clicked: Sequence[dict[str, Any]] | None, prefetches: bool, session: PhotoSession
-    ) -> Answer:
-        if clicked is not None:
-            return self._after_a_click(task, clicked, session)
-        answer = self._without_clicks(session)
-        if prefetches:
-            for name in self._names(task):
-                self._runtime.recent_answers.forget(name)  # a page that is opened shows what is saved
-            self._runtime.computing.prefetch(session.prefetch)
-        return answer
 
     def _without_clicks(self, session: PhotoSession) -> Answer:
         """Answers a photo with a region for each part that was found."""

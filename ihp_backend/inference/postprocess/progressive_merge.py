@@ -49,7 +49,7 @@ def progressive_merge(before: Parse, after: Parse, options: ProgressiveMergeOpti
         options: The thresholds.
     """
     earlier = before.seen_from(after.view)
-    was, now = best_channel(earlier), best_channel(after.logits)
+    was, now = before.best_from(after.view), best_channel(after.logits)
     changed = was != now
     asked, edges = np.zeros_like(changed), np.zeros_like(changed)
     places = []
