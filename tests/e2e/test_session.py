@@ -12,7 +12,7 @@ from running_demo import Demo, new_project
 from studio import Studio, answered, mask_of
 
 from ihp_backend.data.synthetic import draw_person
-from ihp_backend.demo.project import label_config_of
+from ihp_backend.demo.project import hotkeys, label_config_of
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.regions import mask_region
 from ihp_backend.parts import LIP
@@ -120,6 +120,30 @@ def test_a_whole_session(demo: Demo, studio: Studio, tmp_path: Path) -> None:
     assert all(at(masks[label], *middle(truth, label)) for label in (*AT_ONCE, *ONE_BY_ONE))
     assert not at(masks["Pants"], *shoe)
     assert at(masks["Backpack"], *wall)
+
+
+@pytest.mark.parametrize("auto_accept", [True, False])
+def test_clicks_that_are_faster_than_masks_lose_nothing(
+    demo: Demo, studio: Studio, tmp_path: Path, auto_accept: bool
+) -> None:
+    """Label Studio drops the answers to all of them but the last, and that one has all masks."""
+    xml = label_config_of("lip")
+    task, truth = open_person(demo, studio, tmp_path, "In a hurry", xml)
+    studio.auto_accept(auto_accept)
+    studio.page.evaluate("() => document.activeElement.blur()")  # the switch keeps the keyboard
+    keys = {label: key for key, label in hotkeys(xml)}
+    labels = (*AT_ONCE, *ONE_BY_ONE)
+    studio.click_in_a_hurry([(keys[label], *middle(truth, label)) for label in labels], 0.4)
+    if not auto_accept:
+        assert sorted(s["labels"] for s in studio.suggestions) == sorted([label] for label in labels)
+        studio.accept()
+    studio.shot(f"s8-in-a-hurry-{auto_accept}")
+    assert sorted(r["labels"] for r in studio.regions) == sorted([label] for label in labels)
+    studio.submit()
+    (annotation,) = demo.client.annotations(task)
+    masks = {r["value"]["brushlabels"][0]: mask_of(r) for r in annotation["result"] if r["type"] == "brushlabels"}
+    assert len(annotation["result"]) == len(masks) == len(labels), "no label twice, and none of another control"
+    assert all(at(masks[label], *middle(truth, label)) for label in labels)
 
 
 def test_masks_follow_the_clicks_on_others_where_the_label_config_says_so(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,17 @@ class Studio:
         answer: dict[str, Any] = waiting.value.json()
         self.page.wait_for_timeout(700)
         return answer
+
+    def click_in_a_hurry(self, parts: Sequence[tuple[str, float, float]], pace_s: float) -> None:
+        """Presses each key and clicks at once, at a pace of so many seconds, waiting for no mask; then for the last."""
+        box = self.page.evaluate(_IMAGE)
+        started = time.monotonic()
+        for number, (key, x, y) in enumerate(parts, 1):
+            self.page.keyboard.press(key)
+            self.page.mouse.click(box["left"] + x * box["width"], box["top"] + y * box["height"])
+            self.page.wait_for_timeout(1000 * max(0.0, number * pace_s - (time.monotonic() - started)))
+        self.page.wait_for_function("() => !Htx.awaitingSuggestions", timeout=60_000)
+        self.page.wait_for_timeout(1000)
 
     def wait_until_saved(self, regions: int) -> None:
         """Waits until Label Studio has saved so many regions as the draft, which it does every few seconds."""
