@@ -17,7 +17,7 @@ from ihp_backend.evaluation.metrics import confusion, mean_iou
 from ihp_backend.inference.prediction import Parse
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.inference.prompts import Prompts
-from ihp_backend.parts import Schema, get_schema
+from ihp_backend.parts import IGNORE, Schema, get_schema
 from ihp_backend.simulation.annotator import SimulatedAnnotator, User
 
 _EVERYWHERE = 5.0
@@ -86,6 +86,7 @@ class Evaluation:
         changes: For each correction click the clicks per class so far, and by how much it changed the IoU of the
             class that was clicked, on its photo.
         seconds_per_click: Time of each parse.
+        guesses: Of each mask that is suggested without a click, the share that is right.
     """
 
     schema: Schema
@@ -94,6 +95,7 @@ class Evaluation:
     photos: list[PhotoResult] = field(default_factory=list)
     changes: list[tuple[float, float]] = field(default_factory=list)
     seconds_per_click: list[float] = field(default_factory=list)
+    guesses: list[float] = field(default_factory=list)
 
     def lowered(self, by_more_than: float = 0.0, up_to: float = float("inf")) -> float:
         """Returns the share of correction clicks after which their class's IoU was lower.
@@ -178,7 +180,11 @@ def _photo(
     clicks: list[Click] = []
     ious = [mean_iou(matrix)]
     reached: dict[float, float | None] = dict.fromkeys(TARGETS)
-    scores = [parse.score(label) for label in session.suggested(parse, labels)]
+    guessed = session.suggested(parse, labels)
+    scores = [parse.score(label) for label in guessed]
+    for label in guessed:
+        there = sample.labels[parse.mask(label)]
+        result.guesses.append(float((there == data.schema.names.index(label)).sum() / max(1, (there != IGNORE).sum())))
     photo = PhotoResult(sample.name, len(present), clicks, ious, reached, 0, float(np.mean(scores or [0.0])))
     result.photos.append(photo)
     _note_targets(photo, 0.0)

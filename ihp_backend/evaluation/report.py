@@ -40,6 +40,11 @@ def summarise(result: Evaluation, predictor: Predictor, config: ProtocolConfig, 
         "miou_at_clicks_per_class": {
             f"{b:g}": round(mean_iou(result.confusions[b]), 5) for b in _REPORTED if b in result.confusions
         },
+        "guesses_without_a_click": {
+            "suggested": len(result.guesses),
+            "half_of_it_right": sum(share >= 0.5 for share in result.guesses),
+            "less_than_a_third_right": sum(share < 1 / 3 for share in result.guesses),
+        },
         "presence_only_miou": round(mean_iou(result.presence_only), 5),
         "clicks_per_class_at_miou": {
             f"{t:.2f}": 0.0 if automatic >= t else _rounded(budget_at(t, clicked, curve)) for t in TARGETS

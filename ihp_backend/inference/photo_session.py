@@ -31,8 +31,6 @@ from ihp_backend.inference.roi import Target
 from ihp_backend.network.click_maps import Point
 from ihp_backend.network.parser import MASKED_LOGIT
 
-_LEAST_SCORE = 0.25
-"""A label that nobody asked for is suggested from this expected IoU on."""
 _ZOOMS = 3
 """At most so many zoom-ins."""
 _PREFETCHED = 4
@@ -127,7 +125,8 @@ class PhotoSession:
     def suggested(self, parse: Parse, labels: Mapping[str, tuple[str, ...]]) -> list[str]:
         """Returns the labels of a parse that are seen with some certainty, but for the background."""
         named = [label for label, parts in labels.items() if parts != self._schema.names[:1]]
-        return [label for label in named if parse.is_seen(label) and parse.score(label) >= _LEAST_SCORE]
+        seen, doubts = [label for label in named if parse.is_seen(label)], self._steps.drop_guesses
+        return [label for label in seen if doubts is None or doubts.keeps(parse, label)]
 
     def parse(self, prompts: Prompts, previous: Parse | None = None) -> Parse:
         """Parses the photo.

@@ -115,10 +115,14 @@ class Parse:
         """A margin (h, w) at the size of the view's box; positive where the margin is."""
         return self.view.enlarge(margin) if self.upsampling is None else self.upsampling.enlarge(_scaled(margin))
 
+    def cells(self, label: str) -> int:
+        """In how many stride-2 pixels a label is the most probable one."""
+        own = self.channels.of(label)
+        return int(self.is_best(own).sum()) if own else 0
+
     def is_seen(self, label: str) -> bool:
         """Whether a label is the most probable one in at least four stride-2 pixels."""
-        own = self.channels.of(label)
-        return bool(own) and int(self.is_best(own).sum()) >= 4
+        return self.cells(label) >= 4
 
     def mask(self, label: str) -> NDArray[np.bool_]:
         """The mask of a label at the photo's size, (H, W).

@@ -55,6 +55,9 @@ class Answer:
     def score(self, label: str) -> float:
         return float((self.ids == LIP.names.index(label)).mean())
 
+    def mask(self, label: str) -> NDArray[np.bool_]:
+        return np.asarray(self.ids == LIP.names.index(label))
+
     def label_map(self, allowed: Sequence[int] | None = None) -> NDArray[np.uint8]:
         return self.ids if allowed is None else np.where(np.isin(self.ids, allowed), self.ids, 0).astype(np.uint8)
 

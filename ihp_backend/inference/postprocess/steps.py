@@ -21,6 +21,24 @@ from ihp_backend.network.click_maps import Point
 
 
 @dataclass(frozen=True)
+class GuessOptions:
+    """Which parts that nobody asked for are worth showing.
+
+    Attributes:
+        least_score: From this expected IoU on, 0 to 1.
+        least_share: From this share of all that is seen of people on: smaller ones are specks.
+    """
+
+    least_score: float = 0.3
+    least_share: float = 0.001
+
+    def keeps(self, parse: Parse, label: str) -> bool:
+        """Whether a label of a parse is worth showing."""
+        size = self.least_share * float(parse.foreground().sum())
+        return parse.score(label) >= self.least_score and parse.cells(label) >= size
+
+
+@dataclass(frozen=True)
 class PostprocessConfig:
     """The steps and their options, in their order; ``None`` or ``False`` leaves a step out.
 
@@ -33,6 +51,7 @@ class PostprocessConfig:
         remove_small_regions: Small islands of a part become what is around them.
         progressive_merge: A correction changes what it points at.
         guided_upsampling: Edges of masks follow the photo's edges.
+        drop_guesses: Doubtful parts that nobody asked for are not suggested.
     """
 
     flip: bool = True
@@ -43,6 +62,7 @@ class PostprocessConfig:
     remove_small_regions: SmallRegionOptions | None = SmallRegionOptions()
     progressive_merge: ProgressiveMergeOptions | None = ProgressiveMergeOptions()
     guided_upsampling: GuidedUpsamplingOptions | None = GuidedUpsamplingOptions()
+    drop_guesses: GuessOptions | None = GuessOptions()
 
     def without(self, *steps: str) -> Self:
         """Returns the same without some steps.

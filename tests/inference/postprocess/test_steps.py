@@ -13,7 +13,7 @@ from ihp_backend.geometry import Box, View
 from ihp_backend.inference.label_channels import Channels
 from ihp_backend.inference.people import People
 from ihp_backend.inference.postprocess.guided_upsampling import GuidedUpsampling
-from ihp_backend.inference.postprocess.steps import STEPS, Inputs, PostprocessConfig, postprocess
+from ihp_backend.inference.postprocess.steps import STEPS, GuessOptions, Inputs, PostprocessConfig, postprocess
 from ihp_backend.inference.prediction import Parse
 from ihp_backend.network.click_maps import Point
 from ihp_backend.parts import LIP
@@ -114,3 +114,13 @@ def test_remove_wrong_piece() -> None:
     assert found[5:25, 5:19].all()
     assert not found[5:25, 22:32].any()
     assert (shown(parse, inputs, "remove_wrong_piece") == COAT)[5:25, 22:32].mean() > 0.2, "a pinhole"
+
+
+def test_drop_guesses() -> None:
+    ids = blocks((0, 0, 30, 40))
+    ids[:3, :3] = FACE
+    sure, doubtful = (replace(parse_of(ids), logits=parse_of(ids).logits * np.float32(by)) for by in (4, 0.5))
+    assert GuessOptions().keeps(sure, "face")
+    assert not GuessOptions().keeps(doubtful, "face")
+    assert GuessOptions(least_score=0.0).keeps(doubtful, "face")
+    assert not GuessOptions(least_share=0.01).keeps(sure, "face"), "9 of 1200 pixels are a speck"
