@@ -102,8 +102,8 @@ class Studio:
         """Waits until Label Studio has saved so many regions as the draft, which it does every few seconds."""
         self.page.wait_for_function(
             "count => { const a = Htx.annotationStore.selected;"
-            " return a.regions.length === count && a.versions.draft && a.versions.draft.length >= count"
-            " && !a.isDraftSaving }",
+            " const saved = new Set((a.versions.draft || []).map(r => r.id));"
+            " return a.regions.length === count && a.regions.every(r => saved.has(r.cleanId)) && !a.isDraftSaving }",
             arg=regions,
         )
         self.page.wait_for_timeout(300)
