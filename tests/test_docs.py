@@ -14,6 +14,7 @@ import pytest
 
 from ihp_backend.cli import COMMANDS, main
 from ihp_backend.data.synthetic import draw_person
+from ihp_backend.experiments.soak import MOST_MB
 from ihp_backend.settings import Settings, variable
 
 ROOT = Path(__file__).parents[1]
@@ -54,6 +55,10 @@ def test_variables_are_settings(page: Path) -> None:
     known = {variable(name) for name in Settings.__dataclass_fields__}
     named = {name.removesuffix("_FILE") for name in re.findall(r"\bIHP_[A-Z_]*[A-Z]\b", page.read_text())}
     assert named - known == set()
+
+
+def test_the_memory_that_a_soak_allows_is_the_one_that_is_stated() -> None:
+    assert f"{MOST_MB} MB where strangers reach it" in (ROOT / "docs" / "deploy.md").read_text()
 
 
 def test_the_messages_that_are_explained_are_ours() -> None:
