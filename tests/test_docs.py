@@ -70,6 +70,13 @@ def test_the_messages_that_are_explained_are_ours() -> None:
         assert all(piece.strip() in ours for piece in re.split(r"(?:IHP_)?\.\.\.", message)), message
 
 
+def test_the_tests_that_are_named_are_there() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "CONTRIBUTING.md").read_text())
+    assert len(named) > 20
+    for path, name in named:
+        assert f"def {name}(" in (ROOT / path).read_text(), f"{path}::{name}"
+
+
 def test_the_example_in_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = re.findall(r"```python\n(.*?)```", PAGES[0].read_text(), re.DOTALL)[0]
     image, _ = draw_person(np.random.default_rng(3), 300, 420)
