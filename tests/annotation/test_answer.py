@@ -273,3 +273,13 @@ def test_whatever_is_answered_keeps_off_what_was_accepted(seed: int, may_overlap
             assert not (answer.mask & ~drawn[answer.label]).any()
     for one, two in combinations(answers, 2):
         assert not (one.mask & two.mask).any()
+
+
+def test_a_guess_of_which_more_than_a_fifth_is_left_is_not_taken_though_the_rest_is_thin() -> None:
+    guess = replace(hair(square(10, 10, 4)), from_prediction=True)
+    three_of_four_rows = np.zeros(SHAPE, bool)
+    three_of_four_rows[10:13, 10:20] = True
+    new, rest = answer_masks(state_of(guess), "Face", {"Face": three_of_four_rows}, None)
+    assert (new.label, rest.id, rest.label) == ("Face", guess.id, "Hair")
+    assert np.array_equal(np.argwhere(rest.mask), [[13, column] for column in range(10, 14)])
+    assert new.id != guess.id

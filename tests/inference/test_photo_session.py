@@ -117,3 +117,24 @@ def test_where_a_click_means_everyone_the_network_sees_its_click_free_prediction
     assert points
     assert np.allclose(prev_mask, expected, atol=1e-6)
     assert bool(prev_mask.any()) is everyone
+
+
+def test_the_network_sees_accepted_masks_in_the_channels_of_their_labels() -> None:
+    predictor = predictor_of()
+    height, width = PHOTO.shape[:2]
+    pants, tattoo = (np.zeros((height, width), bool) for _ in range(2))
+    pants[60:110, 10:70], tattoo[20:50, 30:60] = True, True
+    with patch.object(predictor.engine, "run", Mock(wraps=predictor.engine.run)) as runs:
+        masks = {"pants": pants, "Tattoo": tattoo}
+        parse = predictor.open(PHOTO, None).parse(Prompts(CLICKS[:1], labels=LABELS, masks=masks))
+    view, _, prev_mask = runs.call_args_list[-1].args[1:4]
+    channels = {label: parse.channels.of(label)[0] for label in masks}
+    assert channels["Tattoo"] >= 20, "an open-class channel"
+    for label, (x, y) in {"pants": (40, 85), "Tattoo": (45, 35)}.items():
+        row, column = view.cell(x, y)
+        assert prev_mask[channels[label], row, column] == 1
+        assert prev_mask[:, row, column].sum() == 1
+        share = (prev_mask[channels[label]] > 0.5).mean() * view.box.width * view.box.height
+        assert share == pytest.approx(masks[label][view.box.slices].sum(), rel=0.1)
+    others = np.delete(prev_mask, list(channels.values()), axis=0)
+    assert not others.any()

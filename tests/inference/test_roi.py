@@ -236,3 +236,15 @@ def test_gaps_up_to_a_fiftieth_are_closed_and_nothing_is_lost() -> None:
     assert closed.sum() <= 161 * 21
     mask[93:95] = False
     assert not close_gaps(mask)[92:94].any(), "5 are too many"
+
+
+def test_a_part_that_is_nearly_the_whole_is_not_passed_over_again() -> None:
+    def zoom_in(width: int) -> Box | None:
+        drawn = coarse_pass_of((5, 10, 20, 10 + width), height=25, width=100)
+        view = View(Box(0, 0, 4000, 1000), 50, 200)
+        return target(Parse(1000, 4000, view, drawn.logits, drawn.channels, ())).zoom_in()
+
+    assert zoom_in(38) is None, "three quarters of the photo: as wide as twice the person, as high as the photo"
+    closer = zoom_in(30)
+    assert closer is not None
+    assert 2000 < closer.width < 2800

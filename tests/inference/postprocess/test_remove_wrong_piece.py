@@ -69,3 +69,16 @@ def test_clicks_outside_are_passed_over() -> None:
     logits = logits_of(block(5, 5, 30, 30))
     outside = [cell(-3, 10, is_positive=False), cell(10, 70, is_positive=False), cell(50, 10)]
     assert np.array_equal(remove_wrong_piece(logits.copy(), None, outside), logits)
+
+
+def test_how_sure_the_network_is_counts_from_the_click_on() -> None:
+    """The right half is sure, the wrong one is not; if all of the part is surer by 1, the same piece goes."""
+    found = []
+    for surer in (0.0, 1.0):
+        logits = np.zeros((2, 30, 60), np.float32)
+        logits[1, 5:25, 5:30], logits[1, 5:25, 30:55] = 4 + surer, 1 + surer
+        points = [Point(30.0, 30.0, 1), Point(90.0, 30.0, 1, False)]
+        found.append(remove_wrong_piece(logits, None, points).argmax(0))
+    assert np.array_equal(*found)
+    assert found[0][5:25, 8:28].all()
+    assert not found[0][5:25, 34:55].any()
