@@ -85,6 +85,7 @@ def test_a_mask_lies_where_its_part_leads_and_nowhere_outside_of_the_view() -> N
     assert mask.shape == (90, 120)
     assert not mask[~expected].any()
     assert mask[10:70, 41:100].all()
+    assert np.array_equal(parse_of(block(0, 10, 30, 40), by=0.2).mask("coat"), mask), "by however little it leads"
 
 
 def test_clicks_are_inside_their_own_mask_and_outside_of_others_to_the_pixel() -> None:
