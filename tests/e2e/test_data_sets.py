@@ -61,6 +61,7 @@ def test_an_imported_task_opens_with_its_masks(demo: Demo, studio: Studio, tmp_p
     sample = photos[list(photos.names).index(tasks[0]["data"]["ihp_name"])]
     parts = LabelConfig.parse(label_config_of("lip")).parts(LIP)
     expected = {label for label, names in parts.items() if (sample.labels == LIP.names.index(names[0])).any()}
+    studio.page.set_default_timeout(120_000)  # a dozen masks, in a browser without a GPU
     studio.open(project, int(tasks[0]["id"]))
     assert {region["labels"][0] for region in studio.regions} == expected
     studio.submit()
