@@ -16,8 +16,11 @@ from ihp_backend.network.decoder import MAP_STRIDE, ClickDecoder
 from ihp_backend.network.timm_backbone import TimmBackbone
 from ihp_backend.parts import OPEN, Schema, get_schema
 
-MASKED_LOGIT = -30.0
-"""Logit of a channel that no label of the request uses."""
+MASKED_LOGIT = -10_000.0
+"""Logit of a channel that no label of the request uses: below any that the network makes. On photos unlike those of the
+training, all of them may be near -40."""
+MASKED_IN_TRAINING = -30.0
+"""The same in training, where a part may be true whose channel is masked: that must not outweigh all the rest."""
 
 _RENAMED = {"spares": "open_channels", "own": "custom_classes"}
 """Options as older releases have written them into info.json, and their names today."""
@@ -191,7 +194,8 @@ class HumanParser(nn.Module):
         clicked = coarse if self.config.semantic else F.avg_pool2d(maps, MAP_STRIDE)
         untouched = (clicked.abs().amax((1, 2, 3)) <= 0) & (prev_mask.amax((1, 2, 3)) <= 0)
         logits = output.logits + (untouched[:, None] * self.prior)[:, :, None, None]
-        return output._replace(logits=logits.masked_fill(self._unused(clicked, prev_mask), MASKED_LOGIT))
+        masked = MASKED_IN_TRAINING if self.training else MASKED_LOGIT
+        return output._replace(logits=logits.masked_fill(self._unused(clicked, prev_mask), masked))
 
     def _seen(self, maps: Tensor) -> Tensor:
         return maps if self.config.semantic else maps.amax(1, keepdim=True).expand_as(maps)

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from ihp_backend.data.sample import DataSet
-from ihp_backend.network.parser import MASKED_LOGIT, HumanParser, ParserOutput
+from ihp_backend.network.parser import MASKED_IN_TRAINING, HumanParser, ParserOutput
 from ihp_backend.network.precision import is_bf16_faster
 from ihp_backend.training.batch import Batch
 from ihp_backend.training.batches import Batches, read_backgrounds
@@ -157,7 +157,7 @@ class Trainer:
             maps = batch.click_maps(config.parser).to(device)
             with self._autocast():
                 output = parser.decode(features or parser.encode(images, maps), maps, prev_mask)
-            logits = output.logits.float().masked_fill(unknown, MASKED_LOGIT)
+            logits = output.logits.float().masked_fill(unknown, MASKED_IN_TRAINING)
             labels = batch.labels_at_half_size().to(device)
             loss, terms = training_loss(
                 config, ParserOutput(logits, output.embedding.float()), labels, maps, batch.points, self.class_weights
@@ -197,7 +197,7 @@ class Trainer:
         self.parser.eval()
         with torch.no_grad(), self._autocast():
             kept = [f.detach() for f in features] or self.parser.encode(images, maps)
-            return self.parser.decode(kept, maps, prev_mask).logits.float().masked_fill(unknown, MASKED_LOGIT)
+            return self.parser.decode(kept, maps, prev_mask).logits.float().masked_fill(unknown, MASKED_IN_TRAINING)
 
     def _validate(self) -> None:
         averaged = copy.deepcopy(self.averaged.module).eval()

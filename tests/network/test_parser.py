@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ihp_backend.network.parser import HumanParser, ParserConfig
+from ihp_backend.network.parser import MASKED_LOGIT, HumanParser, ParserConfig
 
 SMALL = ParserConfig(width=32, area=64 * 64)
 
@@ -39,14 +39,30 @@ def test_any_multiple_of_16_will_do(parser: HumanParser, rows: int, columns: int
 def test_open_class_channels_are_masked_until_they_are_used(parser: HumanParser) -> None:
     image, maps, previous = inputs()
     with torch.inference_mode():
-        assert (parser(image, maps, previous).logits[:, 20:] == -30).all()
+        assert (parser(image, maps, previous).logits[:, 20:] == MASKED_LOGIT).all()
         maps[0, 21, 30, 20] = 1
         logits = parser(image, maps, previous).logits
-        assert (logits[:, 21] > -30).any()
-        assert (logits[:, [20, 22, 23]] == -30).all()
+        assert (logits[:, 21] > MASKED_LOGIT).any()
+        assert (logits[:, [20, 22, 23]] == MASKED_LOGIT).all()
         maps[0, 21] = 0
         previous[0, 23, 3, 3] = 1
-        assert (parser(image, maps, previous).logits[:, 23] > -30).any()
+        assert (parser(image, maps, previous).logits[:, 23] > MASKED_LOGIT).any()
+
+
+def test_a_masked_channel_never_wins_however_low_the_others_are(parser: HumanParser) -> None:
+    """On photos unlike those of the training, the logits of all parts may be near -40."""
+    biases = (parser.decoder.coarse.bias, parser.decoder.fine.bias)
+    before = [bias.detach().clone() for bias in biases if bias is not None]
+    with torch.inference_mode():
+        for bias in biases:
+            assert bias is not None
+            bias -= 100
+        logits = parser(*inputs()).logits
+        for bias, old in zip(biases, before, strict=True):
+            assert bias is not None
+            bias.copy_(old)
+    assert logits[:, :20].max() < -100
+    assert (logits.argmax(1) < 20).all()
 
 
 @pytest.mark.parametrize("early", [True, False])
