@@ -46,7 +46,7 @@ def test_bitmasks_are_clicked_corrected_and_kept(demo: Demo, studio: Studio, tmp
         studio.pick(label)
         made[label] = answered(studio.click(*middle(truth == LIP.names.index(part))))
         assert made[label]["type"] == "bitmasklabels"
-        assert [suggestion["labels"] for suggestion in studio.suggestions] == [[label]]
+        assert [label] in [suggestion["labels"] for suggestion in studio.suggestions]
         studio.accept()
     assert sorted(region["labels"][0] for region in studio.regions) == ["Face", "Upper-clothes"]
     studio.shot("bitmask-1-two-parts")
@@ -64,8 +64,9 @@ def test_bitmasks_are_clicked_corrected_and_kept(demo: Demo, studio: Studio, tmp
     pants = middle(truth == LIP.names.index("pants"))
     answered(studio.click(*pants))
     studio.pick("Pants")
-    cut = answered(studio.click(*pants, negative=True))  # before it is accepted
-    assert not mask_of(cut)[int(pants[1] * HEIGHT), int(pants[0] * WIDTH)]
+    x, y = pants[0], pants[1] + 0.06
+    cut = answered(studio.click(x, y, negative=True))  # before it is accepted
+    assert not mask_of(cut)[int(y * HEIGHT), int(x * WIDTH)]
     studio.reject()
     studio.shot("bitmask-2-corrected")
     studio.submit()
