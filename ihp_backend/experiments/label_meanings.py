@@ -61,8 +61,5 @@ def measure(
 def overlaps_of(predictor: Predictor, data: Relabelled, index: int) -> Overlaps:
     """How the true masks of a photo lie over the parts that the weights see without a click."""
     sample = data[index]
-    names = tuple(OWN_LABELS)
-    lookup = np.zeros(256, np.uint8)
-    for k, name in enumerate(names):
-        lookup[data.schema.names.index(name)] = k + 1
-    return Overlaps.read(predictor, sample.image, lookup[sample.labels], names)
+    ids = {label: data.schema.names.index(label) for label in OWN_LABELS}
+    return Overlaps.read(predictor, sample.image, sample.labels, ids)

@@ -57,15 +57,15 @@ class Overlaps:
 
     @classmethod
     def read(
-        cls, predictor: Predictor, image: NDArray[np.uint8], labels: NDArray[np.uint8], names: Sequence[str]
+        cls, predictor: Predictor, image: NDArray[np.uint8], labels: NDArray[np.uint8], ids: Mapping[str, int]
     ) -> Overlaps:
         """Parses a photo without a click, and compares its masks with what is seen.
 
         Args:
             predictor: The weights.
             image: (H, W, 3) uint8 RGB.
-            labels: (H, W) uint8: k + 1 where the mask of ``names[k]`` is, 0 where none is.
-            names: The labels.
+            labels: (H, W) uint8, with the ids of the labels' masks.
+            ids: The id of each label.
         """
         height, width = labels.shape
         scale = min(1.0, _LONGEST / max(height, width))
@@ -73,23 +73,26 @@ class Overlaps:
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
         parse = predictor.open(small, None).parse(Prompts(everyone=True))
         masks = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST).astype(np.uint8)
-        return cls.of(masks, names, parse.label_map(), predictor.schema)
+        return cls.of(masks, ids, parse.label_map(), predictor.schema)
 
     @classmethod
-    def of(cls, labels: NDArray[np.uint8], names: Sequence[str], parts: NDArray[np.uint8], schema: Schema) -> Overlaps:
+    def of(
+        cls, labels: NDArray[np.uint8], ids: Mapping[str, int], parts: NDArray[np.uint8], schema: Schema
+    ) -> Overlaps:
         """Compares masks with parts.
 
         Args:
-            labels: (H, W) uint8: k + 1 where the mask of ``names[k]`` is, 0 where none is.
-            names: The labels.
+            labels: (H, W) uint8, with the ids of the labels' masks.
+            ids: The id of each label.
             parts: (H, W) uint8 ids of the schema, those of the background being 0.
             schema: The label set.
         """
-        count = np.bincount(labels.astype(np.int64).ravel() * 256 + parts.ravel(), minlength=256 * (len(names) + 1))
-        table = count.reshape(-1, 256)[: len(names) + 1, : len(schema)] / labels.size
-        seen = _named(table.sum(0), schema)
-        areas = {name: float(table[k + 1].sum()) for k, name in enumerate(names) if table[k + 1].any()}
-        return cls(seen, areas, {name: _named(table[names.index(name) + 1], schema) for name in areas})
+        count = np.bincount(labels.astype(np.int64).ravel() * 256 + parts.ravel(), minlength=256 * 256)
+        table = count.reshape(256, 256)[:, : len(schema)] / labels.size
+        there = {name: table[i] for name, i in ids.items() if table[i].any()}
+        areas = {name: float(shares.sum()) for name, shares in there.items()}
+        shared = {name: _named(shares, schema) for name, shares in there.items()}
+        return cls(_named(table.sum(0), schema), areas, shared)
 
 
 def _named(shares: NDArray[np.float64], schema: Schema) -> dict[str, float]:
@@ -178,7 +181,7 @@ class LabelMeanings:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._read: LoadingCache[tuple[Any, ...], dict[str, Overlaps]] = LoadingCache(100, lambda known: 1)
+        self._learnt: LoadingCache[tuple[Any, ...], dict[str, tuple[str, ...]]] = LoadingCache(100, lambda found: 1)
 
     def parts(self, project: str | None, config: LabelConfig, schema: Schema) -> dict[str, tuple[str, ...]]:
         """Returns, for each label of a config, the parts that it stands for: those it says, else those it learnt.
@@ -192,8 +195,14 @@ class LabelMeanings:
         own = [label for label, parts in found.items() if not parts]
         if not project or not own or config.meanings == "told":
             return found
+        state = self._state(project)
+        if state is None:
+            return found
         known = {part for parts in found.values() for part in parts}
-        return found | meanings(own, list(self._known(project).values()), known, schema)
+        return found | self._learnt.get(
+            (project, state, tuple(found.items()), schema.names),
+            lambda: meanings(own, list(self._known(project).values()), known, schema),
+        )
 
     def note(self, project: str, annotation: int, overlaps: Overlaps) -> None:
         """Keeps what an annotation shows, instead of what it has shown before.
@@ -227,13 +236,18 @@ class LabelMeanings:
             raise ValueError(f"the project {project!r:.200} could not be a file's name")
         return self._folder / f"{project}.json"
 
+    def _state(self, project: str) -> tuple[int, ...] | None:
+        """Tells one content of a project's file from another; ``None`` if there is no file."""
+        try:
+            now = self._path(project).stat()
+        except (OSError, ValueError):
+            return None
+        return now.st_mtime_ns, now.st_size, now.st_ino
+
     def _known(self, project: str) -> dict[str, Overlaps]:
         """What is kept of a project. A file that is damaged counts as empty, and is named in the log."""
         try:
-            path = self._path(project)
-            now = path.stat()
-            key = (project, now.st_mtime_ns, now.st_size, now.st_ino)
-            return self._read.get(key, lambda: read_record(_Kept, path).overlaps())
+            return read_record(_Kept, self._path(project)).overlaps()
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:

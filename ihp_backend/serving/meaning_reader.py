@@ -8,8 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ihp_backend.label_studio.annotated_tasks import painted
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.learning.label_meanings import Overlaps
@@ -87,11 +85,10 @@ class MeaningReader:
         if not own:
             return
         image, _ = load_photo(self._runtime, project, config, task)
-        lookup = np.zeros(256, np.uint8)
-        lookup[[config.labels.index(label) + 1 for label in own]] = np.arange(1, len(own) + 1)
+        ids = {label: config.labels.index(label) + 1 for label in own}
         with self._runtime.memory.taken(2 * image.size, "the meaning of labels"):
-            labels = lookup[painted(annotation, config, *image.shape[:2])]
-            overlaps = self._runtime.computing.run(lambda: Overlaps.read(predictor, image, labels, own))
+            labels = painted(annotation, config, *image.shape[:2])
+            overlaps = self._runtime.computing.run(lambda: Overlaps.read(predictor, image, labels, ids))
         before = meanings.parts(project, config, predictor.schema)
         meanings.note(project, new[0], overlaps)
         after = meanings.parts(project, config, predictor.schema)

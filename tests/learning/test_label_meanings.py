@@ -35,7 +35,7 @@ def drawn(masks: Mapping[str, slice], parts: Mapping[int, slice]) -> Overlaps:
         labels[:, columns] = k + 1
     for part, columns in parts.items():
         ids[:, columns] = part
-    return Overlaps.of(labels, tuple(masks), ids, LIP)
+    return Overlaps.of(labels, {label: k + 1 for k, label in enumerate(masks)}, ids, LIP)
 
 
 HEAD = drawn({"Head": slice(0, 20)}, {HAIR: slice(0, 8), FACE: slice(8, 21), COAT: slice(21, 60)})
