@@ -10,12 +10,11 @@ import click
 from tqdm import tqdm
 
 from ihp_backend import logs
-from ihp_backend.commands.project_access import access_to, of_project, settings_with
+from ihp_backend.commands.project_access import NUMBERS_A_PAGE, of_project, open_project, settings_with
 from ihp_backend.data.layout_writers import WRITERS
 from ihp_backend.data.split import Split
 from ihp_backend.files import LockedError
 from ihp_backend.label_studio.api_session import LabelStudioError
-from ihp_backend.label_studio.connections import Connections, by_settings
 from ihp_backend.label_studio.export_classes import Classes, classes_of
 from ihp_backend.label_studio.export_folder import ExportFolder
 from ihp_backend.label_studio.exporting import REPORT, Exporter, Summary
@@ -27,7 +26,6 @@ from ihp_backend.learning.triggers import project_key
 LEFT_OUT = 3
 """Exit code where all but some tasks are there."""
 _PAGE = 50
-_NUMBERS_A_PAGE = 500
 _SHOWN = 20
 
 
@@ -60,9 +58,7 @@ def export(number: int, url: str | None, token: str | None, layout: str, out: Pa
     logs.configure("WARNING")
     try:
         settings = settings_with(url, token)
-        told = Connections(settings.data_dir / "connections").find_number(number)
-        connection, client = access_to(by_settings(settings, told))
-        project = client.get_project(number)
+        connection, client, project = open_project(settings, number)
         key = project_key(project) or str(number)
         config = LabelConfig.parse(project["label_config"])
         classes = classes_of(config, WRITERS[layout])
@@ -74,7 +70,7 @@ def export(number: int, url: str | None, token: str | None, layout: str, out: Pa
             exporter = Exporter(
                 folder, layout, config, classes, fetch, split, max_pixels=settings.max_image_pixels, grey=grey
             )
-            total = exporter.divide(client.select_tasks(number, annotated=True, page_size=_NUMBERS_A_PAGE, masks=False))
+            total = exporter.divide(client.select_tasks(number, annotated=True, page_size=NUMBERS_A_PAGE, masks=False))
             tasks = client.select_tasks(number, annotated=True, page_size=_PAGE)
             summary = exporter.run(tqdm(tasks, total=total, desc="export", unit="task"))
     except (LabelStudioError, LockedError, ValueError, OSError) as error:

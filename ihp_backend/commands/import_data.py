@@ -9,12 +9,12 @@ import click
 from tqdm import tqdm
 
 from ihp_backend import logs
-from ihp_backend.commands.project_access import access_to, of_project, settings_with
+from ihp_backend.commands.project_access import NUMBERS_A_PAGE, of_project, open_project, settings_with
 from ihp_backend.data.catalogue import LAYOUTS
 from ihp_backend.data.sample import DataError
 from ihp_backend.files import LockedError, locked
 from ihp_backend.label_studio.api_session import LabelStudioError
-from ihp_backend.label_studio.connections import Connection, Connections, by_settings
+from ihp_backend.label_studio.connections import Connection
 from ihp_backend.label_studio.images import ImageError, ImageLoader
 from ihp_backend.label_studio.import_classes import Matching, match_classes
 from ihp_backend.label_studio.importing import Importer, Item, Kind, check, items_of, new_items, open_splits
@@ -22,8 +22,6 @@ from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.learning.triggers import project_key
 from ihp_backend.parts import Schema
 from ihp_backend.settings import Settings
-
-_NUMBERS_A_PAGE = 500
 
 
 @click.command("import")
@@ -73,16 +71,14 @@ def import_data(
     logs.configure("WARNING")
     try:
         settings = settings_with(url, token)
-        told = Connections(settings.data_dir / "connections").find_number(number)
-        connection, client = access_to(by_settings(settings, told))
-        project = client.get_project(number)
+        connection, client, project = open_project(settings, number)
         config = LabelConfig.parse(project["label_config"])
         with locked(settings.data_dir / "imports" / f"{project_key(project) or number}.lock", wait=False):
             opened, notes = open_splits(data, layout, splits)
             for note in notes:
                 click.echo(f"note: {note}", err=True)
             items = items_of(opened)
-            tasks = client.select_tasks(number, annotated=None, page_size=_NUMBERS_A_PAGE, masks=False)
+            tasks = client.select_tasks(number, annotated=None, page_size=NUMBERS_A_PAGE, masks=False)
             new = new_items(items, tasks)
             schema = next(iter(opened.values())).schema
             occurring = check(tqdm(new, desc="check", unit="photo"))

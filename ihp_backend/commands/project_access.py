@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import click
 
 from ihp_backend.label_studio.client import Client
-from ihp_backend.label_studio.connections import Connection
+from ihp_backend.label_studio.connections import Connection, Connections, by_settings
 from ihp_backend.settings import Settings, is_web_address
 
 Command = Callable[..., None]
+NUMBERS_A_PAGE = 500
+"""Tasks that are asked for at once where their masks are not wanted."""
 
 
 def of_project(command: Command) -> Command:
@@ -52,3 +55,15 @@ def access_to(connection: Connection | None) -> tuple[Connection, Client]:
             "IHP_LABEL_STUDIO_TOKEN"
         )
     return connection, Client(connection.hostname, connection.token)
+
+
+def open_project(settings: Settings, number: int) -> tuple[Connection, Client, dict[str, Any]]:
+    """Returns the Label Studio of a project, what talks to it, and the project as it tells it.
+
+    Raises:
+        UsageError: If the address of Label Studio is not known.
+        LabelStudioError: If it does not give the project.
+    """
+    told = Connections(settings.data_dir / "connections").find_number(number)
+    connection, client = access_to(by_settings(settings, told))
+    return connection, client, client.get_project(number)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ihp_backend.data.cihp import CihpDataSet
+from ihp_backend.data.cihp import FOLDERS, CihpDataSet
 from ihp_backend.data.folder import FolderDataSet, folder_splits
-from ihp_backend.data.helen import HelenDataSet
+from ihp_backend.data.helen import LISTS, HelenDataSet
 from ihp_backend.data.lip import open_lip
 from ihp_backend.data.pascal_person_part import open_pascal_person_part
 from ihp_backend.data.rendered import RenderedPeople
@@ -27,9 +27,9 @@ LAYOUTS: dict[str, Callable[[Path, str], PhotoFiles]] = {
 """Layouts of published data sets."""
 SPLITS = {
     "lip": ("train", "val"),
-    "cihp": ("train", "val"),
+    "cihp": tuple(FOLDERS),
     "pascal-person-part": ("train", "val"),
-    "helen": ("train", "val", "test"),
+    "helen": tuple(LISTS),
 }
 RENDERED: dict[str, Callable[[Path, str], DataSet]] = {
     "rendered-lip": partial(RenderedPeople, schema=LIP),

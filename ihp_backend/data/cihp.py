@@ -17,7 +17,7 @@ from ihp_backend.data.files import ImageFolder, first_of, read_names
 from ihp_backend.data.sample import DataError, FileDataSet
 from ihp_backend.parts import CIHP
 
-_FOLDERS = {"train": "Training", "val": "Validation"}
+FOLDERS = {"train": "Training", "val": "Validation"}
 
 
 class CihpDataSet(FileDataSet):
@@ -29,9 +29,9 @@ class CihpDataSet(FileDataSet):
         Raises:
             DataError: If there is no such split, or a folder or list is missing.
         """
-        if split not in _FOLDERS:
-            raise DataError(f"CIHP has no labelled split {split!r}; expected one of {', '.join(_FOLDERS)}")
-        images = ImageFolder(first_of(root, f"{_FOLDERS[split]}/Images"))
+        if split not in FOLDERS:
+            raise DataError(f"CIHP has no labelled split {split!r}; expected one of {', '.join(FOLDERS)}")
+        images = ImageFolder(first_of(root, f"{FOLDERS[split]}/Images"))
         self._folder = images.folder.parent
         labels = ImageFolder(first_of(self._folder, "Category_ids"))
         path = first_of(self._folder.parent, f"{self._folder.name}/{split}_id.txt", f"{split}_id.txt")

@@ -16,7 +16,7 @@ from ihp_backend.data.files import ImageFolder, first_of, read_text
 from ihp_backend.data.sample import DataError, Sample
 from ihp_backend.parts import HELEN
 
-_LISTS = {"train": "exemplars.txt", "val": "tuning.txt", "test": "testing.txt"}
+LISTS = {"train": "exemplars.txt", "val": "tuning.txt", "test": "testing.txt"}
 
 
 class HelenDataSet:
@@ -30,9 +30,9 @@ class HelenDataSet:
         Raises:
             DataError: If there is no such split, or a folder or list is missing or malformed.
         """
-        if split not in _LISTS:
-            raise DataError(f"Helen has no split {split!r}; expected one of {', '.join(_LISTS)}")
-        path = first_of(root, _LISTS[split])
+        if split not in LISTS:
+            raise DataError(f"Helen has no split {split!r}; expected one of {', '.join(LISTS)}")
+        path = first_of(root, LISTS[split])
         self.images, self.labels = ImageFolder(first_of(path.parent, "images")), first_of(path.parent, "labels")
         lines = [line for line in read_text(path).splitlines() if line.strip()]
         if bad := [line for line in lines if "," not in line]:

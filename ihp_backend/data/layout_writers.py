@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ihp_backend.data import cihp, helen
 from ihp_backend.data.coco import categories
 from ihp_backend.data.composition import Composition
 from ihp_backend.data.folder import describe_classes
@@ -170,7 +171,7 @@ def _text_lists(path: str) -> Callable[[Mapping[str, Sequence[ListedPhoto]], Sch
 
 def _helen_lists(photos: Mapping[str, Sequence[ListedPhoto]], schema: Schema) -> dict[str, bytes]:
     return {
-        _HELEN_LISTS[split]: _lines(f"{i} , {photo.name}" for i, photo in enumerate(of_split, 1))
+        helen.LISTS[split]: _lines(f"{i} , {photo.name}" for i, photo in enumerate(of_split, 1))
         for split, of_split in photos.items()
     }
 
@@ -201,16 +202,15 @@ def _lines(lines: Any) -> bytes:
 
 
 _CIHP_ROOT = "instance-level_human_parsing"
-_CIHP_FOLDERS = {"train": f"{_CIHP_ROOT}/Training", "val": f"{_CIHP_ROOT}/Validation"}
-_HELEN_LISTS = {"train": "exemplars.txt", "val": "tuning.txt", "test": "testing.txt"}
+_CIHP_FOLDERS = {split: f"{_CIHP_ROOT}/{folder}" for split, folder in cihp.FOLDERS.items()}
 _PASCAL_LISTS = "pascal_person_part_trainval_list/{split}.txt"
 WRITERS = {
     "lip": LayoutWriter(LIP, ("train", "val"), _lip, _text_lists("TrainVal_images/{split}_id.txt")),
-    "cihp": LayoutWriter(CIHP, ("train", "val"), _cihp, _text_lists("{folder}/{split}_id.txt")),
+    "cihp": LayoutWriter(CIHP, tuple(cihp.FOLDERS), _cihp, _text_lists("{folder}/{split}_id.txt")),
     "pascal-person-part": LayoutWriter(
         PASCAL_PERSON_PART, ("train", "val", "test"), _pascal_person_part, _text_lists(_PASCAL_LISTS)
     ),
-    "helen": LayoutWriter(HELEN, ("train", "val", "test"), _helen, _helen_lists, has_ignored=False),
+    "helen": LayoutWriter(HELEN, tuple(helen.LISTS), _helen, _helen_lists, has_ignored=False),
     "folder": LayoutWriter(None, (), _folder, _folder_lists),
     "coco": LayoutWriter(None, (), _coco, _coco_lists, has_ignored=False),
 }
