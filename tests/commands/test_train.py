@@ -8,41 +8,17 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
 
-import cv2
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
+from command_line import invoke
 from PIL import Image
 
-from ihp_backend.cli import main
-from ihp_backend.data.synthetic import draw_person
 from ihp_backend.network.parser import HumanParser, ParserConfig
 from ihp_backend.network.weights import load_parser, save_parser
 from ihp_backend.parts import LIP
 
 TINY: dict[str, Any] = {"batch": 2, "warmup": 2, "validate_every": 2, "parser": {"width": 32, "area": 1536}}
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("people")
-    for folder in ("images", "labels", "splits"):
-        (root / folder).mkdir()
-    for number in range(4):
-        image, labels = draw_person(np.random.default_rng(number), 96, 64)
-        cv2.imwrite(str(root / f"images/{number}.png"), image[..., ::-1])
-        Image.fromarray(labels).save(root / f"labels/{number}.png")
-    classes = [{"id": i, "name": n, "colour": [0, 0, i]} for i, n in enumerate(LIP.names)]
-    (root / "classes.json").write_text(json.dumps({"classes": classes, "flip_pairs": [[14, 15], [16, 17], [18, 19]]}))
-    (root / "splits/train.txt").write_text("0\n1\n2\n")
-    (root / "splits/val.txt").write_text("3\n")
-    return root
-
-
-def invoke(*words: object) -> tuple[int, str]:
-    result = CliRunner().invoke(main, [str(word) for word in words])
-    return result.exit_code, result.output
 
 
 def test_train_resume_evaluate(people: Path, tmp_path: Path) -> None:

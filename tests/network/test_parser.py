@@ -8,23 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from untrained import SMALL, inputs
 
-from ihp_backend.network.parser import MASKED_LOGIT, HumanParser, ParserConfig
-
-SMALL = ParserConfig(width=32, area=64 * 64)
-
-
-@pytest.fixture(scope="module")
-def parser() -> HumanParser:
-    torch.manual_seed(0)
-    return HumanParser(SMALL).eval()
-
-
-def inputs(height: int = 64, width: int = 48, n: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    torch.manual_seed(1)
-    channels = SMALL.channels
-    image = torch.rand(n, 3, height, width) * 2 - 1
-    return image, torch.zeros(n, channels, height, width), torch.zeros(n, channels, height // 2, width // 2)
+from ihp_backend.network.parser import MASKED_LOGIT, HumanParser
 
 
 @settings(max_examples=8, deadline=None)

@@ -11,25 +11,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from untrained import inputs
 
 from ihp_backend.network.parser import HumanParser, ParserConfig
 from ihp_backend.network.weights import SHIPPED, WeightsError, find_weights, load_parser, save_parser
 from ihp_backend.network.weights_folder import schema_of
-
-SMALL = ParserConfig(width=32, area=64 * 64)
-
-
-@pytest.fixture(scope="module")
-def parser() -> HumanParser:
-    torch.manual_seed(0)
-    return HumanParser(SMALL).eval()
-
-
-def inputs(height: int = 64, width: int = 48, n: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    torch.manual_seed(1)
-    channels = SMALL.channels
-    image = torch.rand(n, 3, height, width) * 2 - 1
-    return image, torch.zeros(n, channels, height, width), torch.zeros(n, channels, height // 2, width // 2)
 
 
 def test_weights_there_and_back(parser: HumanParser, tmp_path: Path) -> None:

@@ -5,22 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from drawn import blobs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from ihp_backend.parts import IGNORE, LIP
 from ihp_backend.simulation.annotator import USERS, SimulatedAnnotator, User
-
-
-def blobs(seed: int, height: int = 60, width: int = 50, count: int = 6) -> NDArray[np.uint8]:
-    rng = np.random.default_rng(seed)
-    labels = np.zeros((height, width), np.uint8)
-    for _ in range(count):
-        place = int(rng.integers(width)), int(rng.integers(height))
-        colour = int(rng.choice([*range(1, 20), IGNORE]))
-        cv2.circle(labels, place, int(rng.integers(1, 14)), colour, thickness=-1)
-    return labels
 
 
 def test_the_centre_user_clicks_the_centre_of_each_part() -> None:
