@@ -97,6 +97,21 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def read_file(path: Path, most_bytes: int) -> bytes:
+    """Returns a file's bytes, whatever others may have put in its place: a pipe is not waited for.
+
+    Raises:
+        OSError: If it cannot be read, is no file (EINVAL), or is longer than ``most_bytes`` (EFBIG).
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "is not a file", str(path))
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise OSError(errno.EFBIG, f"is longer than {most_bytes} bytes", str(path))
+    return data
+
+
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Holds a lock for the block. It ends with its holder, however that ends: SIGKILL leaves none behind.

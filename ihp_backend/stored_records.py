@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
-import os
-import stat
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from ihp_backend.files import read_file
 
 Record = TypeVar("Record")
 
@@ -29,18 +30,12 @@ def read_object(path: Path) -> dict[str, Any]:
         DamagedRecordError: If it is a folder or a pipe, very long, nested very deep, or no JSON object.
         OSError: If it cannot be read.
     """
-    # Not blocking: a pipe would be waited for.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise DamagedRecordError(f"{path} is not a file")
-        data = b""
-        while chunk := os.read(descriptor, _MOST_BYTES):
-            data += chunk
-            if len(data) > _MOST_BYTES:
-                raise DamagedRecordError(f"{path} is longer than {_MOST_BYTES} bytes")
-    finally:
-        os.close(descriptor)
+        data = read_file(path, _MOST_BYTES)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EFBIG, errno.EISDIR, errno.ELOOP):
+            raise DamagedRecordError(f"{path}: {error.strerror}") from None
+        raise
     try:
         values = json.loads(data)
     except (ValueError, RecursionError) as error:

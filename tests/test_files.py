@@ -17,6 +17,7 @@ from ihp_backend.files import (
     is_file_name,
     is_locked,
     locked,
+    read_file,
     replacing,
     write_together,
     write_whole,
@@ -93,6 +94,14 @@ def test_a_draft_is_gone_after_its_block_unless_it_was_renamed(tmp_path: Path) -
         assert list(home.iterdir()) == [draft], "what a killed process left is deleted"
         draft.rename(home / "kept")
     assert list(home.iterdir()) == [home / "kept"]
+
+
+def test_a_file_is_read_up_to_a_length(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"12345")
+    assert read_file(path, 5) == b"12345"
+    with pytest.raises(OSError, match="is longer than 4 bytes"):
+        read_file(path, 4)
 
 
 def test_a_lock_excludes_threads_and_is_told(tmp_path: Path) -> None:

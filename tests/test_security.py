@@ -35,6 +35,7 @@ from ihp_backend.label_studio.images import ImageLoader
 from ihp_backend.learning.registry import BASE, Registry, RegistryError
 from ihp_backend.network.parser import HumanParser, ParserConfig
 from ihp_backend.network.weights import WeightsError, load_parser, save_parser
+from ihp_backend.network.weights_folder import read_info, version_of, weights_by_schema
 from ihp_backend.settings import Settings, SettingsError
 
 PACKAGE = Path(__file__).parents[1] / "ihp_backend"
@@ -432,6 +433,15 @@ def test_forged_weights_are_an_error_of_ours(
     with pytest.raises(WeightsError, match="cannot be read"):
         load_parser(tmp_path)
     assert not Path("exploited").exists()
+
+
+@pytest.mark.parametrize("info", [b"[" * 100_000, b"[]", b"\xff", b"", b'{"architecture":' + b"[" * 100_000])
+def test_an_info_that_others_damaged_is_an_error_of_ours(weights: Path, tmp_path: Path, info: bytes) -> None:
+    (tmp_path / "model.safetensors").write_bytes((weights / "model.safetensors").read_bytes())
+    (tmp_path / "info.json").write_bytes(info)
+    for read in (load_parser, read_info, version_of, weights_by_schema):
+        with pytest.raises(WeightsError, match="cannot be read"):
+            read(tmp_path)
 
 
 @pytest.mark.parametrize("fault", ["integers", "another shape", "a tensor more", "a tensor less", "not a number"])

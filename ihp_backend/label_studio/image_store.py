@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from ihp_backend.files import write_whole
+from ihp_backend.files import read_file, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class ImageStore:
         """
         path = self._folder / hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=20).hexdigest()
         try:
-            data = path.read_bytes()
+            data = read_file(path, self._capacity)
             os.utime(path)
             return data
         except OSError:
@@ -56,7 +56,9 @@ class ImageStore:
         write_whole(path, data, mode=0o600)
 
     def _make_room(self, size: int) -> None:
-        files = sorted((entry.stat().st_mtime, entry.stat().st_size, entry.path) for entry in os.scandir(self._folder))
+        with os.scandir(self._folder) as entries:
+            found = [(entry.stat(follow_symlinks=False), entry.path) for entry in entries]
+        files = sorted((status.st_mtime, status.st_size, path) for status, path in found)
         total = size + sum(length for _, length, _ in files)
         for _, length, path in files:
             if total <= self._capacity:

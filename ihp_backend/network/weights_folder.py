@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ihp_backend.parts import SCHEMAS, Schema, get_schema
+from ihp_backend.stored_records import DamagedRecordError, read_object
 
 SHIPPED = Path(__file__).parents[2] / "model_weights"
 
@@ -62,12 +62,9 @@ def read_info(folder: Path) -> dict[str, Any]:
         WeightsError: If it is missing or no JSON object.
     """
     try:
-        info = json.loads((folder / "info.json").read_text())
-    except (OSError, ValueError) as error:
+        return read_object(folder / "info.json")
+    except (OSError, DamagedRecordError) as error:
         raise WeightsError(f"weights {folder}: info.json cannot be read: {error}") from error
-    if not isinstance(info, dict):
-        raise WeightsError(f"weights {folder}: info.json is a {type(info).__name__}; expected an object")
-    return info
 
 
 def schema_of(info: dict[str, Any]) -> Schema:

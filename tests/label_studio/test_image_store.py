@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,20 @@ def test_a_failed_download_is_told_and_not_kept(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="gone"):
         store.get("a", gone)
     assert store.get("a", Downloads())
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to(path)])
+def test_what_others_put_in_a_photos_place_is_not_waited_for(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    store, load = ImageStore(tmp_path, 100), Downloads()
+    store.get("a", load)
+    (path,) = tmp_path.iterdir()
+    path.unlink()
+    make(path)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(store.get, "a", load)
+        try:
+            assert asked.result(5) == b"x" * 10
+        except TimeoutError:
+            path.write_bytes(b"")  # whoever waits for a writer has one
+            raise
+    assert load.count == 2
