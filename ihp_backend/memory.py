@@ -6,6 +6,7 @@ then told to come again; what would not fit if it were alone is refused at once.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -31,18 +32,28 @@ class MemoryLimitError(RuntimeError):
 class MemoryBudget:
     """Counts what is taken. May be shared between threads.
 
+    What is large, more than an eighth, shares three quarters. While one of them waits, small ones share the last
+    quarter, for 5 s at most. Both come in their order: so each gets its turn, however many there are of the others.
+
     Args:
         total: Bytes that may be taken at the same time.
     """
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self.free = total
+        self._taken = {True: 0, False: 0}  # by what is large, and what is small
+        self._asking = 0
+        self._waiting: dict[bool, deque[object]] = {True: deque(), False: deque()}
         self._changed = Condition()
 
     @property
+    def free(self) -> int:
+        """Bytes that nobody has."""
+        return self.total - sum(self._taken.values())
+
+    @property
     def most_of_large(self) -> int:
-        """Bytes that large takings share: they leave a quarter to small ones. What is even larger may take all."""
+        """Bytes that large takings share."""
         return self.total * 3 // 4
 
     @contextmanager
@@ -54,28 +65,60 @@ class MemoryBudget:
             what: What they are for, in an error.
 
         Raises:
-            MemoryLimitError: If they do not fit, or others do not give enough back in ``WAIT_S``.
+            MemoryLimitError: If they are more than large ones share, or others do not give enough back in ``WAIT_S``.
         """
-        if size > self.total:
+        if size > self.most_of_large:
             raise MemoryLimitError(
-                f"{what} takes {_mb(size)} MB; expected at most {_mb(self.total)} MB (IHP_REQUEST_MEMORY_MB)",
+                f"{what} takes {_mb(size)} MB; expected at most {_mb(self.most_of_large)} MB, three quarters of "
+                "IHP_REQUEST_MEMORY_MB",
                 is_temporary=False,
             )
-        is_large = self.total // 8 < size <= self.most_of_large
-        needed = size + (self.total - self.most_of_large) * is_large
+        is_large = size > self.total // 8
         with self._changed:
-            if not self._changed.wait_for(lambda: self.free >= needed, WAIT_S):
+            if not self._wait(size, is_large):
                 raise MemoryLimitError(
                     f"{what} takes {_mb(size)} MB, and other requests leave {_mb(self.free)}; try again in a moment",
                     is_temporary=True,
                 )
-            self.free -= size
+            self._taken[is_large] += size
         try:
             yield
         finally:
             with self._changed:
-                self.free += size
+                self._taken[is_large] -= size
                 self._changed.notify_all()
+
+    def _wait(self, size: int, is_large: bool) -> bool:
+        """Waits in a queue of its own for large and small ones; returns whether the bytes are free."""
+        place, queue = object(), self._waiting[is_large]
+
+        def fits() -> bool:
+            return queue[0] is place and self._fits(size, is_large)
+
+        queue.append(place)
+        try:
+            with self._before_small_ones(is_large):
+                found = self._changed.wait_for(fits, WAIT_S / 2)
+            return found or self._changed.wait_for(fits, WAIT_S / 2)
+        finally:
+            queue.remove(place)
+            self._changed.notify_all()
+
+    @contextmanager
+    def _before_small_ones(self, is_large: bool) -> Iterator[None]:
+        """Half of the time that anybody waits: requests that wait with much in hand may never leave it enough."""
+        self._asking += is_large
+        try:
+            yield
+        finally:
+            self._asking -= is_large
+            self._changed.notify_all()
+
+    def _fits(self, size: int, is_large: bool) -> bool:
+        most = self.most_of_large
+        if not is_large:
+            most = self.total - (most if self._asking else 0)
+        return size <= min(self.free, most - self._taken[is_large])
 
 
 class Lane:

@@ -16,7 +16,8 @@ FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]
 if features.check("avif"):
     FORMATS.append("AVIF")
 
-_STRIP = 1 << 20
+STRIP = 1 << 20
+"""Pixels that are converted at a time."""
 _MOST_STEPS = 100_000
 _ORIENTATION = 0x0112
 _TURNS: dict[int, Callable[[NDArray[np.uint8]], Any]] = {
@@ -117,6 +118,7 @@ def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
             pixels = plain_jpeg(image, data)
             if pixels is None:
                 pixels = _rgb(image)
+        del image  # what it holds is as large as a turned copy
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -152,7 +154,7 @@ def _rgb(image: Image.Image) -> NDArray[np.uint8]:
         return _grey(np.asarray(image))
     image.load()
     out = np.empty((image.height, image.width, 3), np.uint8)
-    rows = max(1, _STRIP // image.width)
+    rows = max(1, STRIP // image.width)
     for top in range(0, image.height, rows):  # in strips: the whole, several times over, is a lot of memory
         strip = image.crop((0, top, image.width, min(top + rows, image.height)))
         if image.has_transparency_data:
@@ -174,7 +176,7 @@ def _grey(grey: NDArray[Any]) -> NDArray[np.uint8]:
             low, high = least, most  # 32-bit pixels have no agreed range
     scale = 255 / (high - low) if high > low else 0.0
     out = np.empty((*grey.shape, 3), np.uint8)
-    rows = max(1, _STRIP // grey.shape[1])
+    rows = max(1, STRIP // grey.shape[1])
     for top in range(0, len(grey), rows):
         values = grey[top : top + rows].astype(np.float32)
         out[top : top + rows] = np.rint((values - low) * scale)[..., None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -52,32 +53,111 @@ def test_what_is_taken_is_given_back_whatever_happens() -> None:
     assert budget.free == 100
 
 
+def fill(stack: ExitStack, budget: MemoryBudget) -> None:
+    """Takes all there is."""
+    stack.enter_context(budget.taken(budget.most_of_large, "others"))
+    while budget.free:
+        stack.enter_context(budget.taken(min(budget.free, budget.total // 8), "others"))
+
+
 def test_who_finds_too_little_waits_and_then_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
     budget = MemoryBudget(100)
-    with budget.taken(95, "it"), pytest.raises(MemoryLimitError) as caught, budget.taken(10, "more"):
-        pass
-    assert caught.value.is_temporary
-    with pytest.raises(MemoryLimitError) as caught, budget.taken(101, "too much"):
-        pass
-    assert not caught.value.is_temporary
+    with ExitStack() as stack:
+        fill(stack, budget)
+        with pytest.raises(MemoryLimitError) as caught, budget.taken(10, "more"):
+            pass
+        assert caught.value.is_temporary
     monkeypatch.setattr(memory, "WAIT_S", 10)
     with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
-        stack.enter_context(budget.taken(95, "it"))
+        fill(stack, budget)
         waiting = pool.submit(lambda: stack.enter_context(budget.taken(10, "more")))
         assert not waiting.done()
         stack.pop_all().close()
         waiting.result(5)
 
 
-def test_large_ones_leave_a_quarter_to_small_ones() -> None:
+def test_large_ones_share_three_quarters() -> None:
     budget = MemoryBudget(100)
     with budget.taken(40, "large"):
         with pytest.raises(MemoryLimitError), budget.taken(40, "as large"):
             pass
-        with budget.taken(12, "small"), budget.taken(12, "small"):
-            pass
-    with budget.taken(90, "what is larger than three quarters"):
+        with budget.taken(12, "small"), budget.taken(12, "small"), budget.taken(35, "large"):
+            assert budget.free == 1
+    with pytest.raises(MemoryLimitError) as caught, budget.taken(76, "more"):
         pass
+    assert not caught.value.is_temporary
+    assert budget.free == 100
+
+
+def test_a_large_one_gets_its_turn_among_small_ones_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of sixteen clicks on as soon as it is answered: there is never as much free as a large one needs."""
+    monkeypatch.setattr(memory, "WAIT_S", 5)
+    budget, stop = MemoryBudget(100), threading.Event()
+
+    def click() -> int:
+        count = 0
+        while not stop.is_set():
+            with budget.taken(5, "small"):
+                time.sleep(0.01)
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(16) as pool:
+        clicks = [pool.submit(click) for _ in range(16)]
+        try:
+            eventually(lambda: budget.free <= 30)
+            with budget.taken(70, "large"):
+                time.sleep(0.3)  # and they go on, in what it leaves
+        finally:
+            stop.set()
+    assert all(clicked.result() > 5 for clicked in clicks)
+    assert budget.free == 100
+
+
+def test_large_ones_come_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "WAIT_S", 5)
+    budget, came = MemoryBudget(100), list[int]()
+
+    def ask(number: int, size: int) -> None:
+        with budget.taken(size, "large"):
+            came.append(number)
+
+    with ThreadPoolExecutor(3) as pool:
+        with budget.taken(40, "large"):
+            asked = []
+            for number, size in enumerate((60, 20, 20)):
+                asked.append(pool.submit(ask, number, size))
+                time.sleep(0.05)
+            assert not came, "a smaller one would fit, and does not overtake"
+        for one in asked:
+            one.result(5)
+    assert came[0] == 0
+    assert budget.free == 100
+
+
+def test_a_large_one_that_never_gets_its_turn_stops_small_ones_for_a_moment_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those who have the rest wait themselves, as with large bodies in hand."""
+    monkeypatch.setattr(memory, "WAIT_S", 2)
+    budget = MemoryBudget(100)
+    with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(budget.taken(12, "a body"))
+        asked = pool.submit(lambda: stack.enter_context(budget.taken(70, "large")))
+        time.sleep(0.1)
+        with budget.taken(12, "a click"):
+            assert not asked.done()
+        assert isinstance(asked.exception(), MemoryLimitError)
+
+
+def test_who_gave_up_holds_up_nobody() -> None:
+    budget = MemoryBudget(100)
+    with budget.taken(40, "large"):
+        with pytest.raises(MemoryLimitError), budget.taken(60, "large"):
+            pass
+        with budget.taken(30, "large"), budget.taken(12, "small"), budget.taken(12, "small"):
+            pass
 
 
 def test_what_does_not_fit_takes_the_most_there_is_beside_what_its_request_has() -> None:
@@ -111,7 +191,8 @@ def test_json_that_would_take_more_than_half_is_refused_before_it_is_parsed(
 
 def test_while_others_have_it_a_request_is_told_to_come_again(served: tuple[FlaskClient, Runtime]) -> None:
     client, runtime = served
-    with runtime.memory.taken(runtime.memory.total, "others"):
+    with ExitStack() as stack:
+        fill(stack, runtime.memory)
         for route, name in (("/predict", "predict_click"), ("/setup", "setup"), ("/webhook", "webhook_start_training")):
             answer = client.post(route, json=golden(name))
             assert answer.status_code == 503
