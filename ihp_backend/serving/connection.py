@@ -11,7 +11,7 @@ from typing import IO
 
 import h11
 
-from ihp_backend.serving.front import Front, NoRoomError
+from ihp_backend.serving.front import Front, NoRoomError, is_probe
 from ihp_backend.serving.wsgi_call import Address, Answer, environ_of, failure
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Connection:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.head_bytes)
         self._loop = asyncio.get_running_loop()
         self.since = self._loop.time()
-        self.is_answering = False
+        self.is_answering = self.is_probe = self.is_half = False
         self.body_bytes = 0
         self.unsent = 0
 
@@ -90,20 +90,23 @@ class Connection:
             return False
         environ = environ_of(request, self._client, self._server)
         length = int(environ.get("CONTENT_LENGTH") or 0)
-        if length > self._limits.body_bytes or self._front.policy.refuses(environ):
-            self.is_answering = True
-            await self._refuse(await self._front.answer(environ, None))
+        if self._front.policy.refuses(environ):
+            await self._refuse(self._front.refusal(environ))
             return False
+        if length > self._limits.body_bytes:
+            raise self._too_large()
         is_chunked = "HTTP_TRANSFER_ENCODING" in environ
         if is_chunked and "CONTENT_LENGTH" in environ:
             text = "the request has both Content-Length and Transfer-Encoding; expected one of them"
             raise _RefusedError("malformed", failure(400, text))
         async with self._body(self._limits.body_bytes if is_chunked else length) as body:
-            if not self._front.has_place(environ):
-                text = f"{self._limits.answering} requests run or wait already; try again in a second"
+            given = body if length or is_chunked else None
+            self.is_probe = is_probe(environ, given)
+            if not self._front.has_place(environ, given):
+                text = "too many requests run or wait already; try again in a second"
                 raise _RefusedError("too many requests", failure(503, text, retry_after=1))
             self.is_answering = True
-            answer = await self._front.answer(environ, body if length or is_chunked else None)
+            answer = await self._front.answer(environ, given)
         self.is_answering = False
         await self._send(answer, is_last=self._front.is_stopping)
         return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
@@ -154,13 +157,16 @@ class Connection:
                 break
             came += len(event.data)
             if came > self._limits.body_bytes:
-                text = f"the request is larger than {self._limits.body_bytes >> 20} MB; raise IHP_MAX_BODY_MB"
-                raise _RefusedError("large body", failure(413, text))
+                raise self._too_large()
             file.write(event.data)
         if not isinstance(event, h11.EndOfMessage):
             raise ConnectionResetError
         file.truncate(came)
         file.seek(0)
+
+    def _too_large(self) -> _RefusedError:
+        text = f"the request is larger than {self._limits.body_bytes >> 20} MB; raise IHP_MAX_BODY_MB"
+        return _RefusedError("large body", failure(413, text))
 
     async def _event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         """Returns what comes next, reading on as needed."""
@@ -169,7 +175,11 @@ class Connection:
                 if self._http.they_are_waiting_for_100_continue:
                     go_on = self._http.send(h11.InformationalResponse(status_code=100, headers=[]))
                     self._writer.write(go_on or b"")
+                self.is_half = True
+                if len(self._front.connections) > self._limits.connections:
+                    self._front.make_room()
                 self._http.receive_data(await self._reader.read(_CHUNK))
+            self.is_half = False
             return event
         except h11.RemoteProtocolError as error:
             if self._reader.at_eof():
@@ -200,8 +210,8 @@ class Connection:
     async def _refuse(self, answer: Answer) -> None:
         """Answers, and reads on for a moment: a reset on its way would take the answer from who still sends."""
         try:
+            self.is_half = True
             await self._send(answer, is_last=True)
-            self.is_answering = False
             self._writer.write_eof()
             async with asyncio.timeout(self._limits.linger_s):
                 while await self._reader.read(_CHUNK):

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 _IN_LOOP = ("/live", "/ready")
 _PROBES = ("/", "/health", "/metrics")
 _PROBE_THREADS = 4
+_LOOKED_AT_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,9 @@ class Limits:
 
     Attributes:
         connections: Open at the same time.
+        crowd: As many for a moment: who has just come is looked at first, for what it sends may be answered at once.
         answering: Requests that the application has at the same time, running or waiting for a thread.
+        probing: The same, of requests for what tells of the server's health.
         head_bytes: Longest head of a request.
         head_s: A head must be there so many seconds after its first byte, or after the connection was made.
         idle_s: So long a connection is kept for a next request.
@@ -53,7 +56,9 @@ class Limits:
     """
 
     connections: int = 400
+    crowd: int = 1000
     answering: int = 300
+    probing: int = 100
     head_bytes: int = 1 << 16
     head_s: float = 10.0
     idle_s: float = 30.0
@@ -92,6 +97,8 @@ class Waiting(Protocol):
         peer: Address of the other side.
         since: When it began to do what it does now, by the loop's clock.
         is_answering: The application has its request.
+        is_probe: That asks for the server's health.
+        is_half: Something came, and more is waited for.
         body_bytes: Taken by its body.
         unsent: Bytes of its answer that are not taken yet.
     """
@@ -99,11 +106,18 @@ class Waiting(Protocol):
     peer: str
     since: float
     is_answering: bool
+    is_probe: bool
+    is_half: bool
     body_bytes: int
     unsent: int
 
     def drop(self) -> None:
         """Ends it at once."""
+
+
+def is_probe(environ: WSGIEnvironment, body: IO[bytes] | None) -> bool:
+    """Whether a request asks for the server's health, and can do so at any time."""
+    return body is None and environ["PATH_INFO"] in (*_IN_LOOP, *_PROBES)
 
 
 class NoRoomError(Exception):
@@ -130,16 +144,22 @@ class Front:
 
     async def answer(self, environ: WSGIEnvironment, body: IO[bytes] | None) -> Answer:
         """Lets the application answer a request that is all there."""
-        path = environ["PATH_INFO"]
-        if body is None and path in _IN_LOOP:
-            return call(self._application, environ)
-        threads = self._probes if body is None and path in _PROBES else self._threads
+        if body is None and environ["PATH_INFO"] in _IN_LOOP:
+            return self.refusal(environ)
+        threads = self._probes if is_probe(environ, body) else self._threads
         return await asyncio.get_running_loop().run_in_executor(threads, call, self._application, environ, body)
 
-    def has_place(self, environ: WSGIEnvironment) -> bool:
-        """Whether a request may go to the application; what tells of the server's health always may."""
-        is_probe = environ["PATH_INFO"] in (*_IN_LOOP, *_PROBES)
-        return is_probe or sum(c.is_answering for c in self.connections) < self.limits.answering
+    def refusal(self, environ: WSGIEnvironment) -> Answer:
+        """Lets the application answer at once what takes it no time: it refuses the request by its head."""
+        return call(self._application, environ)
+
+    def has_place(self, environ: WSGIEnvironment, body: IO[bytes] | None) -> bool:
+        """Whether a request may go to the application; what the loop answers always may."""
+        if body is None and environ["PATH_INFO"] in _IN_LOOP:
+            return True
+        for_probe = is_probe(environ, body)
+        most = self.limits.probing if for_probe else self.limits.answering
+        return sum(c.is_answering and c.is_probe == for_probe for c in self.connections) < most
 
     def make_room(self, body_bytes: int = 0) -> None:
         """Drops who waits longest, where there are too many connections, bodies, or answers that nobody takes.
@@ -149,9 +169,14 @@ class Front:
         Args:
             body_bytes: Of a body that is to come.
         """
-        limits = self.limits
-        if len(self.connections) > limits.connections:
-            self._drop("too many connections", lambda c: not c.is_answering)
+        limits, soon = self.limits, asyncio.get_running_loop().time() - _LOOKED_AT_S
+
+        def was_looked_at(c: Waiting) -> bool:
+            return c.is_half or c.since < soon or len(self.connections) > limits.crowd
+
+        while len(self.connections) > limits.connections:
+            if not self._drop("too many connections", lambda c: not c.is_answering, was_looked_at):
+                break
         while self._bodies() + body_bytes > limits.bodies_bytes:
             if not self._drop("too many bodies", lambda c: c.body_bytes > 0 and not c.is_answering):
                 break
@@ -196,10 +221,13 @@ class Front:
     def _bodies(self) -> int:
         return sum(c.body_bytes for c in self.connections)
 
-    def _drop(self, reason: str, which: Callable[[Waiting], bool]) -> bool:
+    def _drop(
+        self, reason: str, which: Callable[[Waiting], bool], may_go: Callable[[Waiting], bool] = lambda c: True
+    ) -> bool:
         those = [c for c in self.connections if which(c)]
         of_peer = Counter(c.peer for c in those)
-        found = min(those, key=lambda c: (-of_peer[c.peer], c.since), default=None)
+        most = max(of_peer.values(), default=0)
+        found = min((c for c in those if of_peer[c.peer] == most and may_go(c)), key=lambda c: c.since, default=None)
         if found is not None:
             self.policy.count(reason)
             logger.warning("a client is dropped: %s", reason)

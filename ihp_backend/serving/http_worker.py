@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 from functools import partial
 
@@ -14,6 +15,9 @@ from ihp_backend.serving.front import Front, Policy
 
 _BEAT_S = 1.0
 _BUFFER = 1 << 16
+_ACCEPTED = 64
+"""So many connections are taken at a time: what they send is looked at before more of them come."""
+_MOST_FILES = 8192
 
 
 class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn is untyped
@@ -21,6 +25,9 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn is untyped
 
     def run(self) -> None:
         """Serves until a signal, or until the arbiter is gone."""
+        least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        allowed = _MOST_FILES if most == resource.RLIM_INFINITY else min(most, _MOST_FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(least, allowed), most))
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
@@ -30,10 +37,12 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn is untyped
         front = Front(self.wsgi, self.cfg.threads, policy)
         servers = [
             await asyncio.start_server(
-                partial(Connection.serve, front), sock=listener.sock, limit=_BUFFER, backlog=self.cfg.backlog
+                partial(Connection.serve, front), sock=listener.sock, limit=_BUFFER, backlog=_ACCEPTED
             )
             for listener in self.sockets
         ]
+        for listener in self.sockets:
+            listener.sock.listen(self.cfg.backlog)
         while not stop.is_set() and self.ppid == os.getppid():
             self.notify()
             try:
