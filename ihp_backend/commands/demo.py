@@ -134,15 +134,19 @@ def instructions(
   user      {credentials.user}
   password  {credentials.password}
 {more}
-  1. Open a photo. Switch on Auto-Annotation, below it, and click on the wand, the last tool beside the photo.
+  1. Open a photo. Switch on Auto-Annotation, below it, then click on the wand, the last tool beside the photo: until
+     then the switch keeps the keyboard.
   2. Press a label's key, then click on the part:
 {textwrap.indent(table, "       ")}
   3. Label's key again: click where something is missing, Alt+click where it does not belong.
   4. Accept the mask with the tick below the photo, or switch on Auto-Accept Suggestions.
   5. Submit with Ctrl+Enter.
 
-  All parts at once, without a click: in the list of photos tick some, then "Tasks" above it > Retrieve Predictions.
-  Inside an accepted mask, hold Ctrl while you click: without it, Label Studio selects the mask (Esc lets it go).
+  All parts at once, without a click: in the list of photos tick some; the button above it is then called "2 Tasks",
+  say: Retrieve Predictions > OK.
+  Inside an accepted mask, hold Ctrl while you click (Ctrl+Alt to take away): without it, Label Studio selects the mask,
+  and a selected mask swallows clicks until Esc.
+  Your own photos: make run IMAGES=my/photos
 
   It learns from 20 submitted photos, or when you press Settings > Model > ... > Start Training. Label Studio says no
   more than "Request Sent!"; a training takes minutes, and here is what has come of it:

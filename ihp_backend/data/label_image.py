@@ -47,7 +47,7 @@ def read_label_image(path: Path, schema: Schema) -> NDArray[np.uint8]:
             f"has shape {values.shape}, colours; expected one channel of part ids, 0 to {len(schema) - 1} for "
             f"{schema.name}"
         )
-    if mode == "1":
+    if mode == "1" or (palette is not None and _is_black_and_white(np.unique(values), palette)):
         if len(schema) != 2:
             raise ValueError(
                 f"is black and white, which tells two classes apart; schema {schema.name} has {len(schema)}"
@@ -75,6 +75,12 @@ def _check_ids(ids: NDArray[Any], schema: Schema) -> None:
             f"has nothing but 0 and {IGNORE}, and {IGNORE} means pixels to ignore, not a part: if it is a mask, write "
             f"the part's id in place of {IGNORE}; if no part is in the photo, leave it out of the split"
         )
+
+
+def _is_black_and_white(indices: NDArray[Any], palette: NDArray[Any]) -> bool:
+    """Whether a palette holds a mask of 0 and 255: programs that make files smaller write it so."""
+    colours = [tuple(palette[i]) for i in indices if i < len(palette)]
+    return list(indices) == [0, 1] and sorted(colours) == [(0, 0, 0), (255, 255, 255)]
 
 
 def _check_palette(ids: NDArray[np.uint8], palette: NDArray[Any], schema: Schema) -> None:

@@ -1,19 +1,15 @@
-"""Photos to try it on: those of people that come inside installed packages, free of rights, and drawn figures."""
+"""Photos to try it on: those of people that come inside installed packages, free of rights."""
 
 from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-
-from ihp_backend.data.synthetic import draw_person
 
 _PHOTOS = {
     # Rear Admiral Grace Hopper, US Navy photo; Eileen Collins, NASA photo: works of the US government. A photographer
@@ -24,7 +20,6 @@ _PHOTOS = {
 }
 _FACES = {"grace-hopper.jpg": (140, 10, 390, 345), "eileen-collins.png": (140, 0, 320, 225)}
 """Where the faces of the portraits are: left, top, right, bottom, in pixels."""
-_FIGURES, _GROUPS = 6, 2
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 """What Label Studio takes as an upload; it refuses all files of an import for one TIFF."""
 
@@ -48,49 +43,21 @@ def photos_in(folder: Path) -> list[Path]:
 
 
 def default_photos(folder: Path, schema: str = "lip") -> list[Path]:
-    """Puts the default photos of a label set into a folder, unless they are there, and returns their paths.
+    """Puts the default photos of a label set into a folder, and returns their paths.
 
-    Faces come large, and two in one photo; the label sets of several people get groups. What two label sets share is
-    drawn once.
+    The label sets of several people get two in one photo as well, that of faces a close look at each.
     """
     folder.mkdir(parents=True, exist_ok=True)
     photos = _copy_photos(folder)
+    portraits = {path.name: np.asarray(Image.open(path).convert("RGB")) for path in photos if path.name in _FACES}
+    if schema != "lip" and len(portraits) > 1:
+        photos.append(_side_by_side(folder / "two-people.jpg", list(portraits.values())))
     if schema == "helen":
-        return sorted([*photos, *_faces(folder, photos)])
-    figures, groups = (_FIGURES, 0) if schema == "lip" else (_FIGURES - 2, _GROUPS)
-    drawn = [folder / f"figure-{number + 1}.jpg" for number in range(figures)]
-    for number, path in enumerate(drawn):
-        _write_once(path, partial(_draw_alone, number))
-    together = [folder / f"group-{number + 1}.jpg" for number in range(groups)]
-    for number, path in enumerate(together):
-        _write_once(path, partial(draw_group, np.random.default_rng(100 + number)))
-    return sorted([*photos, *drawn, *together])
-
-
-def draw_group(rng: np.random.Generator, height: int = 480, width: int = 640) -> NDArray[np.uint8]:
-    """Draws three people beside each other, each partly before the one to the left.
-
-    Returns:
-        The image (H, W, 3) uint8 RGB.
-    """
-    image = np.zeros((height, width, 3), np.uint8)
-    for place in range(3):
-        figure, labels = draw_person(rng, height, width // 2)
-        left = place * width // 4
-        seen = (labels > 0)[..., None]
-        if place == 0:
-            image[:] = figure[:, :1]  # the wall
-        image[:, left : left + figure.shape[1]] = np.where(seen, figure, image[:, left : left + figure.shape[1]])
-    return image
-
-
-def _draw_alone(number: int) -> NDArray[np.uint8]:
-    return draw_person(np.random.default_rng(number), 720, 480)[0]
-
-
-def _write_once(path: Path, draw: Callable[[], NDArray[np.uint8]]) -> None:
-    if not path.exists():
-        cv2.imwrite(str(path), draw()[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+        photos = [path for path in photos if path.name != "photographer.png"]  # his face is small
+        photos += [
+            _close_look(folder / f"{Path(name).stem}-face.jpg", portraits[name], _FACES[name]) for name in portraits
+        ]
+    return sorted(photos)
 
 
 def _copy_photos(folder: Path) -> list[Path]:
@@ -105,17 +72,14 @@ def _copy_photos(folder: Path) -> list[Path]:
     return found
 
 
-def _faces(folder: Path, photos: Sequence[Path]) -> list[Path]:
-    """Adds a close look at each portrait, and both in one photo."""
-    portraits = {path.name: np.asarray(Image.open(path).convert("RGB")) for path in photos if path.name in _FACES}
-    made = []
-    for name, image in portraits.items():
-        left, top, right, bottom = _FACES[name]
-        size = (3 * (right - left), 3 * (bottom - top))
-        made.append(folder / f"{Path(name).stem}-face.jpg")
-        Image.fromarray(image[top:bottom, left:right]).resize(size, Image.Resampling.BICUBIC).save(made[-1], quality=92)
-    if len(portraits) > 1:
-        height = min(image.shape[0] for image in portraits.values())
-        made.append(folder / "two-people.jpg")
-        Image.fromarray(np.hstack([image[:height] for image in portraits.values()])).save(made[-1], quality=92)
-    return made
+def _close_look(path: Path, portrait: NDArray[np.uint8], face: tuple[int, int, int, int]) -> Path:
+    left, top, right, bottom = face
+    size = (3 * (right - left), 3 * (bottom - top))
+    Image.fromarray(portrait[top:bottom, left:right]).resize(size, Image.Resampling.BICUBIC).save(path, quality=92)
+    return path
+
+
+def _side_by_side(path: Path, portraits: Sequence[NDArray[np.uint8]]) -> Path:
+    height = min(image.shape[0] for image in portraits)
+    Image.fromarray(np.hstack([image[:height] for image in portraits])).save(path, quality=92)
+    return path

@@ -66,6 +66,7 @@ class LabelConfig:
         meanings: What labels mean that the label set does not know is ``learnt`` from accepted masks, or only as
             ``told`` by ``predicted_values``.
         train_after: Train after so many new or changed annotations, 0: when asked only; ``None``: see the settings.
+        smart_only: Whether the keypoint control makes points for the backend alone: ``smartOnly="true"``.
         schema: Name of the schema whose weights answer; empty: the one that knows most labels, see ``schema_choice``.
         brushes: For each label the brush control that it is painted with; none: ``brush`` for all.
         trained_brushes: All brush controls of the image that clicks are answered with; none: ``brush``.
@@ -86,6 +87,7 @@ class LabelConfig:
     overlap: str = OPTIONS["overlap"][0]
     meanings: str = OPTIONS["meanings"][0]
     train_after: int | None = None
+    smart_only: bool = False
     schema: str = ""
     brushes: tuple[str, ...] = ()
     trained_brushes: tuple[str, ...] = ()
@@ -258,6 +260,7 @@ def _view(
         labels=tuple(tags),
         predicted_values=_predicted_values([tag for tag, _ in tags.values()], keypoint),
         train_after=_train_after(keypoint),
+        smart_only=(keypoint.get("smartOnly") or keypoint.get("smartonly") or "").strip().lower() == "true",
         schema=_schema(keypoint),
         brushes=tuple(brush for _, brush in tags.values()),
         trained_brushes=tuple(b.get("name", "") for b in painted),

@@ -10,6 +10,7 @@ from typing import Any
 from ihp_backend.annotation.masks import AcceptedMask
 from ihp_backend.clicks import Click
 from ihp_backend.label_studio.label_config import LabelConfig
+from ihp_backend.label_studio.mask_values import holds_mask
 from ihp_backend.label_studio.regions import (
     RequestError,
     has_short_id,
@@ -35,6 +36,7 @@ class OpenAnnotation:
         masks: The masks of the draft.
         open_keypoints: Ids of the keypoints in the request.
         drafted_keypoints: Ids of those in the draft.
+        left_behind: Ids and labels of the draft's keypoints that Label Studio no longer takes away with a mask.
     """
 
     clicks: Sequence[Click]
@@ -42,6 +44,7 @@ class OpenAnnotation:
     masks: Sequence[AcceptedMask]
     open_keypoints: frozenset[str]
     drafted_keypoints: frozenset[str]
+    left_behind: Mapping[str, str]
 
 
 def read_task(task: object) -> Mapping[str, Any]:
@@ -89,6 +92,7 @@ def read_annotation(
     clicks = read_clicks(clicked, config, height, width)
     drawn = working_results(task, {region_id(result) for result in clicked})
     others = _other_clicks(drawn, config, height, width, {click.part for click in clicks})
+    left_behind = _left_behind(drawn, clicked, config)
     if len(clicks) + len(others) > _MOST_CLICKS:
         raise RequestError(
             f"{len(clicks) + len(others)} keypoints are open; expected at most {_MOST_CLICKS}: accept their masks, "
@@ -103,7 +107,7 @@ def read_annotation(
     if is_submitted and any(c.is_positive and m.holds(c) for c in clicks for m in masks):
         # Label Studio takes no plain click inside a mask: this annotation is another one, not the open one.
         masks = []
-    return OpenAnnotation(clicks, others, masks, opened, drafted)
+    return OpenAnnotation(clicks, others, masks, opened, drafted, left_behind)
 
 
 def _other_clicks(
@@ -115,8 +119,41 @@ def _other_clicks(
     """
     clicks: list[Click] = []
     for result in drawn:
+        if "is_positive" not in result:
+            continue  # of a page that was loaded anew: Alt is forgotten
         try:
             clicks += read_clicks([result], config, height, width)
         except RequestError as error:
             logger.warning("a keypoint of the draft was left out: %s", error)
     return [click for click in clicks if click.part not in clicked]
+
+
+def _left_behind(
+    drawn: Sequence[Mapping[str, Any]], clicked: Sequence[Mapping[str, Any]], config: LabelConfig
+) -> dict[str, str]:
+    """The ids and labels of keypoints that outlive their masks.
+
+    After a reload Label Studio has the points of the draft, but not that they are clicks: it does not send them, does
+    not take them away when a mask is accepted, and saves them without ``is_positive``. Only a control that makes no
+    other points is looked at.
+    """
+    if not config.smart_only:
+        return {}
+    sent = {region_id(result) for result in clicked}
+    labels = {_label(result) for result in clicked}  # the context has all that are open of these
+    found = {}
+    for result in drawn:
+        label, name = _label(result), region_id(result)
+        is_point = result.get("type") == "keypointlabels" and result.get("from_name") == config.keypoint
+        if not is_point or label not in config.labels or holds_mask(result["value"]) or not config.is_on_image(result):
+            continue
+        if name not in sent and has_short_id(result) and ("is_positive" not in result or label in labels):
+            found[name] = label
+    return found
+
+
+def _label(result: Mapping[str, Any]) -> str:
+    """The label of a keypoint; an empty text if it has none."""
+    value = result.get("value")
+    labels = value.get("keypointlabels") if isinstance(value, Mapping) else None
+    return labels[0] if isinstance(labels, list) and labels and isinstance(labels[0], str) else ""

@@ -151,6 +151,8 @@ class Answering:
             regions, answered = [*regions, *written], [*answered, *masks]
             scores.append(score)
         regions += [self._region(mask) for mask in state.still_suggested(answered)]
+        nothing = np.zeros(shape, bool)  # in the place of a point it takes it away
+        regions += [mask_region(nothing, label, 0.0, self._config, name) for name, label in found.left_behind.items()]
         self._runtime.recent_answers.remember(name, saved, answered, found.open_keypoints, labels)
         return self._written(regions, float(np.mean(scores)))
 

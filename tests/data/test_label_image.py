@@ -39,6 +39,18 @@ def test_a_mask_of_0_and_255_has_no_class(schema: Schema, mode: str, tmp_path: P
         read(image if mode == "P" else image.convert(mode), tmp_path, schema)
 
 
+@pytest.mark.parametrize("white", [1, 0])
+def test_a_mask_of_0_and_255_that_a_program_made_smaller(white: int, tmp_path: Path) -> None:
+    """Such as optipng: 255 becomes 1 of a palette of two, which would be the first class."""
+    image = Image.fromarray(MASK, "P")
+    image.putpalette([c for i in (0, 1) for c in [255 * (i == white)] * 3])
+    with pytest.raises(ValueError, match=r"black and white.*has 3"):
+        read(image, tmp_path, GLOVES)
+    assert np.array_equal(read(image, tmp_path, GLOVE), MASK)
+    image.putpalette([0, 0, 0, 200, 40, 40])
+    assert np.array_equal(read(image, tmp_path, GLOVES), MASK)
+
+
 def test_the_sample_and_its_file_are_named(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((24, 18, 3), np.uint8)).save(tmp_path / "photo.png")
     Image.fromarray(MASK * 255).save(tmp_path / "label.png")

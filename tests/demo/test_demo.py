@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
@@ -77,40 +78,40 @@ class KeptCalls:
         self.calls.append(("patch", fields))
 
 
-def test_default_photos_are_real_portraits_and_drawn_figures(tmp_path: Path) -> None:
-    photos = default_photos(tmp_path)
-    names = [p.name for p in photos]
-    assert {"figure-1.jpg", "figure-6.jpg"} <= set(names)
-    assert "grace-hopper.jpg" in names  # matplotlib is always there; scikit-image comes with `make run`
+PORTRAIT, TWO, FACE = "grace-hopper.jpg", "two-people.jpg", "grace-hopper-face.jpg"
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ("lip", {PORTRAIT}),
+        ("cihp", {PORTRAIT, TWO}),
+        ("pascal-person-part", {PORTRAIT, TWO}),
+        ("helen", {PORTRAIT, TWO, FACE}),
+    ],
+)
+def test_each_label_set_gets_real_photos_that_suit_it(
+    schema: str, expected: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = tmp_path / "skimage"  # comes with `make run`; matplotlib is always there
+    (packages / "data").mkdir(parents=True)
+    (packages / "__init__.py").write_text("")
+    noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
+    for name in ("astronaut.png", "camera.png"):
+        Image.fromarray(noise).save(packages / "data" / name)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
+    photos = default_photos(tmp_path / "photos", schema)
+    names = {photo.name for photo in photos}
+    assert expected <= names
+    assert not (({PORTRAIT, TWO, FACE} - expected) & names)
+    assert ("photographer.png" in names) == (schema != "helen"), "his face is small"
     for photo in photos:
         with Image.open(photo) as image:
             assert min(image.size) >= 400
             assert np.asarray(image.convert("RGB")).std() > 20
-    assert default_photos(tmp_path) == photos == photos_in(tmp_path)
-
-
-def test_each_label_set_gets_photos_that_suit_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[Any] = []
-
-    def draw(rng: np.random.Generator, height: int, width: int) -> Any:
-        drawn.append((height, width))
-        labels = np.zeros((height, width), np.uint8)
-        labels[20:, width // 4 : 3 * width // 4] = 5
-        return np.where(labels[..., None] > 0, np.uint8(25 * len(drawn) % 200), np.uint8(230)).repeat(3, 2), labels
-
-    monkeypatch.setattr("ihp_backend.demo.photos.draw_person", draw)
-    names = {schema: {p.name for p in default_photos(tmp_path, schema)} for schema in SCHEMAS}
-    assert {"figure-6.jpg", "grace-hopper.jpg"} <= names["lip"]
-    for schema in ("cihp", "pascal-person-part"):
-        assert {"figure-1.jpg", "group-1.jpg", "group-2.jpg"} <= names[schema]
-    assert "grace-hopper-face.jpg" in names["helen"]
-    assert not [name for name in names["helen"] if name.startswith(("figure", "group"))], "drawn faces have no eyes"
-    assert not [name for name in names["lip"] if name.startswith("group") or "face" in name]
-    assert len(drawn) == 6 + 2 * 3, "what two share is drawn once"
-    with Image.open(tmp_path / "grace-hopper-face.jpg") as face:
-        assert min(face.size) > 600
-    with Image.open(tmp_path / "group-1.jpg") as group:
-        assert len(np.unique(np.asarray(group.convert("L"))[400])) >= 4, "three people before a wall"
+    assert default_photos(tmp_path / "photos", schema) == photos
+    assert names <= {photo.name for photo in photos_in(tmp_path / "photos")}
 
 
 def test_each_label_set_has_a_project_of_its_own() -> None:

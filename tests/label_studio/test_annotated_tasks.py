@@ -98,10 +98,11 @@ def test_labels_that_the_project_has_lost_are_left_out() -> None:
     assert labels_of(task(both)).max() == FACE
 
 
-def test_a_faint_mask_is_learnt() -> None:
-    """As the SDK's helpers write imported masks."""
+@pytest.mark.parametrize("opacity", [1, 30, 100, 127, 128, 254])
+def test_a_faint_mask_is_learnt(opacity: int) -> None:
+    """As the SDK's helpers write imported masks: 100."""
     faint = region("Face", box(slice(0, 20), slice(0, 30)))
-    alpha = np.where(box(slice(0, 20), slice(0, 30)), 100, 0).astype(np.uint8)
+    alpha = np.where(box(slice(0, 20), slice(0, 30)), opacity, 0).astype(np.uint8)
     faint["value"]["rle"] = encode_rle(np.repeat(alpha, 4))
     assert (labels_of(task(annotation(faint))) == FACE).sum() == 20 * 30
 

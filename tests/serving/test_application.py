@@ -99,6 +99,32 @@ def test_what_the_draft_holds_reaches_the_model(client: FlaskClient, model: Disc
     assert last["masks"]["Building"].any()
 
 
+@pytest.mark.parametrize("smart_only", [True, False])
+def test_points_that_a_reload_left_behind_go_and_are_no_clicks(
+    client: FlaskClient, model: DiscModel, smart_only: bool
+) -> None:
+    """After a reload Label Studio saves points without ``is_positive``, and does not take them away with a mask."""
+    body = golden("predict_click_with_draft")
+    if smart_only:
+        body["label_config"] = body["label_config"].replace("<KeyPointLabels ", '<KeyPointLabels smartOnly="true" ')
+    (clicked,) = body["params"]["context"]["result"]
+    (draft,) = body["tasks"][0]["drafts"]
+    (other,) = (r for r in draft["result"] if r["type"] == "keypointlabels" and r["id"] != clicked["id"])
+    del other["is_positive"]
+    same = clicked | {"id": "same-label"}  # the context would have it if it were open
+    painted = clicked | {"id": "accepted", "value": clicked["value"] | {"rle": [0], "format": "rle"}}
+    another = other | {"id": "on-page-2", "item_index": 1}
+    draft["result"] += [same, painted, another, other | {"id": "not-ours", "from_name": "landmarks"}]
+    (item,) = json_of(client.post("/predict", json=body))["results"]
+    first, *removed = item["result"]
+    assert first["value"]["brushlabels"] == clicked["value"]["keypointlabels"]
+    assert {r["id"] for r in removed} == ({other["id"], "same-label"} if smart_only else set())
+    for region in removed:
+        assert region["dynamic"], "Label Studio deletes what is dynamic when suggestions are accepted"
+        assert not decode_rle(region["value"]["rle"]).any()
+    assert [c.part for c in model.calls[-1]["clicks"]] == clicked["value"]["keypointlabels"], "Alt may have been held"
+
+
 BAD_REQUESTS: dict[str, Any] = {
     "broken JSON": '{"tasks": [',
     "not UTF-8": b'{"tasks": "\xff"}',

@@ -87,6 +87,15 @@ class Studio:
         self.page.wait_for_timeout(700)
         return answer
 
+    def click_in_vain(self, x: float, y: float) -> None:
+        """Clicks on the photo, at shares of its width and height, where nothing is expected to come of it."""
+        box = self.page.evaluate(_IMAGE)
+        self.page.mouse.click(box["left"] + x * box["width"], box["top"] + y * box["height"])
+
+    def wait_until_selected(self, regions: int) -> None:
+        """Waits until so many regions are selected."""
+        self.page.wait_for_function("n => Htx.annotationStore.selected.selectedRegions.length === n", arg=regions)
+
     def click_in_a_hurry(self, parts: Sequence[tuple[str, float, float]], pace_s: float) -> None:
         """Presses each key and clicks at once, at a pace of so many seconds, waiting for no mask; then for the last."""
         box = self.page.evaluate(_IMAGE)
