@@ -71,6 +71,7 @@ MIRRORED_ELSEWHERE = {
     "commands/negative_clicks.py": "experiments/test_negative_clicks.py",
     "commands/rounds.py": "experiments/test_active_learning.py",
     "commands/serve.py": "test_cli.py",
+    "label_studio/config_tags.py": "label_studio/test_label_config.py",
     # `ihp export` is tested from the project to the folder that it writes.
     "commands/project_access.py": "commands/test_export.py",
     "label_studio/export_classes.py": "commands/test_export.py",

@@ -12,10 +12,10 @@ import pytest
 from backend import assert_click_works, json_of, make, set_up
 from fakes import DiscModel, ImageHost, golden
 from flask.testing import FlaskClient
+from one_region import mask_region
 
 from ihp_backend.label_studio import regions
 from ihp_backend.label_studio.label_config import LabelConfig
-from ihp_backend.label_studio.regions import mask_region
 
 CONFIG = LabelConfig.parse(golden("predict_click")["label_config"])
 

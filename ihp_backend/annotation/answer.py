@@ -51,8 +51,8 @@ def answer_masks(
             of its own.
     """
     mask, following = masks[label], _following(state, masks, refined)
-    others = () if may_overlap else [m for m in state.accepted if m.id not in following]
-    if corrected is not None and not corrected.from_prediction and not corrected.clicks:
+    others = () if may_overlap else [m for m in state.accepted if m.id not in following and not m.is_box]
+    if corrected is not None and not (corrected.from_prediction or corrected.clicks or corrected.is_box):
         mask = only_where_clicked(corrected.mask, mask, [c for c in state.clicks if c.part == label])
     stay = [m for m in others if not (m is corrected or m.from_prediction or state.is_clicked(m, label))]
     mask = _kept_free(mask, stay)
@@ -61,7 +61,8 @@ def answer_masks(
     replaced = corrected or _replaced(state, label, mask, may_overlap=may_overlap)
     own = AcceptedMask(_new_id() if replaced is None else replaced.id, label, mask)
     if replaced is not None:
-        own = replace(own, clicks=replaced.clicks if replaced.label == label else (), person=replaced.person)
+        clicks = replaced.clicks if replaced.label == label else ()
+        own = replace(own, clicks=clicks, person=replaced.person, pieces=replaced.pieces)
     answers = [own]
     if on_others is not None and (on_others & ~mask).any():
         answers.append(AcceptedMask(_new_id(), label, on_others & ~mask))
@@ -82,7 +83,7 @@ def answer_masks(
         if rest.any():
             answers.append(AcceptedMask(_new_id(), name, rest))
     for other in () if may_overlap else state.accepted:
-        is_kept = other is replaced or other.id in following or not other.from_prediction
+        is_kept = other is replaced or other.id in following or other.is_box or not other.from_prediction
         if not is_kept and (other.mask & mask).any():
             if _is_taken(other.mask, mask):
                 answers.append(replace(other, pixels=np.zeros_like(mask), from_prediction=False, clicks=()))
@@ -94,7 +95,8 @@ def answer_masks(
 def _replaced(state: AnnotationState, label: str, mask: NDArray[np.bool_], *, may_overlap: bool) -> AcceptedMask | None:
     """The mask whose place a new one takes: one that was accepted a moment ago, if it was, or a guess."""
     same = [m for m in state.recent if m.label == label and are_same(m.mask, mask)]
-    guesses = [m for m in state.accepted if m.from_prediction and m.label != label and _is_taken(m.mask, mask)]
+    guesses = [m for m in state.accepted if m.from_prediction and not m.is_box and m.label != label]
+    guesses = [m for m in guesses if _is_taken(m.mask, mask)]
     recent = [m for m in state.recent if state.is_clicked(m, label) and _is_taken(m.mask, mask)]
     for found in (same,) if may_overlap else (same, guesses, recent):
         if found:

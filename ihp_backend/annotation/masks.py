@@ -85,6 +85,9 @@ class AcceptedMask:
         is_suggested: It may be a suggestion that nobody has accepted yet: Label Studio shows those of its newest answer
             only, so an answer that lacks it would take it off the screen.
         person: Whose it is, 1, 2 ...; ``None``: not known.
+        pieces: As how many regions it may be there: an outline has one for each piece of the mask.
+        is_box: It is the inside of a box that was drawn around a part. Boxes of parts lie over each other, so nothing
+            is kept off it, and no pixel is known to be in it.
     """
 
     id: str
@@ -95,6 +98,8 @@ class AcceptedMask:
     score: float | None = None
     is_suggested: bool = False
     person: int | None = None
+    pieces: int = 1
+    is_box: bool = False
 
     @property
     def mask(self) -> NDArray[np.bool_]:

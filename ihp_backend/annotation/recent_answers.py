@@ -43,6 +43,7 @@ class _Answer:
     clicks: tuple[TimedClick, ...]
     score: float | None
     person: int | None
+    pieces: int
     at: float
 
     def is_over(self, keypoints: Collection[str], newer: Sequence[AcceptedMask]) -> bool:
@@ -88,8 +89,8 @@ class RecentAnswers:
         new = []
         for answer in answers:
             opened, pixels = (frozenset(keypoints), frozenset(clicked)), PackedMask.of(answer.mask)
-            made = (answer.id, answer.label, *opened, saved, pixels, answer.clicks, answer.score, answer.person)
-            new.append(_Answer(*made, self._clock()))
+            made = (answer.id, answer.label, *opened, saved, pixels, answer.clicks, answer.score)
+            new.append(_Answer(*made, answer.person, answer.pieces, self._clock()))
         with self._lock:
             kept = [a for a in self._tasks.get(task, ()) if not a.is_over(keypoints, answers)]
             self._tasks[task] = [*kept, *new][-_ANSWERS:]
@@ -138,5 +139,5 @@ class RecentAnswers:
                 found.pop(a.id, None)  # an older answer of this region
                 is_open = a.clicked.isdisjoint(clicked) and (is_drafted or age < _SUGGESTED_S)
                 kept = AcceptedMask(a.id, a.label, a.pixels, clicks=a.clicks, score=a.score, person=a.person)
-                found[a.id] = replace(kept, is_suggested=is_open)
+                found[a.id] = replace(kept, is_suggested=is_open, pieces=a.pieces)
         return list(found.values())

@@ -59,6 +59,8 @@ class AnnotationState:
         """
 
         def is_contradicted(mask: AcceptedMask) -> bool:
+            if mask.is_box:
+                return False
             return any(c.is_positive and c.part != mask.label and mask.holds(c) for c in clicks)
 
         labels = {c.part for c in clicks}
@@ -120,7 +122,11 @@ class AnnotationState:
     def refinable(self, label: str) -> list[str]:
         """Returns the other labels whose only mask was made by clicks."""
         labels = [m.label for m in self.accepted]
-        return [m.label for m in self.accepted if m.clicks and m.label != label and labels.count(m.label) == 1]
+        return [
+            m.label
+            for m in self.accepted
+            if m.clicks and not m.is_box and m.label != label and labels.count(m.label) == 1
+        ]
 
     def mask_prompts(self, label: str, corrected: AcceptedMask | None) -> dict[str, NDArray[np.bool_]]:
         """Returns the masks (H, W) that the network is shown, one a label: what others accepted, what is corrected.
@@ -128,10 +134,10 @@ class AnnotationState:
         Not those whose clicks are known: it sees the clicks.
         """
         prompts: dict[str, NDArray[np.bool_]] = {}
-        if corrected is not None and not corrected.from_prediction and not corrected.clicks:
+        if corrected is not None and not (corrected.from_prediction or corrected.clicks or corrected.is_box):
             prompts[label] = corrected.mask
         for accepted in self.accepted:
-            if accepted.from_prediction or accepted.clicks or accepted.label == label:
+            if accepted.from_prediction or accepted.clicks or accepted.is_box or accepted.label == label:
                 continue
             known = prompts.get(accepted.label)
             prompts[accepted.label] = accepted.mask if known is None else known | accepted.mask

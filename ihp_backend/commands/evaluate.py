@@ -17,7 +17,7 @@ from ihp_backend.evaluation.report import summary, write_report
 from ihp_backend.experiments.simulated_interface import SessionConfig, run_session
 from ihp_backend.inference.postprocess.steps import STEPS, PostprocessConfig
 from ihp_backend.inference.predictor import Predictor
-from ihp_backend.label_studio.label_config import OPTIONS
+from ihp_backend.label_studio.config_tags import OPTIONS
 from ihp_backend.network.weights import WeightsError
 from ihp_backend.simulation.annotator import USERS
 

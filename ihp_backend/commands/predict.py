@@ -16,7 +16,7 @@ from ihp_backend.inference.overlay import draw_overlay, label_colour
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.label_studio.images import ImageError, decode_image
 from ihp_backend.label_studio.label_config import LabelConfig
-from ihp_backend.label_studio.regions import mask_region
+from ihp_backend.label_studio.regions import mask_regions
 from ihp_backend.network.weights import WeightsError
 from ihp_backend.parts import SCHEMAS, Schema, normalise
 
@@ -84,7 +84,7 @@ def predict(
         if box is None:  # its clicks were all negative
             continue
         cv2.imwrite(str(out / f"{label}.png"), mask.astype(np.uint8) * 255)
-        region = mask_region(mask, names.get(label, label), prediction.scores[label], config)
+        (region,) = mask_regions(mask, names.get(label, label), prediction.scores[label], config)
         regions.append(
             {
                 "label": label,

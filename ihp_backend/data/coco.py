@@ -35,6 +35,13 @@ def annotation_of(mask: NDArray[np.bool_], class_id: int, **attributes: Any) -> 
     }
 
 
+def box_annotation_of(mask: NDArray[np.bool_], class_id: int) -> dict[str, Any]:
+    """Returns an annotation of a box alone, that around a mask (H, W) bool, not empty: it has no pixels."""
+    annotation = annotation_of(mask, class_id)
+    across, down = annotation["bbox"][2:]
+    return annotation | {"segmentation": [], "area": across * down}
+
+
 def run_lengths(mask: NDArray[np.bool_]) -> list[int]:
     """Returns the lengths of a mask's runs (H, W), down its columns, that of pixels outside first."""
     flat = mask.ravel(order="F")

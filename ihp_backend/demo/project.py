@@ -16,7 +16,8 @@ from defusedxml.ElementTree import fromstring
 
 from ihp_backend.label_studio.api_session import LabelStudioError
 from ihp_backend.label_studio.client import Client
-from ihp_backend.label_studio.label_config import OPTIONS, LabelConfig
+from ihp_backend.label_studio.config_tags import OPTIONS
+from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.parts import get_schema
 
 _TITLE = "Interactive human parsing"

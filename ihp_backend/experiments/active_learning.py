@@ -21,7 +21,7 @@ from ihp_backend.evaluation.metrics import mean_iou
 from ihp_backend.evaluation.protocol import ProtocolConfig, evaluate
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.label_studio.label_config import LabelConfig
-from ihp_backend.label_studio.regions import mask_region
+from ihp_backend.label_studio.regions import mask_regions
 from ihp_backend.learning.label_meanings import LabelMeanings
 from ihp_backend.learning.triggers import project_key
 from ihp_backend.parts import IGNORE, Schema, get_schema
@@ -148,7 +148,12 @@ class Annotators:
                 masks: dict[str, NDArray[np.bool_]] = {
                     label: ids == photos.schema.names.index(label) for label in OWN_LABELS
                 }
-                regions = [mask_region(m, label, 1.0, self._config) for label, m in masks.items() if m.any()]
+                regions = [
+                    region
+                    for label, m in masks.items()
+                    if m.any()
+                    for region in mask_regions(m, label, 1.0, self._config)
+                ]
                 client.create_annotation(int(task["id"]), regions)
 
     def train(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,8 @@ from ihp_backend.data.sample import Sample
 from ihp_backend.label_studio.image_address import address_of
 from ihp_backend.label_studio.image_decoding import ImageError, decode_image
 from ihp_backend.label_studio.label_config import LabelConfig
-from ihp_backend.label_studio.mask_values import MaskError, decode, label_of
+from ihp_backend.label_studio.mask_values import MASKS, RECTANGLE, MaskError, decode, label_of
+from ihp_backend.label_studio.pieces import together
 from ihp_backend.logs import fields
 
 logger = logging.getLogger(__name__)
@@ -115,21 +116,35 @@ def newest_annotation(task: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return max(annotations, key=lambda a: (str(a.get("updated_at") or ""), int(a.get("id") or 0)), default=None)
 
 
-def painted_regions(annotation: Mapping[str, Any] | None, config: LabelConfig) -> list[Mapping[str, Any]]:
-    """Returns the masks of an annotation whose labels the config has, in their order: the later lies on top."""
+def painted_masks(
+    annotation: Mapping[str, Any] | None, config: LabelConfig, types: Collection[str] = MASKS
+) -> list[list[Mapping[str, Any]]]:
+    """Returns the masks of an annotation whose labels the config has, in their order: the later lies on top.
+
+    Args:
+        annotation: As the API or an event gives it.
+        config: The project's label config.
+        types: Of their regions, in ``mask_values.OUTPUTS``. A rectangle is no mask, unless it is asked for.
+
+    Returns:
+        For each mask the regions that make it: one, or several polygons.
+    """
     results = annotation.get("result") if annotation else None
-    return [
+    return together(
         region
         for region in (results if isinstance(results, list) else [])
-        if isinstance(region, Mapping) and config.is_painted(region) and label_of(region) in config.labels
-    ]
+        if isinstance(region, Mapping)
+        and region.get("type") in types
+        and config.is_painted(region)
+        and label_of(region) in config.labels
+    )
 
 
-def mask_of(region: Mapping[str, Any], height: int, width: int) -> NDArray[np.bool_]:
+def mask_of(regions: Sequence[Mapping[str, Any]], height: int, width: int) -> NDArray[np.bool_]:
     """Decodes a mask.
 
     Args:
-        region: A region of ``painted_regions``.
+        regions: Those that make it, see ``painted_masks``.
         height: Height of the photo in pixels.
         width: Its width.
 
@@ -139,13 +154,23 @@ def mask_of(region: Mapping[str, Any], height: int, width: int) -> NDArray[np.bo
     Raises:
         TaskError: If it is for a photo of another size, or cannot be read.
     """
-    size = (region.get("original_height"), region.get("original_width"))
-    if size != (height, width):
-        raise TaskError(f"a mask is for a photo of {size[1]}x{size[0]}, the photo has {width}x{height} pixels")
-    try:
-        return decode(region, height, width)
-    except MaskError as error:
-        raise TaskError(f"the mask {region.get('id')} cannot be read: {error}") from error
+    mask = np.zeros((height, width), np.bool_)
+    for region in regions:
+        size = (region.get("original_height"), region.get("original_width"))
+        if size != (height, width):
+            raise TaskError(f"a mask is for a photo of {size[1]}x{size[0]}, the photo has {width}x{height} pixels")
+        try:
+            mask |= decode(region, height, width)
+        except MaskError as error:
+            raise TaskError(f"the mask {region.get('id')} cannot be read: {error}") from error
+    return mask
+
+
+def why_no_mask(annotation: Mapping[str, Any] | None, config: LabelConfig) -> str:
+    """Says why an annotation without ``painted_masks`` has none."""
+    if painted_masks(annotation, config, (RECTANGLE,)):
+        return "its newest annotation has rectangles only, which do not tell the pixels of a part"
+    return "its newest annotation has no mask of a label that the project has"
 
 
 def painted(annotation: Mapping[str, Any] | None, config: LabelConfig, height: int, width: int) -> NDArray[np.uint8]:
@@ -164,15 +189,15 @@ def painted(annotation: Mapping[str, Any] | None, config: LabelConfig, height: i
         TaskError: If a mask cannot be read, or is for a photo of another size.
     """
     labels = np.zeros((height, width), np.uint8)
-    for region in painted_regions(annotation, config):
-        labels[mask_of(region, height, width)] = config.labels.index(label_of(region)) + 1
+    for regions in painted_masks(annotation, config):
+        labels[mask_of(regions, height, width)] = config.labels.index(label_of(regions[0])) + 1
     return labels
 
 
 def _read(task: Mapping[str, Any], config: LabelConfig, fetch: Fetch, max_pixels: int) -> Photo:
     annotation = newest_annotation(task)
-    if not painted_regions(annotation, config):
-        raise TaskError("its newest annotation has no mask of a label that the project has")
+    if not painted_masks(annotation, config):
+        raise TaskError(why_no_mask(annotation, config))
     url = address_of(task, config.value)
     image = decode_image(fetch(url), max_pixels=max_pixels)
     labels = painted(annotation, config, *image.shape[:2])

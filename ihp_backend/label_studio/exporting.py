@@ -13,7 +13,7 @@ from typing import Any
 
 import cv2
 
-from ihp_backend.data.coco import annotation_of
+from ihp_backend.data.coco import annotation_of, box_annotation_of
 from ihp_backend.data.composition import Composition, Layer, compose
 from ihp_backend.data.layout_writers import (
     WRITERS,
@@ -30,14 +30,15 @@ from ihp_backend.label_studio.annotated_tasks import (
     TaskError,
     mask_of,
     newest_annotation,
-    painted_regions,
+    painted_masks,
+    why_no_mask,
 )
 from ihp_backend.label_studio.export_classes import Classes, ExportError
 from ihp_backend.label_studio.export_folder import ExportFolder, Record, file_name, photo_name
 from ihp_backend.label_studio.image_address import address_of
 from ihp_backend.label_studio.image_decoding import ImageError, decode_image, plain_ending
 from ihp_backend.label_studio.label_config import LabelConfig
-from ihp_backend.label_studio.mask_values import label_of
+from ihp_backend.label_studio.mask_values import MASKS, OUTPUTS, RECTANGLE, label_of
 from ihp_backend.label_studio.persons import person_of
 from ihp_backend.label_studio.regions import short_name
 
@@ -213,24 +214,29 @@ class Exporter:
             return error
 
     def _compose(self, job: _Job) -> tuple[Record, dict[str, bytes], list[dict[str, Any]]]:
-        regions = painted_regions(job.annotation, self._config)
-        if not regions:
-            raise TaskError("its newest annotation has no mask of a label that the project has")
+        painted = painted_masks(job.annotation, self._config)
+        boxes = self._boxes(job.annotation)
+        if not painted and not boxes:
+            raise TaskError(why_no_mask(job.annotation, self._config))
         file = self._fetch(job.url)
         image = decode_image(file, max_pixels=self._max_pixels)
         height, width = image.shape[:2]
         masks: list[dict[str, Any]] = []
 
         def layers() -> Iterator[Layer]:
-            for region in regions:
-                label, person = label_of(region), person_of(region)
-                mask, class_id = mask_of(region, height, width), self._classes.of_label[label]
+            for regions in painted:
+                label, person = label_of(regions[0]), person_of(regions[0])
+                mask, class_id = mask_of(regions, height, width), self._classes.of_label[label]
                 if self._layout == "coco" and class_id and mask.any():
                     masks.append(annotation_of(mask, class_id, **({"person": person} if person else {})))
                 yield Layer(mask, label, class_id, person)
 
         found = compose(layers(), height, width)
-        if not found.kinds:
+        for regions in boxes:
+            mask, class_id = mask_of(regions, height, width), self._classes.of_label[label_of(regions[0])]
+            if class_id and mask.any():
+                masks.append(box_annotation_of(mask, class_id))
+        if not found.kinds and not masks:
             raise TaskError(
                 f"none of its masks has a class of {self._classes.schema.name}"
                 if found.without_class
@@ -241,9 +247,13 @@ class Exporter:
             ending, file = ".png", cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
         files = self._writer.files(LabelledPhoto(job.name, job.split, file, ending, found), self._label_image)
         number = int(job.task["id"])
-        row = self._row(job, found, len(regions))
+        row = self._row(job, found, len(painted))
         record = Record(number, job.state, job.name, job.split, ending, width, height, tuple(files), row)
         return record, files, masks
+
+    def _boxes(self, annotation: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
+        """The rectangles of an annotation, which only COCO can hold."""
+        return painted_masks(annotation, self._config, (RECTANGLE,)) if self._layout == "coco" else []
 
     def _row(self, job: _Job, found: Composition, masks: int) -> dict[str, str]:
         counts = {
@@ -266,7 +276,8 @@ class Exporter:
     def _others(self, annotation: Mapping[str, Any]) -> Counter[str]:
         """Regions that are no masks of this image: of other controls, other images, or labels that are gone."""
         results = annotation.get("result")
-        ours = {id(region) for region in painted_regions(annotation, self._config)}
+        exported = OUTPUTS if self._layout == "coco" else MASKS
+        ours = {id(r) for regions in painted_masks(annotation, self._config, exported) for r in regions}
         kinds = [
             str(region.get("type"))
             for region in (results if isinstance(results, list) else [])

@@ -24,7 +24,7 @@ from ihp_backend.label_studio.client import Client
 from ihp_backend.label_studio.exporting import NAME, SPLIT
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.persons import MOST_PEOPLE
-from ihp_backend.label_studio.regions import mask_region
+from ihp_backend.label_studio.regions import mask_regions
 
 DIGEST = "ihp_photo"
 """Where a task's data has the digest of its photo's file."""
@@ -213,14 +213,14 @@ class Importer:
         """A mask for each label, or for each label and person."""
         labels = item.data[item.index].labels
         people = item.data.people(item.index) if isinstance(item.data, CihpDataSet) else None
-        regions = []
+        regions: list[dict[str, Any]] = []
         for label, ids in self._ids_of.items():
             mask = np.isin(labels, ids)
             numbers = [0] if people is None else np.unique(people[mask]).tolist()
             for person in numbers:
                 own = mask if people is None else mask & (people == person)
                 if own.any():
-                    regions.append(mask_region(own, label, 1.0, self._config, person=person or None))
+                    regions += mask_regions(own, label, 1.0, self._config, person=person or None)
         return regions
 
 

@@ -1,18 +1,23 @@
-"""What a region holds of its mask: brush RLE in a brush region, a PNG in a bitmask."""
+"""What a region holds of its mask: brush RLE, a PNG, the corners of an outline, or no more than a box."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ihp_backend.label_studio import bitmask, rle
+from ihp_backend.label_studio import bitmask, polygon, rectangle, rle
 
-BRUSH, BITMASK = "brushlabels", "bitmasklabels"
+BRUSH, BITMASK, POLYGON, RECTANGLE = "brushlabels", "bitmasklabels", "polygonlabels", "rectanglelabels"
 """The type of a region, and the key of its labels in ``value``."""
-MASKS = (BRUSH, BITMASK)
+MASKS = (BRUSH, BITMASK, POLYGON)
+"""Those that say which pixels are meant."""
+OUTPUTS = (*MASKS, RECTANGLE)
+"""All that a click can be answered with."""
+TOLERANCE = 1.0
+"""So many pixels of the photo may a polygon's outline be off."""
 
 
 class MaskError(ValueError):
@@ -21,7 +26,7 @@ class MaskError(ValueError):
 
 def holds_mask(value: Mapping[str, Any]) -> bool:
     """Whether a region's value holds a mask, whatever the region's type: an accepted suggestion has its keypoint's."""
-    return "rle" in value or "imageDataURL" in value
+    return not {"rle", "imageDataURL", "points", "height"}.isdisjoint(value)
 
 
 def label_of(region: Mapping[str, Any]) -> str:
@@ -32,10 +37,10 @@ def label_of(region: Mapping[str, Any]) -> str:
 
 
 def decode(region: Mapping[str, Any], height: int, width: int) -> NDArray[np.bool_]:
-    """Reads the mask (H, W) of a region.
+    """Reads the mask (H, W) of a region; that of a rectangle is all of its inside.
 
     Args:
-        region: A region of a type in ``MASKS``.
+        region: A region of a type in ``OUTPUTS``.
         height: Height of the photo in pixels.
         width: Its width.
 
@@ -45,15 +50,39 @@ def decode(region: Mapping[str, Any], height: int, width: int) -> NDArray[np.boo
     value = region.get("value")
     value = value if isinstance(value, Mapping) else {}
     try:
-        if region.get("type") == BITMASK:
-            return bitmask.decode(value.get("imageDataURL"), height, width)
+        match region.get("type"):
+            case "bitmasklabels":
+                return bitmask.decode(value.get("imageDataURL"), height, width)
+            case "polygonlabels":
+                return polygon.decode(value.get("points"), height, width)
+            case "rectanglelabels":
+                return rectangle.decode(value, height, width)
         return rle.decode_mask(value.get("rle", ()), height, width)
-    except (rle.RleError, bitmask.BitmaskError) as error:
+    except (rle.RleError, bitmask.BitmaskError, polygon.PolygonError, rectangle.RectangleError) as error:
         raise MaskError(str(error)) from error
 
 
-def encode(mask: NDArray[np.bool_], label: str, kind: str) -> dict[str, Any]:
-    """Returns the value of a region of a type in ``MASKS``."""
+def encode(
+    mask: NDArray[np.bool_],
+    label: str,
+    kind: str,
+    tolerance: float = TOLERANCE,
+    places: Sequence[tuple[int, int]] = (),
+) -> list[dict[str, Any]]:
+    """Returns the values of the regions that make a mask: one, or a polygon for each piece.
+
+    Args:
+        mask: (H, W). An empty one gets a value, too.
+        label: What it is.
+        kind: A type in ``OUTPUTS``.
+        tolerance: Of polygons, in pixels, see ``polygon.encode``.
+        places: Pixels (row, column) that a polygon must tell as the mask does.
+    """
+    if kind == POLYGON:
+        outlines = polygon.encode(mask, tolerance, places) or [[[0.0, 0.0]] * 3]
+        return [{"points": points, "closed": True, POLYGON: [label]} for points in outlines]
+    if kind == RECTANGLE:
+        return [rectangle.encode(mask) | {RECTANGLE: [label]}]
     if kind == BITMASK:
-        return {"imageDataURL": bitmask.encode(mask), BITMASK: [label]}
-    return {"format": "rle", "rle": rle.encode(mask), BRUSH: [label]}
+        return [{"imageDataURL": bitmask.encode(mask), BITMASK: [label]}]
+    return [{"format": "rle", "rle": rle.encode(mask), BRUSH: [label]}]

@@ -104,7 +104,7 @@ def read_annotation(
     )
     masks = read_masks(drawn, config, height, width)
     is_submitted = not task.get("drafts") and bool(task.get("annotations"))
-    if is_submitted and any(c.is_positive and m.holds(c) for c in clicks for m in masks):
+    if is_submitted and any(c.is_positive and m.holds(c) for c in clicks for m in masks if not m.is_box):
         # Label Studio takes no plain click inside a mask: this annotation is another one, not the open one.
         masks = []
     return OpenAnnotation(clicks, others, masks, opened, drafted, left_behind)

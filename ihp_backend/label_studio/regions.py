@@ -17,8 +17,18 @@ from ihp_backend.clicks import Click
 from ihp_backend.geometry import percent_to_pixels
 from ihp_backend.label_studio.click_provenance import from_meta, to_meta
 from ihp_backend.label_studio.label_config import LabelConfig
-from ihp_backend.label_studio.mask_values import MASKS, MaskError, decode, encode, holds_mask, label_of
+from ihp_backend.label_studio.mask_values import (
+    OUTPUTS,
+    POLYGON,
+    RECTANGLE,
+    MaskError,
+    decode,
+    encode,
+    holds_mask,
+    label_of,
+)
 from ihp_backend.label_studio.persons import of_person, person_of
+from ihp_backend.label_studio.pieces import mask_and_piece, piece_id, together
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +85,7 @@ def _shown(task: Mapping[str, Any], keypoints: Collection[str]) -> list[dict[str
 def most_drawn(task: Mapping[str, Any]) -> int:
     """Returns how many masks the largest draft or annotation of a task has."""
     kept = [*_dicts(task.get("drafts")), *_dicts(task.get("annotations"))]
-    return max((sum(r.get("type") in MASKS for r in _dicts(k.get("result"))) for k in kept), default=0)
+    return max((sum(r.get("type") in OUTPUTS for r in _dicts(k.get("result"))) for k in kept), default=0)
 
 
 def saved_state(task: Mapping[str, Any]) -> str:
@@ -163,7 +173,7 @@ def read_clicks(results: Sequence[Mapping[str, Any]], config: LabelConfig, heigh
 def read_masks(
     results: Sequence[Mapping[str, Any]], config: LabelConfig, height: int, width: int
 ) -> list[AcceptedMask]:
-    """Reads the masks of the config's brush or bitmask controls.
+    """Reads the masks of the config's controls: of rectangles their inside, of a mask's polygons all of them together.
 
     A region that cannot be read, has another size than the image, or a label that the config lost is left out with
     a log line: one bad region must not stop an annotator.
@@ -172,50 +182,65 @@ def read_masks(
         RequestError: If the masks would not fit into memory.
     """
     masks: list[AcceptedMask] = []
-    for result in results:
-        if not config.is_painted(result):
-            continue
-        label = label_of(result)
-        if label not in config.labels:
-            logger.warning("brush region %.50s has the label %.100r, which the config lacks", result.get("id"), label)
-            continue
-        if (result.get("from_name") or config.brush_of(label)) != config.brush_of(label):
-            continue  # of another brush that has this label, too
-        size = (result.get("original_height"), result.get("original_width"))
-        if size != (height, width):
-            logger.warning(
-                "brush region %.50s is for a photo of %.50s, not %s", result.get("id"), size, (height, width)
-            )
-            continue
-        if not has_short_id(result):
-            logger.warning("a brush region has an id of more than %d letters", _ID_LENGTH)
-            continue
+    for pieces in together(r for r in results if config.is_painted(r) and _is_of_its_control(r, config)):
         if (len(masks) + 1) * height * width > MOST_MASK_BYTES:
             raise RequestError(
                 f"the draft has more than {len(masks)} masks of {width}x{height} pixels; expected at most "
                 f"{MOST_MASK_BYTES // 10**6} MB of them: label smaller photos"
             )
-        try:
-            mask = decode(result, height, width)
-        except MaskError as error:
-            logger.warning("brush region %s cannot be read: %s", result.get("id"), error)
-            continue
-        clicks = from_meta(result.get("meta"), label, mask)
-        masks.append(
-            AcceptedMask(
-                _own_id(result, {m.id for m in masks}),
-                label,
-                PackedMask.of(mask),
-                result.get("origin") == "prediction",
-                clicks,
-                _score(result.get("score")),
-                person=person_of(result),
-            )
-        )
+        read: list[Mapping[str, Any]] = []
+        union: NDArray[np.bool_] | None = None
+        for region in pieces:
+            if (mask := _mask_of(region, height, width)) is not None:
+                read.append(region)
+                union = mask if union is None else union | mask
+        if union is not None:
+            masks.append(_accepted(read, union, {m.id for m in masks}))
     return masks
 
 
-def mask_region(
+def _is_of_its_control(region: Mapping[str, Any], config: LabelConfig) -> bool:
+    """Whether a region's label is one of the config's, and painted with the region's control."""
+    label = label_of(region)
+    if label not in config.labels:
+        logger.warning("region %.50s has the label %.100r, which the config lacks", region.get("id"), label)
+        return False
+    return (region.get("from_name") or config.brush_of(label)) == config.brush_of(label)
+
+
+def _mask_of(region: Mapping[str, Any], height: int, width: int) -> NDArray[np.bool_] | None:
+    """The mask (H, W) of a region; ``None``, and a log line, if it cannot be read."""
+    size = (region.get("original_height"), region.get("original_width"))
+    if size != (height, width):
+        logger.warning("region %.50s is for a photo of %.50s, not %s", region.get("id"), size, (height, width))
+    elif not has_short_id(region):
+        logger.warning("a region has an id of more than %d letters", _ID_LENGTH)
+    else:
+        try:
+            return decode(region, height, width)
+        except MaskError as error:
+            logger.warning("region %s cannot be read: %s", region.get("id"), error)
+    return None
+
+
+def _accepted(pieces: Sequence[Mapping[str, Any]], mask: NDArray[np.bool_], taken: Collection[str]) -> AcceptedMask:
+    """The mask (H, W) that some regions make together; what is told of it is told by the first."""
+    first, label = pieces[0], label_of(pieces[0])
+    mask_id, number = mask_and_piece(first)
+    return AcceptedMask(
+        _own_id(first if number == 1 else {**first, "id": mask_id}, taken),
+        label,
+        PackedMask.of(mask),
+        first.get("origin") == "prediction",
+        from_meta(first.get("meta"), label, mask),
+        _score(first.get("score")),
+        person=person_of(first),
+        pieces=max(mask_and_piece(region)[1] for region in pieces),
+        is_box=first.get("type") == RECTANGLE,
+    )
+
+
+def mask_regions(
     mask: NDArray[np.bool_],
     label: str,
     score: float,
@@ -223,8 +248,9 @@ def mask_region(
     region_id: str | None = None,
     clicks: Sequence[TimedClick] = (),
     person: int | None = None,
-) -> dict[str, Any]:
-    """Returns a mask as a region of the control that its label is painted with: a brush region, or a bitmask.
+    pieces: int = 1,
+) -> list[dict[str, Any]]:
+    """Returns a mask as regions of the control that its label is painted with: one, or a polygon for each piece.
 
     An empty one removes the region of its id: it is ``dynamic``, as the wand's keypoints are, and Label Studio deletes
     what is dynamic when suggestions are accepted.
@@ -234,29 +260,48 @@ def mask_region(
         label: What it is.
         score: 0 to 1.
         config: The project's label config.
-        region_id: Of the region that it replaces.
-        clicks: Those that made it; they go into the region's ``meta``.
+        region_id: Of the mask that it replaces.
+        clicks: Those that made it; they go into the first region's ``meta``.
         person: Whose it is, 1, 2 ...; it goes there, too.
+        pieces: As how many regions the mask may be there that it replaces; those that it does not need are removed.
     """
     height, width = mask.shape
-    region = {
-        "id": region_id or uuid.uuid4().hex[:10],
-        "from_name": config.brush_of(label),
-        "to_name": config.image,
-        "type": config.mask_type(label),
-        "original_width": width,
-        "original_height": height,
-        "image_rotation": 0,
-        "score": float(score),
-        "value": encode(mask, label, config.mask_type(label)),
-    }
-    if clicks:
-        region["meta"] = to_meta(clicks, mask)
-    if person is not None:
-        region = of_person(region, person)
-    if not mask.any():
-        region["dynamic"] = True
-    return region
+    kind, own_id = config.mask_type(label), region_id or uuid.uuid4().hex[:10]
+    values = encode(mask, label, kind, config.tolerance, [t.click.pixel(height, width) for t in clicks])
+    there = len(values) if mask.any() else 0
+    if len(values) < pieces:
+        values += encode(np.zeros_like(mask), label, kind) * (pieces - len(values))
+    regions: list[dict[str, Any]] = []
+    for number, value in enumerate(values, 1):
+        region = {
+            "id": piece_id(own_id, number),
+            "from_name": config.brush_of(label),
+            "to_name": config.image,
+            "type": kind,
+            "original_width": width,
+            "original_height": height,
+            "image_rotation": 0,
+            "score": float(score),
+            "value": value,
+        }
+        if clicks and number == 1:
+            region["meta"] = to_meta(clicks, _as_read(mask, kind, values[:there]))
+        if person is not None:
+            region = of_person(region, person)
+        if number > there:
+            region["dynamic"] = True
+        regions.append(region)
+    return regions
+
+
+def _as_read(mask: NDArray[np.bool_], kind: str, values: Sequence[Mapping[str, Any]]) -> NDArray[np.bool_]:
+    """What a mask (H, W) is read as: polygons are a little off, and a box is more."""
+    if kind not in (POLYGON, RECTANGLE):
+        return mask
+    found = np.zeros_like(mask)
+    for value in values:
+        found |= decode({"type": kind, "value": value}, *mask.shape)
+    return found
 
 
 def _percent(value: object, axis: str, region: str) -> float:

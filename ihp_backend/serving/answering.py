@@ -22,7 +22,7 @@ from ihp_backend.label_studio.image_address import address_of
 from ihp_backend.label_studio.images import ImageError
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.predict_request import read_annotation
-from ihp_backend.label_studio.regions import mask_region, most_drawn, saved_state, short_name
+from ihp_backend.label_studio.regions import mask_regions, most_drawn, saved_state, short_name
 from ihp_backend.logs import fields
 from ihp_backend.memory import reserved
 
@@ -121,9 +121,10 @@ class Answering:
         prediction = self._runtime.computing.run(partial(session.predict, prompts), stage="predict")
         with self._runtime.metrics.stage("encode"):
             regions = [
-                mask_region(mask, label, prediction.scores[label], self._config)
+                region
                 for label, mask in prediction.masks.items()
                 if mask.any()
+                for region in mask_regions(mask, label, prediction.scores[label], self._config)
             ]
         return self._written(regions, prediction.score)
 
@@ -150,9 +151,10 @@ class Answering:
             masks, written, score = self._label(label, state, session)
             regions, answered = [*regions, *written], [*answered, *masks]
             scores.append(score)
-        regions += [self._region(mask) for mask in state.still_suggested(answered)]
+        regions += [region for mask in state.still_suggested(answered) for region in self._regions(mask)]
         nothing = np.zeros(shape, bool)  # in the place of a point it takes it away
-        regions += [mask_region(nothing, label, 0.0, self._config, name) for name, label in found.left_behind.items()]
+        for point, label in found.left_behind.items():
+            regions += mask_regions(nothing, label, 0.0, self._config, point)
         self._runtime.recent_answers.remember(name, saved, answered, found.open_keypoints, labels)
         return self._written(regions, float(np.mean(scores)))
 
@@ -188,17 +190,21 @@ class Answering:
                 on_others=on_others,
             )
             score = prediction.scores[label]
+            regions: list[dict[str, Any]] = []
             for n, answer in enumerate(answered):
                 is_on_others = n > 0 and answer.label == label
                 own = [] if is_on_others else [c for c in clicks if c.part == answer.label]
                 its_score = prediction.scores.get(answer.label, score) if answer.score is None else answer.score
                 clicks_of_it = with_new(answer.clicks, own, round(1000 * time()))
                 answered[n] = replace(answer, clicks=clicks_of_it, score=its_score)
-            regions = [self._region(answer) for answer in answered]
+                written = self._regions(answered[n])
+                answered[n] = replace(answered[n], pieces=len(written))
+                regions += written
         return answered, regions, score
 
-    def _region(self, mask: AcceptedMask) -> dict[str, Any]:
-        return mask_region(mask.mask, mask.label, mask.score or 0.0, self._config, mask.id, mask.clicks, mask.person)
+    def _regions(self, mask: AcceptedMask) -> list[dict[str, Any]]:
+        told = (mask.id, mask.clicks, mask.person, mask.pieces)
+        return mask_regions(mask.mask, mask.label, mask.score or 0.0, self._config, *told)
 
     def _written(self, regions: Sequence[dict[str, Any]], score: float) -> Answer:
         return {"result": list(regions), "score": float(score), "model_version": self._predictor.version}

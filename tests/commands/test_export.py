@@ -138,6 +138,52 @@ def test_pycocotools_reads_an_annotation_for_each_mask(tmp_path: Path, project: 
     assert rows(tmp_path / "out")[20]["overlapping_pixels"] == str((FACE & LEGS).sum())
 
 
+def polygon(label: str, identifier: str, *corners: tuple[int, int]) -> dict[str, Any]:
+    points = [[x * 100 / 64, y * 100 / 48] for x, y in corners]
+    value = {"points": points, "closed": True, "polygonlabels": [label]}
+    return region(label, FACE, id=identifier, type="polygonlabels", from_name="outline", value=value)
+
+
+def rectangle(label: str, x: int, y: int, width: int, height: int) -> dict[str, Any]:
+    place = {"x": x * 100 / 64, "y": y * 100 / 48, "width": width * 100 / 64, "height": height * 100 / 48}
+    value = {**place, "rotation": 0, "rectanglelabels": [label]}
+    return region(label, FACE, type="rectanglelabels", from_name="box", value=value)
+
+
+def with_control(project: FakeProject, name: str, tag: str) -> None:
+    xml = CONFIG.replace("BrushLabels", tag).replace('name="mask"', f'name="{name}"')
+    project.project["label_config"] = xml
+
+
+def test_polygons_are_filled_and_the_pieces_of_a_mask_are_one(tmp_path: Path, project: FakeProject) -> None:
+    with_control(project, "outline", "PolygonLabels")
+    project.tasks.clear()
+    one, two = ((2, 2), (12, 2), (12, 12), (2, 12)), ((30, 20), (40, 20), (40, 30), (30, 30))
+    project.add(1, polygon("Face", "a", *one), polygon("Face", "a.2", *two), polygon("Trousers", "b", (50, 0), (60, 9)))
+    assert "task 1" in run(project, tmp_path / "bad", "--layout", "coco").output  # two points are no polygon
+    project.tasks.clear()
+    project.add(1, polygon("Face", "a", *one), polygon("Face", "a.2", *two), polygon("Trousers", "b", *one))
+    assert run(project, tmp_path / "coco", "--layout", "coco").exit_code == 0
+    (lists,) = (tmp_path / "coco/annotations").glob("*.json")
+    coco = COCO(str(lists))
+    face, trousers = coco.loadAnns(coco.getAnnIds())
+    expected = box(slice(2, 12), slice(2, 12)) | box(slice(20, 30), slice(30, 40))
+    assert np.array_equal(coco.annToMask(face) > 0, expected)
+    assert np.array_equal(coco.annToMask(trousers) > 0, box(slice(2, 12), slice(2, 12)))
+
+
+def test_rectangles_are_boxes_for_coco_and_nothing_for_the_others(tmp_path: Path, project: FakeProject) -> None:
+    with_control(project, "box", "RectangleLabels")
+    project.tasks.clear()
+    project.add(1, rectangle("Face", 5, 10, 20, 30))
+    assert run(project, tmp_path / "coco", "--layout", "coco").exit_code == 0
+    (lists,) = (tmp_path / "coco/annotations").glob("*.json")
+    (found,) = COCO(str(lists)).dataset["annotations"]
+    assert (found["bbox"], found["area"], found["segmentation"]) == ([5, 10, 20, 30], 600, [])
+    output = run(project, tmp_path / "lip", "--layout", "lip").output
+    assert "rectangles only, which do not tell the pixels" in output
+
+
 def test_overlaps_gaps_and_labels_without_a_class_are_counted_and_told(tmp_path: Path, project: FakeProject) -> None:
     ring = box(slice(30, 48), slice(40, 64)) & ~box(slice(35, 40), slice(45, 50))
     project.add(30, region("Face", FACE), region("Trousers", ring), region("Tattoo", box(slice(0, 25), slice(0, 5))))

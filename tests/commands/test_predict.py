@@ -12,12 +12,12 @@ from click.testing import CliRunner
 from label_studio_sdk.converter import brush
 from label_studio_sdk.label_interface.interface import LabelInterface
 from numpy.typing import NDArray
+from one_region import mask_region
 from PIL import Image
 
 from ihp_backend.cli import main
 from ihp_backend.commands.predict import shipped_config
 from ihp_backend.data.synthetic import draw_person
-from ihp_backend.label_studio.regions import mask_region
 from ihp_backend.parts import SCHEMAS, Part, Schema
 
 LABEL_CONFIGS = Path(__file__).parents[2] / "label_config"

@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from one_region import mask_region
 from running_demo import Demo, new_project
 from studio import Studio, answered, mask_of
 
 from ihp_backend.data.synthetic import draw_person
 from ihp_backend.demo.project import hotkeys, label_config_of
 from ihp_backend.label_studio.label_config import LabelConfig
-from ihp_backend.label_studio.regions import mask_region
 from ihp_backend.parts import LIP
 
 pytestmark = pytest.mark.e2e

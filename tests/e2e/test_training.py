@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 import requests
 from numpy.typing import NDArray
+from one_region import mask_region
 from running_demo import Demo, backend_of, new_project
 from studio import Studio, answered, mask_of
 
 from ihp_backend.data.synthetic import draw_person
 from ihp_backend.demo.project import label_config_of, plain_label_config
 from ihp_backend.label_studio.label_config import LabelConfig
-from ihp_backend.label_studio.regions import mask_region
 from ihp_backend.parts import LIP
 
 pytestmark = pytest.mark.e2e

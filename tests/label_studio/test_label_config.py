@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from label_studio_sdk.label_interface.interface import LabelInterface
 
-from ihp_backend.label_studio.label_config import OPTIONS, LabelConfig, LabelConfigError
+from ihp_backend.label_studio.config_tags import OPTIONS
+from ihp_backend.label_studio.label_config import LabelConfig, LabelConfigError
 from ihp_backend.parts import LIP, SCHEMAS
 
 FOLDER = Path(__file__).parents[2] / "label_config"
@@ -268,7 +269,7 @@ def test_the_options_are_documented() -> None:
         ("<View>", "not XML"),
         ("<View/>", "no <Image>"),
         (own("").replace("KeyPointLabels", "RectangleLabels"), "no <KeyPointLabels>.*'photo'"),
-        (own("").replace("BrushLabels", "PolygonLabels"), "no <BrushLabels>"),
+        (own("").replace("BrushLabels", "EllipseLabels"), "no <BrushLabels>"),
         (own(""), 'no <Label value="..."'),
         (own('<Label value="a"/>').replace("$picture_url", "picture"), "dollar"),
         (

@@ -11,7 +11,9 @@ from label_studio_sdk.converter.brush import decode_rle
 from ihp_backend.label_studio.mask_values import (
     BITMASK,
     BRUSH,
-    MASKS,
+    OUTPUTS,
+    POLYGON,
+    RECTANGLE,
     MaskError,
     decode,
     encode,
@@ -24,10 +26,11 @@ MASK[1:3, 2:5] = True
 
 
 def region(kind: str, **value: Any) -> dict[str, Any]:
-    return {"type": kind, "value": encode(MASK, "Face", kind) | value}
+    (of_mask,) = encode(MASK, "Face", kind)
+    return {"type": kind, "value": of_mask | value}
 
 
-@pytest.mark.parametrize("kind", MASKS)
+@pytest.mark.parametrize("kind", OUTPUTS)
 def test_what_is_written_is_read(kind: str) -> None:
     assert np.array_equal(decode(region(kind), 4, 6), MASK)
     assert label_of(region(kind)) == "Face"
@@ -45,6 +48,9 @@ def test_brush_regions_are_those_of_the_sdk() -> None:
         (region(BRUSH, rle=[1, 2]), "RLE"),
         (region(BITMASK, imageDataURL="x"), "bitmask begins"),
         ({"type": BITMASK, "value": None}, "bitmask begins with 'None'"),
+        (region(POLYGON, points=[[1, 2], [3, 4]]), "2 points"),
+        ({"type": POLYGON}, "NoneType"),
+        (region(RECTANGLE, width=None), "expected the numbers"),
         ({"type": BITMASK, "value": region(BRUSH)["value"]}, "bitmask begins with 'None'"),
     ],
 )

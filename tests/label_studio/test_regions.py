@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from label_studio_sdk.converter import brush
 from numpy.typing import NDArray
+from one_region import mask_region
 
 from ihp_backend.clicks import Click
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.regions import (
     RequestError,
-    mask_region,
     read_clicks,
     read_masks,
     region_id,

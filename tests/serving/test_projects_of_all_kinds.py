@@ -12,9 +12,9 @@ from backend import json_of
 from fake_label_studio import LEGACY, FakeLabelStudio, presign, reply
 from fakes import DiscModel, png
 from flask.testing import FlaskClient
+from one_region import mask_region
 
 from ihp_backend.label_studio.label_config import LabelConfig
-from ihp_backend.label_studio.regions import mask_region
 from ihp_backend.serving.application import create_app
 from ihp_backend.serving.runtime import Runtime
 from ihp_backend.settings import Settings
