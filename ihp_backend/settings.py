@@ -72,7 +72,7 @@ class Settings:
     models_in_memory: int = _option(4, "Projects whose own versions are kept in memory.", least=1)
     kept_versions: int = _option(5, "Versions of a project whose weights are kept; older ones are deleted.", least=2)
     trainer: bool = _option(True, "Start a trainer beside the server.")
-    train_after: int = _option(20, "Train after so many new or changed annotations; 0: when asked only.", least=0)
+    train_after: int = _option(5, "Train after so many new or changed annotations; 0: when asked only.", least=0)
     train_steps: int = _option(0, "Steps of one training; 0: what is usual.", least=0)
     base_data: Path | None = _option(None, "Folder data set that trainings rehearse, so that nothing is forgotten.")
     queue_url: str = _option(

@@ -85,6 +85,8 @@ def is_text(value: object) -> bool:
 def _fits(value: object, hint: Any) -> bool:
     if hint is str:
         return is_text(value)
+    if hint is bool:
+        return isinstance(value, bool)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
     if hint is float:

@@ -19,9 +19,10 @@ class Entry:
     share: float = 0.5
     tags: tuple[str, ...] = ()
     scores: dict[str, float] | None = None
+    is_new: bool = False
 
 
-FULL = {"name": "a", "count": 2, "share": 1, "tags": ["x", "y"], "scores": {"miou": 0.5}}
+FULL = {"name": "a", "count": 2, "share": 1, "tags": ["x", "y"], "scores": {"miou": 0.5}, "is_new": True}
 
 
 def write(folder: Path, text: str) -> Path:
@@ -32,7 +33,7 @@ def write(folder: Path, text: str) -> Path:
 
 def test_a_record_is_read_and_fields_of_a_newer_release_are_ignored(tmp_path: Path) -> None:
     path = write(tmp_path, json.dumps({**FULL, "newer": [1]}))
-    assert read_record(Entry, path) == Entry("a", 2, 1, ("x", "y"), {"miou": 0.5})
+    assert read_record(Entry, path) == Entry("a", 2, 1, ("x", "y"), {"miou": 0.5}, True)
     assert read_record(Entry, write(tmp_path, '{"name": "b", "count": 0}')) == Entry("b", 0)
 
 
@@ -42,6 +43,7 @@ def test_a_record_is_read_and_fields_of_a_newer_release_are_ignored(tmp_path: Pa
         ("name", 3),
         ("name", "\ud800"),
         ("count", True),
+        ("is_new", 1),
         ("count", 1.5),
         ("count", 2**63),
         ("share", False),

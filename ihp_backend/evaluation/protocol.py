@@ -73,6 +73,13 @@ class PhotoResult:
     first_round: int
     score: float
 
+    def iou_at(self, clicks_per_class: float) -> float:
+        """Mean IoU of the photo after so many clicks per class, rounded to whole clicks, or when its clicks ended."""
+        if clicks_per_class <= 0:
+            return self.ious[0]
+        due = max(1, round(clicks_per_class * self.classes))
+        return self.ious[min(1 + max(0, due - self.first_round), len(self.ious) - 1)]
+
 
 @dataclass
 class Evaluation:

@@ -48,6 +48,7 @@ class ProjectTraining:
         images: Fetches photos by the rules of the settings.
         connection_of: Tells the Label Studio of a project, or ``None`` if it is not known.
         trusts: Whether a Label Studio may be asked whatever its address is.
+        is_thorough: Whether a project's training may take minutes: somebody asked for it.
         splits: Folder in which it is kept which tasks of a project are held back.
         meanings: What the labels mean that the label set does not know. Those that are parts of it, or several, are
             trained as such, and get no class of their own.
@@ -61,6 +62,7 @@ class ProjectTraining:
         *,
         connection_of: Callable[[str], Connection | None],
         trusts: Callable[[Connection], bool],
+        is_thorough: Callable[[str], bool],
         splits: Path,
         meanings: LabelMeanings,
     ) -> None:
@@ -69,6 +71,7 @@ class ProjectTraining:
         self._images = images
         self._connection_of = connection_of
         self._trusts = trusts
+        self._is_thorough = is_thorough
         self._splits = splits
         self._meanings = meanings
         self._store = ImageStore(settings.data_dir / "photos", settings.training_cache_mb * 1_000_000)
@@ -123,6 +126,7 @@ class ProjectTraining:
         report("learns", 0.0)
         with registry.draft(project) as draft:
             outcome = self._learn(
+                self._is_thorough(project),
                 start,
                 photos(train),
                 photos(held_back),
@@ -214,12 +218,16 @@ class ProjectTraining:
             return version.name, version.folder
         return BASE, base
 
-    def _learn(self, *args: Any, **options: Any) -> Any:
-        from ihp_backend.training.finetune import FinetuneConfig, finetune  # with torch, which waiting does not need
+    def _learn(self, thorough: bool, *args: Any, **options: Any) -> Any:
+        from ihp_backend.training.finetune import (  # with torch, which waiting does not need
+            THOROUGH,
+            FinetuneConfig,
+            finetune,
+        )
         from ihp_backend.training.run_folder import TrainerError, WriteError
 
-        steps = self._settings.train_steps
-        config = replace(FinetuneConfig(), steps=steps) if steps else FinetuneConfig()
+        config = THOROUGH if thorough else FinetuneConfig()
+        config = replace(config, steps=self._settings.train_steps or config.steps)
         try:
             return finetune(*args, config=config, **options)
         except WriteError as error:

@@ -78,12 +78,13 @@ class TrainingQueue:
         self._current: str | None = None
         self._untold: dict[str, str] = {}
 
-    def ask(self, project: str, reason: str) -> str:
+    def ask(self, project: str, reason: str, *, thorough: bool = False) -> str:
         """Asks for a training, and answers at once: ``queued``, ``already queued`` or ``already running``.
 
         Args:
             project: Label Studio's id, such as ``"1.1795392500"``.
             reason: Who or what asks.
+            thorough: Whether it may take minutes; one that is queued already becomes so.
 
         Raises:
             OSError: If the request cannot be written down, as on a full disk.
@@ -97,8 +98,10 @@ class TrainingQueue:
                 return record
             if record.state in ("queued", "waiting"):
                 answer = "already queued"
-                return replace(record, state="queued", retry_at=0.0)
-            return replace(record, state="queued", reason=reason, attempts=0, asked=now(), retry_at=0.0)
+                return replace(record, state="queued", retry_at=0.0, thorough=record.thorough or thorough)
+            return replace(
+                record, state="queued", reason=reason, thorough=thorough, attempts=0, asked=now(), retry_at=0.0
+            )
 
         record = self.records.change(project, queued)
         if record.state == "queued":

@@ -39,6 +39,7 @@ class Record:
         state: ``never``, ``queued``, ``running``, ``waiting`` (for another try), or an outcome: ``promoted``,
             ``rejected``, ``failed``.
         reason: Why it is so, for people.
+        thorough: Whether somebody asked for it, rather than a count of annotations: it may take minutes.
         version: The version that came out.
         attempts: How often it was begun.
         retry_at: When a waiting one is due, in seconds since 1970.
@@ -53,6 +54,7 @@ class Record:
 
     state: str = "never"
     reason: str = ""
+    thorough: bool = False
     version: str = ""
     attempts: int = 0
     retry_at: float = 0.0

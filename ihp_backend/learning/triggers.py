@@ -165,7 +165,7 @@ class Triggers:
         """Writes down what an event means; raises OSError if that cannot be."""
         project = event.project
         if event.action == START:
-            answer = self._queue.ask(project, "Label Studio's Start Training")
+            answer = self._queue.ask(project, "Label Studio's Start Training", thorough=True)
             if answer != "already running":  # that one may have begun without them: they count for the next
                 with self._lock(project):
                     self._write(project, _Count())

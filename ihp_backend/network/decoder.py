@@ -132,6 +132,11 @@ class ClickDecoder(nn.Module):
         self.at2 = SeparableConv(24 + f2, 40)
         self.fine = nn.Conv2d(40, channels, 1)
 
+    @property
+    def last_layers(self) -> tuple[nn.Module, ...]:
+        """The layers behind the clicks and the embedding, up to the logits."""
+        return self.similar, self.coarse, self.narrow, self.at2, self.fine
+
     def forward(
         self, features: Sequence[Tensor], maps: Tensor, prev_mask: Tensor, coarse_maps: Tensor
     ) -> tuple[Tensor, Tensor]:

@@ -204,6 +204,7 @@ class Runtime:
             self.images,
             connection_of=self.connection,
             trusts=self.trusted,
+            is_thorough=lambda project: self.trainings.records.read(project).thorough,
             splits=self.trainings.records.splits,
             meanings=self.meanings,
         )

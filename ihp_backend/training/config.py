@@ -27,7 +27,9 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "map_size": (0.5, 1000),
     "open_channels": (0, 64),
     "error_rounds": (0, 20),
-    **dict.fromkeys(("rate", "backbone_rate", "weight_decay", "sp_weight", "patience", "rare_classes"), (0.0, _ANY)),
+    **dict.fromkeys(
+        ("rate", "backbone_rate", "weight_decay", "sp_weight", "keep", "patience", "rare_classes"), (0.0, _ANY)
+    ),
     **dict.fromkeys(
         ("balance", "drop_previous", "small_share", "detail", "whole", "neighbours", "everyone"), (0.0, 1.0)
     ),
@@ -63,6 +65,8 @@ class TrainConfig:
             predicts without a click as ``prev_mask``. Networks without ``previous`` cannot tell, and do without.
         validate_every: Steps between validations.
         patience: Stop after so many validations without a better score; 0 never stops early.
+        last_layers: Only the decoder's layers behind the clicks learn: a fifth of the time, and a tenth of its weights.
+        keep: Weight of staying with what the start weights say, see ``keep_loss``.
         frozen_norms: Batch norms keep the statistics that they start with: for small data sets.
         pretrained: Start a backbone of timm from timm's weights.
         seed: Makes the run repeatable.
@@ -90,6 +94,8 @@ class TrainConfig:
     everyone: float = 0.25
     validate_every: int = 500
     patience: int = 0
+    last_layers: bool = False
+    keep: float = 0.0
     frozen_norms: bool = False
     pretrained: bool = False
     seed: int = 1

@@ -1,9 +1,10 @@
 """Fine-tuning: a version learns from a project's annotations, and is measured against what it was before.
 
-What must not be forgotten is rehearsed: the base network's own opinion of the project's photos, without the project's
-own labels (learning without forgetting, Li and Hoiem, ECCV 2016), and the photos of a base data set where there is one.
-If the new weights forget all the same, they are averaged with the base's (Wortsman et al., CVPR 2022). The measure of
-forgetting is the base, not the version before: small losses do not add up from one training to the next.
+What must not be forgotten holds it back: where no annotation contradicts, the network has to say what it said before,
+for the same clicks (learning without forgetting, Li and Hoiem, ECCV 2016); the base network's opinion of the project's
+photos is rehearsed, and the photos of a base data set where there is one. If the new weights forget all the same, they
+are averaged with the base's (Wortsman et al., CVPR 2022). The measure of forgetting is the base, not the version
+before: small losses do not add up from one training to the next.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,41 +33,51 @@ from ihp_backend.network.parser import HumanParser
 from ihp_backend.network.weights import load_parser, save_parser
 from ihp_backend.parts import IGNORE, Schema
 from ihp_backend.simulation.sampling import SamplingConfig
+from ihp_backend.training.comparison import TOO_FEW, Measured, judge, measure
 from ihp_backend.training.config import TrainConfig
 from ihp_backend.training.pseudo_labels import PseudoLabeller, Samples, Target, first_samples
 from ihp_backend.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
-_BUDGETS = (0.0, 1.0, 1.5, 2.0)
+_CROSSED = 8
+"""Photos that cross-validation measures, at most."""
 
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """How a version learns.
+    """How a version learns; by default in a minute, after a few annotations. See ``THOROUGH``.
 
     Attributes:
         steps: Optimiser steps.
         batch: Photos in a step.
         rate: Peak learning rate of the decoder.
         backbone_rate: Of the backbone; 0 leaves it as it is, which takes half the time and forgets less.
+        last_layers: Only the decoder's last layers learn, 19,000 of its weights.
+        keep: Weight of saying what was said before where no annotation contradicts, see ``keep_loss``.
         rehearsal: Photos of the base data that are rehearsed, at most.
         measured: Photos that are measured, at most, of the held-back ones and of the base check each.
-        least_gain: Smallest gain of the held-back photos' mIoU that counts as better, with ``measured`` photos; with
-            fewer it must be greater, as their mean is less sure: with one, four times as great.
+        least_gain: Smallest mean gain of the photos that were measured that counts as better. Where they are too few
+            to tell how sure it is, it must be as much greater as their mean is less sure: with one photo, four times.
         most_loss: Greatest loss of the base check's mIoU, from the base weights.
         seed: Source of all randomness.
     """
 
-    steps: int = 200
+    steps: int = 60
     batch: int = 6
-    rate: float = 5e-4
+    rate: float = 1e-3
     backbone_rate: float = 0.0
+    last_layers: bool = True
+    keep: float = 10.0
     rehearsal: int = 60
     measured: int = 16
     least_gain: float = 0.002
     most_loss: float = 0.01
     seed: int = 1
+
+
+THOROUGH = FinetuneConfig(steps=200, rate=5e-4, last_layers=False)
+"""The whole decoder learns, for minutes: what *Start Training* does."""
 
 
 @dataclass(frozen=True)
@@ -147,34 +158,59 @@ def finetune(
 
     if base_data is not None and not _is_of_schema(base_data, teacher.schema):
         base_data = None
-    rehearsal = [target.base for target in targets] if own else []
+    base_photos: list[Sample] = []
     check = Samples([target.base for target in tests], teacher.schema)
     if base_data is not None:
-        rehearsal += _rehearsal(base_data, range(len(names), len(schema)), config)
+        base_photos = _rehearsal(base_data, range(len(names), len(schema)), config)
         check = Samples(first_samples(FolderDataSet(base_data, "val"), config.measured), teacher.schema)
-    photos = [target.own for target in targets]
-    photos *= max(1, round(len(rehearsal) / len(photos)))
 
-    def measure(parser: HumanParser, stage: str) -> dict[str, float]:
-        predictor = Predictor(parser, device=str(teacher.device))
+    def material(targets: Sequence[Target]) -> Samples:
+        photos = [target.own for target in targets]
+        rehearsal = [target.base for target in targets] * bool(own) + base_photos
+        return Samples(photos * max(1, round(len(rehearsal) / len(photos))) + rehearsal, schema)
+
+    def serving(parser: HumanParser) -> Predictor:
+        return Predictor(parser, device=str(teacher.device))
+
+    def measured(predictor: Predictor, photos: Sequence[Target]) -> Measured:
+        return measure(predictor, Samples([target.drawn for target in photos], schema))
+
+    def figures(stage: str, predictor: Predictor, of_base: Predictor) -> tuple[dict[str, float], Measured]:
         report(stage, 0.0)
-        figures = miou(predictor, Samples([target.drawn for target in tests], schema), _BUDGETS, only_present=True)
+        found = measured(predictor, tests)
         report(stage, 0.7)
-        if has_parts(check):
-            figures["base"] = miou(predictor, check, (1.0,))["miou_at_1"]
+        base = {"base": miou(of_base, check, (1.0,))["miou_at_1"]} if has_parts(check) else {}
         report(stage, 1.0)
-        return figures
+        return found.figures | base, found
 
-    before = measure(load_parser(start)[0], "measure before")
-    if anchor is not parser and "base" in before:
-        before["base"] = miou(teacher, check, (1.0,))["miou_at_1"]
-    tuned = _train(parser, Samples(photos + rehearsal, schema), out, config, str(teacher.device), report)
+    def cross_validated() -> list[float]:
+        """Gains of some photos to learn from, each after a training without it, of half the steps."""
+        folds, gains = [targets[i : _CROSSED - len(tests) : 2] for i in (0, 1)], list[float]()
+        for number, fold in enumerate(folds):
+
+            def told(stage: str, share: float, number: int = number) -> None:
+                report("cross-validate", (number + 0.7 * share) / len(folds))
+
+            others = [target for target in targets if not any(target is other for other in fold)]
+            half = replace(config, steps=max(1, config.steps // 2))
+            tuned = _train(parser, material(others), out / f"run/fold-{number}", half, str(teacher.device), told)
+            pairs = zip(measured(started, fold).photos, measured(serving(tuned), fold).photos, strict=True)
+            gains += [new - old for old, new in pairs]
+        report("cross-validate", 1.0)
+        return gains
+
+    started = serving(load_parser(start)[0])
+    before, old = figures("measure before", started, started if anchor is parser else teacher)
+    crossed = cross_validated() if len(tests) < TOO_FEW and len(targets) > 1 else []
+    tuned = _train(parser, material(targets), out / "run/whole", config, str(teacher.device), report)
     most_loss = config.most_loss if base_data is not None else 3 * config.most_loss  # an opinion is no truth
     for share in (1.0, 0.5, 0.25):
         candidate = interpolate_weights(anchor, tuned, share)
-        after = measure(candidate, "measure after")
-        is_better, forgets, reason = judge(before, after, len(tests), least_gain_of(config, len(tests)), most_loss)
-        if not forgets:
+        after, new = figures("measure after", serving(candidate), serving(candidate))
+        gains = [b - a for a, b in zip(old.photos, new.photos, strict=True)] + crossed
+        least = least_gain_of(config, len(gains))
+        verdict = judge(before, after, gains, crossed=len(crossed), least_gain=least, most_loss=most_loss)
+        if not verdict.forgets:
             break
     save_parser(
         candidate,
@@ -189,7 +225,7 @@ def finetune(
         },
     )
     shutil.rmtree(out / "run", ignore_errors=True)
-    return Outcome(is_better, reason, before, after, time.monotonic() - began)
+    return Outcome(verdict.is_better, verdict.reason, before, after, time.monotonic() - began)
 
 
 def _targets(
@@ -242,12 +278,11 @@ def miou(
 def _train(
     parser: HumanParser,
     data: Samples,
-    out: Path,
+    run: Path,
     config: FinetuneConfig,
     device: str,
     report: Callable[[str, float], None],
 ) -> HumanParser:
-    run = out / "run"
     save_parser(parser, run / "start", {})
     plan = TrainConfig(
         steps=config.steps,
@@ -262,6 +297,8 @@ def _train(
         balance=0.0,
         validate_every=config.steps,
         frozen_norms=True,
+        last_layers=config.last_layers,
+        keep=config.keep,
         seed=config.seed,
         parser=parser.config,
         sampling=SamplingConfig(drop_all=0.3),
@@ -287,22 +324,5 @@ def interpolate_weights(old: HumanParser, new: HumanParser, share: float) -> Hum
 
 
 def least_gain_of(config: FinetuneConfig, photos: int) -> float:
-    """Returns the smallest gain of mIoU that counts as better, for this number of measured photos."""
-    return config.least_gain * math.sqrt(config.measured / photos)
-
-
-def judge(
-    before: dict[str, float], after: dict[str, float], photos: int, least_gain: float, most_loss: float
-) -> tuple[bool, bool, str]:
-    """Whether the new figures are better: mean mIoU at 1, 1.5 and 2 clicks per class; whether the base is forgotten."""
-    clicked = [f"miou_at_{b:g}" for b in _BUDGETS if b > 0]
-    gain = float(np.mean([after[k] - before[k] for k in clicked]))
-    text = ", ".join(f"{k.removeprefix('miou_at_')}: {before[k]:.3f} -> {after[k]:.3f}" for k in clicked)
-    text = f"mIoU of {photos} held-back photos by clicks per class {text}"
-    if "base" in before:
-        text += f"; base check {before['base']:.3f} -> {after['base']:.3f}"
-        if before["base"] - after["base"] > most_loss:
-            return False, True, f"it forgets: {text}"
-    if gain < least_gain:
-        return False, False, f"it is not better: {text}"
-    return True, False, f"it is better: {text}"
+    """Returns the smallest mean gain that counts as better, for this number of measured photos."""
+    return config.least_gain * (math.sqrt(config.measured / photos) if photos < TOO_FEW else 1.0)

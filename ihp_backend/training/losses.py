@@ -84,6 +84,27 @@ def normalised_focal(logits: Tensor, labels: Tensor, gamma: float = 2.0) -> Tens
     return (weight * entropy).sum() / valid.sum().clamp(min=1)
 
 
+def keep_loss(logits: Tensor, known: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """How far the logits of the first classes are from those that were known, where no label contradicts them.
+
+    Learning without forgetting (Li and Hoiem, ECCV 2016): Kullback-Leibler divergence between the probabilities of
+    these classes alone, so what a project's own labels take is nobody's loss.
+
+    Args:
+        logits: (N, K, h, w).
+        known: (N, K, h, w), those of the weights that the training started from, for the same clicks.
+        labels: (N, h, w) int64; 255 is ignored.
+        classes: How many of the channels the start weights know as classes.
+
+    Returns:
+        The mean over the pixels whose label is one of these classes only if it is the likeliest of ``known``.
+    """
+    before, now = known[:, :classes].log_softmax(1), logits[:, :classes].log_softmax(1)
+    agreed = (labels >= classes) | (before.argmax(1) == labels)
+    divergence = (before.exp() * (before - now)).sum(1)
+    return (divergence * agreed).sum() / agreed.sum().clamp(min=1)
+
+
 def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
     """Lovasz extension of the Jaccard loss, mean over the classes present in each image.
 

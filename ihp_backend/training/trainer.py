@@ -20,11 +20,12 @@ from tqdm import tqdm
 from ihp_backend.data.sample import DataSet
 from ihp_backend.network.parser import MASKED_IN_TRAINING, HumanParser, ParserOutput
 from ihp_backend.network.precision import is_bf16_faster
+from ihp_backend.parts import get_schema
 from ihp_backend.training.batch import Batch
 from ihp_backend.training.batches import Batches, read_backgrounds
 from ihp_backend.training.config import TrainConfig
 from ihp_backend.training.initial_weights import load_start
-from ihp_backend.training.losses import training_loss
+from ihp_backend.training.losses import keep_loss, training_loss
 from ihp_backend.training.run_folder import RunFolder, TrainerError
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,12 @@ class Trainer:
             load_start(self.parser, start, forget_clicks=forget_clicks)
         if not config.backbone_rate:
             self.parser.backbone.requires_grad_(False)
+        if config.last_layers:
+            self.parser.decoder.requires_grad_(False)
+            for layer in self.parser.decoder.last_layers:
+                layer.requires_grad_(True)
         self.parser.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.known = copy.deepcopy(self.parser).requires_grad_(False).eval() if config.keep else None
         self.averaged = AveragedModel(
             self.parser,
             multi_avg_fn=get_ema_multi_avg_fn(config.average),
@@ -96,6 +102,7 @@ class Trainer:
         )
         power = config.rare_classes
         self.class_weights = self.batches.class_weights(power).to(self.device) if power else None
+        self.classes = len(get_schema(config.parser.schema))
         self.step = 0
         self.best = -math.inf
         self.stale = 0
@@ -162,6 +169,12 @@ class Trainer:
             loss, terms = training_loss(
                 config, ParserOutput(logits, output.embedding.float()), labels, maps, batch.points, self.class_weights
             )
+
+            if self.known is not None:
+                with torch.no_grad(), self._autocast():
+                    known = self.known(images, maps, prev_mask).logits.float().masked_fill(unknown, MASKED_IN_TRAINING)
+                kept = keep_loss(logits, known, labels, self.classes)
+                loss, terms["keep"] = loss + config.keep * kept, kept.item()
 
             # The step; what is not finite reaches no weight.
             self._check("loss", loss.item(), batch)

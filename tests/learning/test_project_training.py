@@ -138,6 +138,15 @@ def test_settings_reach_the_learner(
     assert learner.calls[1]["config"].steps == 10
 
 
+def test_a_training_that_somebody_asked_for_is_thorough(runtime: Runtime, learner: FakeLearner) -> None:
+    runtime.trainings.ask(PROJECT, "5 new annotations")
+    runtime.trainings.ask(PROJECT, "a person", thorough=True)
+    runtime.trainings.run(PROJECT)
+    assert learner.calls[0]["config"].steps == 1000
+    assert train(runtime).state == "promoted"
+    assert learner.calls[1]["config"].steps == 10, "the next is a quick one again"
+
+
 def test_photos_are_downloaded_once(runtime: Runtime, learner: FakeLearner, project: FakeProject) -> None:
     train(runtime)
     train(runtime)

@@ -63,6 +63,7 @@ def test_start_training_starts_one(queue: TrainingQueue, triggers: Triggers) -> 
     assert state(queue) == "queued"
     assert queue.records.read(P).reason == "Label Studio's Start Training"
     assert triggers.take(*event("start_training")) == "already queued"
+    assert queue.records.read(P).thorough, "somebody asked: it may take minutes"
 
 
 def test_enough_new_annotations_start_one_and_are_counted_anew_then(queue: TrainingQueue, triggers: Triggers) -> None:
@@ -245,7 +246,7 @@ def test_an_event_that_can_never_be_written_does_not_stop_those_behind_it(
 ) -> None:
     errors = [OSError(28, "No space left on device"), RuntimeError("never")]
 
-    def broken(*_: object) -> str:
+    def broken(*_: object, **__: object) -> str:
         raise errors.pop(0)
 
     with monkeypatch.context() as patch:

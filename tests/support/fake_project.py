@@ -214,5 +214,6 @@ class FakeLearner:
         module = ModuleType("ihp_backend.training.finetune")
         module.finetune = self  # type: ignore[attr-defined]
         module.FinetuneConfig = FinetuneConfig  # type: ignore[attr-defined]
+        module.THOROUGH = FinetuneConfig(steps=1000)  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "ihp_backend.training.finetune", module)
         return self

@@ -13,6 +13,7 @@ from ihp_backend.parts import IGNORE
 from ihp_backend.training.losses import (
     TEMPERATURE,
     cross_entropy,
+    keep_loss,
     lovasz_softmax,
     normalised_focal,
     sp_pairs,
@@ -116,3 +117,22 @@ def test_weighted_cross_entropy_is_the_weighted_mean() -> None:
     each = torch.nn.functional.cross_entropy(logits, labels, reduction="none")[0, 0]
     expected = (1 * each[0] + 3 * each[1]) / 4
     assert torch.allclose(cross_entropy(logits, labels, weights), expected)
+
+
+def test_nothing_is_lost_by_what_stays_or_is_contradicted() -> None:
+    known = torch.randn(1, 5, 2, 2, generator=torch.Generator().manual_seed(0))
+    likeliest = known[:, :4].argmax(1)
+    assert keep_loss(known, known, likeliest, 4).item() == pytest.approx(0, abs=1e-6)
+    others = known.roll(1, 1)
+    assert keep_loss(others, known, (likeliest + 1) % 4, 4).item() == 0, "annotators say otherwise everywhere"
+    own = known.clone()
+    own[:, 4] += 50  # a label of one's own takes every pixel: the classes among themselves are as before
+    assert keep_loss(own, known, torch.full((1, 2, 2), 4), 4).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_what_changes_is_the_divergence_by_hand() -> None:
+    known = torch.tensor([math.log(0.8), math.log(0.2)]).view(1, 2, 1, 1)
+    now = torch.zeros(1, 2, 1, 1)
+    expected = 0.8 * math.log(0.8 / 0.5) + 0.2 * math.log(0.2 / 0.5)
+    for label in (0, 255):
+        assert keep_loss(now, known, torch.full((1, 1, 1), label), 2).item() == pytest.approx(expected, rel=1e-5)
