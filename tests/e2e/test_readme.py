@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from playwright.sync_api import Locator
 from running_demo import Demo, new_project
 from studio import Studio, answered, mask_of
+from waiting import eventually
 
 from ihp_backend.data.synthetic import draw_person
 from ihp_backend.demo.project import label_config_of
@@ -211,13 +212,15 @@ def test_points_that_a_reload_left_behind_go_with_the_next_masks(demo: Demo, stu
 def test_all_parts_at_once(demo: Demo, studio: Studio, tmp_path: Path) -> None:
     project, tasks = new_photos(demo, tmp_path, "All parts at once", 2)
     studio.page.goto(f"{studio.url}/projects/{project}/data")
-    studio.page.get_by_role("button", name="Actions", exact=True).wait_for()
-    studio.page.locator("input[type=checkbox]").first.click(force=True)  # the one that ticks all
+    studio.page.get_by_text("Actions", exact=True).wait_for(timeout=60_000)
+    ticks = studio.page.locator("input[type=checkbox]")
+    ticks.nth(2).wait_for(state="attached", timeout=60_000)
+    ticks.first.click(force=True)  # the one that ticks all
     studio.page.get_by_text("2 Tasks", exact=True).click()
     studio.page.get_by_text("Retrieve Predictions", exact=True).click()
-    with studio.page.expect_response(lambda r: "retrieve_tasks_predictions" in r.url, timeout=120_000):
-        studio.page.get_by_role("button", name="OK", exact=True).click()
+    studio.page.get_by_text("OK", exact=True).click()
     for task in tasks:
+        eventually(lambda task=task: bool(demo.client.predictions(task)), 120)  # type: ignore[misc]
         (prediction,) = demo.client.predictions(task)
         scores = [region["score"] for region in prediction["result"]]
         assert len(scores) >= 3
