@@ -28,12 +28,13 @@ class Again:
         self._name = name
         self._work = work
         self._at_exit = at_exit or work
-        self.is_running = False
+        self.is_running = self._is_wanted = False
         self._lock = Lock()
 
     def later(self) -> None:
         """Begins to repeat the work, if it is not being repeated already."""
         with self._lock:
+            self._is_wanted = True
             if self.is_running:
                 return
             self.is_running = True
@@ -42,21 +43,23 @@ class Again:
         Thread(target=self._repeat, name=f"{self._name}, again", daemon=True).start()
 
     def _repeat(self) -> None:
-        while True:
+        while self._is_left():
             time.sleep(EVERY_S)
+            self._is_wanted = False
             try:
-                with self._lock:
-                    self._work()
-                    self.is_running = False
-                atexit.unregister(self._last)
-                break
+                self._work()  # without the lock: it may wait for who calls `later`
             except OSError as error:
+                self._is_wanted = True
                 logger.debug("%s: still not written: %s", self._name, error)
             except Exception:
                 logger.exception("%s: will not be written", self._name)
-                self.is_running = False
-                break
+        atexit.unregister(self._last)
         logger.info("%s: what could not be written is written", self._name)
+
+    def _is_left(self) -> bool:
+        with self._lock:
+            self.is_running = self._is_wanted
+            return self.is_running
 
     def _last(self) -> None:
         try:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,36 @@ def test_work_is_repeated_until_it_goes_well_and_begun_anew(monkeypatch: pytest.
         repeated.later()
         repeated.later()
         eventually(lambda total=total: len(done) == total and not repeated.is_running)  # type: ignore[misc]
+
+
+def test_who_asks_for_the_work_is_not_waited_for_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work runs on a thread that finds out, at the same moment, that there is more to do."""
+    monkeypatch.setattr(again, "EVERY_S", 0.01)
+    done: list[int] = []
+
+    def ask_for_more() -> None:
+        done.append(len(done))
+        if len(done) == 1:
+            repeated.later()
+
+    def work() -> None:
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(ask_for_more).result(5)
+
+    repeated = Again("work", work)
+    repeated.later()
+    eventually(lambda: len(done) == 2 and not repeated.is_running)
+
+
+def test_a_place_that_cannot_be_written_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(again, "EVERY_S", 0.01)
+    (tmp_path / "1.1.json").mkdir()
+    known = Connections(tmp_path)
+    for project in ("1.1", "2.1"):
+        known.remember(project, Connection("http://a.example"))
+    assert Connections(tmp_path).find("2.1") == known.find("1.1") == Connection("http://a.example")
+    (tmp_path / "1.1.json").rmdir()
+    eventually(lambda: Connections(tmp_path).find("1.1") is not None)
 
 
 def test_what_setup_told_on_a_full_disk_is_written_when_there_is_room(
@@ -86,8 +117,8 @@ def test_no_more_projects_than_anybody_has_are_remembered(tmp_path: Path, monkey
     monkeypatch.setattr(connections, "MOST", 3)
     known = Connections(tmp_path)
     for number in range(3):
-        known.remember(f"{number}.1", Connection("http://a.example"))
+        known.remember(f"{number}.1", Connection("http://a.example", confirmed=True))
     with pytest.raises(ValueError, match="3 projects are known already"):
-        known.remember("9.1", Connection("http://a.example"))
-    known.remember("1.1", Connection("http://b.example"))
+        known.remember("9.1", Connection("http://a.example", confirmed=True))
+    known.remember("1.1", Connection("http://b.example", confirmed=True))
     assert known.projects() == ["0.1", "1.1", "2.1"]

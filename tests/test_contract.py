@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from backend import make, set_up
+from backend import make, make_known, set_up
 from fakes import DiscModel, ImageHost, golden
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, assume, given, settings
@@ -48,8 +48,10 @@ LONG = settings(max_examples=3_000, suppress_health_check=[HealthCheck.too_slow]
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
     host = ImageHost()
     limits = {"IHP_MAX_IMAGE_PIXELS": "1000000", "IHP_FETCH_TIMEOUT_S": "2", "IHP_TRAIN_AFTER": "0"}
-    made, _ = make(tmp_path_factory.mktemp("contract"), DiscModel(), **limits)
+    folder = tmp_path_factory.mktemp("contract")
+    made, _ = make(folder, DiscModel(), **limits)
     for name in GOLDEN["/predict"]:
+        make_known(folder, golden(name)["project"])
         set_up(made, host.url, project=golden(name)["project"])
     yield made
     host.close()

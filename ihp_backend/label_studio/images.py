@@ -36,6 +36,7 @@ _UPLOADS = "/data/upload/"
 _MAX_CLIENTS = 64
 _MAX_REDIRECTS = 5
 _PAUSE_S = 0.5
+ASK_S, _ASK_BYTES = 5.0, 4_000_000
 _LARGE = 20_000_000
 """Pixels, times the scans of a JPEG."""
 _MOST_WAITING, _FEW_WAITING = 100, 4
@@ -109,14 +110,24 @@ class ImageLoader:
         return self._bytes(_absolute(url, base, told), base, token, told)
 
     def check(self, hostname: str, token: str) -> None:
-        """Asks Label Studio who the token's user is, by the same rules as for its images.
+        """Asks Label Studio who the token's user is. Raises as ``ask`` does."""
+        self.ask("/api/current-user/whoami", hostname, token)
+
+    def ask(self, path: str, hostname: str, token: str) -> bytes:
+        """Asks Label Studio for a small answer, by the same rules as for its images.
+
+        Args:
+            path: Of its API, such as ``"/api/projects/1/"``.
+            hostname: Its address.
+            token: Of the user who asks.
 
         Raises:
-            ImageError: If it cannot be asked, or does not know the token.
+            ImageError: If it cannot be asked, or refuses.
             LabelStudioError: If the personal access token cannot be exchanged.
         """
         try:
-            self._fetched(f"{hostname.rstrip('/')}/api/current-user/whoami", hostname, token)
+            until = monotonic() + min(ASK_S, self._settings.fetch_timeout_s)
+            return self._fetched(hostname.rstrip("/") + path, hostname, token, until=until, max_bytes=_ASK_BYTES)
         except FetchError as error:
             raise ImageError(str(error), is_temporary=error.is_temporary, status=error.status) from None
 
@@ -135,16 +146,18 @@ class ImageLoader:
             text = f"the image {_short(url)} cannot be had: {error}"
             raise ImageError(text, is_temporary=is_temporary) from None
 
-    def _fetched(self, url: str, base: str, token: str, told: str = "") -> bytes:
+    def _fetched(
+        self, url: str, base: str, token: str, told: str = "", *, until: float = 0.0, max_bytes: int = 0
+    ) -> bytes:
         own = Target.parse(base) if base else None
-        deadline = monotonic() + self._settings.fetch_timeout_s
+        deadline = until or monotonic() + self._settings.fetch_timeout_s
         for _ in range(_MAX_REDIRECTS + 1):
             target = Target.parse(url)
             is_own = own is not None and _is_within(target, own)
             local = _local_name(target) if is_own and self._settings.local_files_root else None
             if local is not None and self._settings.local_files_root:
                 return self._local_file(local, self._settings.local_files_root)
-            reply = self._get(target, self._client(base, token) if is_own else None, deadline)
+            reply = self._get(target, self._client(base, token) if is_own else None, deadline, max_bytes)
             if reply.status == 200:
                 return reply.body
             if reply.status == 404 and is_own and (kept := _in_cloud(target)) is not None:
@@ -156,7 +169,7 @@ class ImageLoader:
             url = _absolute(urljoin(str(target), reply.headers.get("location", "")), base, told)
         raise FetchError(f"it was redirected more than {_MAX_REDIRECTS} times")
 
-    def _get(self, target: Target, client: Client | None, deadline: float) -> Reply:
+    def _get(self, target: Target, client: Client | None, deadline: float, max_bytes: int) -> Reply:
         """Asks a host, if it may be asked; with the token if it is Label Studio."""
         settings = self._settings
         if client is None and not any(_matches(target, rule) for rule in settings.allowed_hosts):
@@ -169,9 +182,8 @@ class ImageLoader:
         allow_private = settings.allow_private_addresses or (client is not None and is_believed)
 
         def ask(headers: dict[str, str]) -> Reply:
-            return get(
-                target, headers, allow_private=allow_private, max_bytes=settings.max_image_bytes, deadline=deadline
-            )
+            most = max_bytes or settings.max_image_bytes
+            return get(target, headers, allow_private=allow_private, max_bytes=most, deadline=deadline)
 
         if client is None:
             return ask({})

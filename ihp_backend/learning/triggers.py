@@ -15,7 +15,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any
 
 from ihp_backend.again import Again
@@ -35,6 +37,8 @@ EVENTS = (START, *NEW, DELETED)
 _KEY = re.compile(r"[0-9]{1,18}\.[0-9]{1,18}")  # it becomes a file's name
 _MOST_COUNTED = 10_000
 _MOST_UNWRITTEN = 10_000
+_MOST_WAITING, MOST_DOUBTFUL = 300, 1000
+"""So many events wait to be looked at; so many, and annotations of them, for Label Studio's word on their project."""
 WAIT_S = 0.05
 """The annotator waits for the answer, too."""
 
@@ -66,15 +70,24 @@ class Triggers:
     Args:
         settings: The deployment's options.
         queue: Where trainings are asked for.
-        knows: Whether a project's Label Studio is known: events of others are invented, or cannot be trained.
+        knows: Whether a project is known: events of others are invented, or cannot be trained. ``None``: it is to be
+            asked.
+        ask: Asks Label Studio about a project in the background, and tells whether it exists; ``None``: not now.
     """
 
     def __init__(
-        self, settings: Settings, queue: TrainingQueue, knows: Callable[[str], bool] = lambda project: True
+        self,
+        settings: Settings,
+        queue: TrainingQueue,
+        knows: Callable[[str], bool | None] = lambda project: True,
+        ask: Callable[[str, Callable[[bool | None], object]], object] = lambda project, then: then(None),
     ) -> None:
         self._settings = settings
         self._queue = queue
         self.knows = knows
+        self._ask = ask
+        self._places = BoundedSemaphore(_MOST_WAITING)
+        self._doubtful: deque[tuple[_Event, Future[str]]] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="triggers")
         self._unwritten: deque[_Event] = deque()
         self._again = Again("events", lambda: self._thread.submit(self._write_again).result(), self._write_again)
@@ -92,14 +105,23 @@ class Triggers:
         """
         if action not in EVENTS:
             return "ignored"
+        outcome: Future[str] = Future()
+        if not self._places.acquire(blocking=False):
+            logger.error("the event %s is lost: %s others wait", action, _MOST_WAITING)
+            return "failed"
         try:
-            doing: Future[str] = self._thread.submit(self._take, action, body)
-            return doing.result(WAIT_S)
+            self._thread.submit(self._take, self._event(action, body), outcome)
+            return outcome.result(WAIT_S)
         except TimeoutError:
             return "accepted"
-        except RuntimeError as error:  # the process ends
-            logger.error("the event %s is lost: %s", action, error)
+        except Exception as error:  # such as of a process that ends
+            self._places.release()
+            logger.error("the event %s is lost: %s", action, error, extra=fields(kind=type(error).__name__))
             return "failed"
+
+    def settle(self, project: str, exists: bool | None) -> None:
+        """Takes in what Label Studio says of a project; ``None``: it cannot be asked now, and events of it wait on."""
+        self._thread.submit(self._settle, project, exists)
 
     @property
     def unwritten(self) -> int:
@@ -124,31 +146,66 @@ class Triggers:
         with self._lock(project):
             return self._ask_if_due(project, self._read(project))
 
-    def _take(self, action: str, body: Mapping[str, Any]) -> str:
+    def _event(self, action: str, body: Mapping[str, Any]) -> _Event | None:
+        project = project_key(body.get("project"))
+        if project is None:
+            logger.warning("the event %s names no project; its webhook must send payloads", action)
+            return None
+        limit, told = (0, ()) if action == START else (self._limit(body), told_annotations(action, body))
+        return _Event(action, project, limit, told)
+
+    def _take(self, event: _Event | None, outcome: Future[str]) -> None:
+        answer = "ignored"
         try:
-            project = project_key(body.get("project"))
-            if project is None:
-                logger.warning("the event %s names no project; its webhook must send payloads", action)
-                return "ignored"
-            if not self.knows(project):
-                logger.warning("the event %s is of project %s, which nobody has connected", action, project)
-                return "ignored"
-            limit, told = (0, ()) if action == START else (self._limit(body), told_annotations(action, body))
-            event = _Event(action, project, limit, told)
+            known = event is not None and self.knows(event.project)
+            if event is not None and known is None:
+                self._doubtful.append((event, outcome))
+                self._ask(event.project, partial(self.settle, event.project))
+                return
+            if event is not None:
+                answer = self._keep(event) if known else self._ignored(event)
+        except Exception as error:
+            logger.error("an event is lost: %s", error, extra=fields(kind=type(error).__name__))
+            answer = "failed"
+        finally:
+            self._places.release()
+        outcome.set_result(answer)
+
+    def _settle(self, project: str, is_known: bool | None) -> None:
+        """Writes down the events that waited for Label Studio's word, or drops them, or lets them wait on."""
+        waiting, self._doubtful = self._doubtful, deque()
+        for event, outcome in waiting:
+            if event.project != project or is_known is None:
+                self._doubtful.append((event, outcome))
+                answer = "postponed" if event.project == project else ""
+            else:
+                answer = self._keep(event) if is_known else self._ignored(event)
+            if answer and not outcome.done():
+                outcome.set_result(answer)
+        while sum(1 + len(event.annotations) for event, _ in self._doubtful) > MOST_DOUBTFUL:
+            event, _ = self._doubtful.popleft()
+            logger.error(
+                "the event %s of project %s is lost: Label Studio cannot be asked", event.action, event.project
+            )
+
+    def _ignored(self, event: _Event) -> str:
+        logger.warning("the event %s is of project %s, which nobody has connected", event.action, event.project)
+        return "ignored"
+
+    def _keep(self, event: _Event) -> str:
+        """Writes an event down, now or as soon as that is possible."""
+        try:
             if self._unwritten:  # in their order
                 self._write_again()
             return self._written(event)
         except OSError as error:
             if len(self._unwritten) >= _MOST_UNWRITTEN:
-                logger.error("the event %s is lost: %s", action, error)
+                logger.error("the event %s is lost: %s", event.action, error)
                 return "failed"
             self._unwritten.append(event)
             self._again.later()
-            logger.error("the event %s cannot be written down, later again: %s", action, error)
+            logger.error("the event %s cannot be written down, later again: %s", event.action, error)
             return "postponed"
-        except Exception as error:
-            logger.error("the event %s is lost: %s", action, error, extra=fields(kind=type(error).__name__))
-            return "failed"
 
     def _write_again(self) -> None:
         while self._unwritten:

@@ -28,7 +28,8 @@ from ihp_backend.memory import MemoryBudget, MemoryLimitError, limited_by, reser
 from ihp_backend.serving.admission import Admission
 from ihp_backend.serving.front import Limits, Policy
 from ihp_backend.serving.json_body import MOST_DEPTH, measure, parse
-from ihp_backend.serving.runtime import ConnectionConflictError, ModelUnavailableError, Runtime
+from ihp_backend.serving.known_projects import ConnectionConflictError
+from ihp_backend.serving.runtime import ModelUnavailableError, Runtime
 from ihp_backend.serving.sdk_adapter import InteractiveHumanParsing
 from ihp_backend.settings import Settings
 

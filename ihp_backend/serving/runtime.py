@@ -7,7 +7,7 @@ import re
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,6 @@ from ihp_backend.label_studio.api_session import LabelStudioError
 from ihp_backend.label_studio.connections import Connection, Connections, by_settings
 from ihp_backend.label_studio.images import ImageError, ImageLoader
 from ihp_backend.label_studio.label_config import LabelConfig
-from ihp_backend.label_studio.regions import RequestError
 from ihp_backend.label_studio.schema_choice import Choice
 from ihp_backend.learning.label_meanings import LabelMeanings
 from ihp_backend.learning.project_training import ProjectTraining
@@ -33,10 +32,11 @@ from ihp_backend.memory import MemoryBudget
 from ihp_backend.network.weights_folder import version_of
 from ihp_backend.serving.base_models import BaseModels, ModelUnavailableError
 from ihp_backend.serving.computing import Computing
+from ihp_backend.serving.known_projects import KnownProjects
 from ihp_backend.serving.meaning_reader import MeaningReader
 from ihp_backend.serving.model_pool import ModelPool
 from ihp_backend.serving.turns import Turns
-from ihp_backend.settings import Settings, is_web_address
+from ihp_backend.settings import Settings
 from ihp_backend.telemetry import MemoryCounts, Metrics
 
 if TYPE_CHECKING:
@@ -48,10 +48,6 @@ logger = logging.getLogger(__name__)
 
 _MOST_PROJECTS = 1000
 """Of so many projects it is remembered which label set they asked for last."""
-
-
-class ConnectionConflictError(ValueError):
-    """A stranger told another Label Studio for a project than is known."""
 
 
 class Runtime:
@@ -98,7 +94,8 @@ class Runtime:
         self.trainings = TrainingQueue(settings)
         self.metrics.add(TrainingCounts(self.trainings.records))
         self.metrics.add(MemoryCounts(self._caches, gpu_memory))
-        self.triggers = Triggers(settings, self.trainings, self._is_connected)
+        self.known = KnownProjects(settings, self.connections, self.registry, self.images)
+        self.triggers = Triggers(settings, self.trainings, self.known.knows, self.known.ask)
         self.meanings = LabelMeanings(settings.data_dir / "meanings")
         self._meaning_reader = MeaningReader(self)
         self._schemas: OrderedDict[str, str] = OrderedDict()
@@ -252,36 +249,10 @@ class Runtime:
         return max(found, key=lambda name: (len(name), name), default=text)
 
     def remember(self, project: str, told: Connection) -> None:
-        """Keeps what a /setup told, or refuses to.
-
-        Without a password anybody may have told it. It then replaces nothing if the Label Studio that is known refuses
-        the new token: whoever tells it has no account there.
-
-        Raises:
-            RequestError: If the project's name could not be a file's, or the address is none.
-            ConnectionConflictError: If it is not believed.
-        """
-        if not is_web_address(told.hostname):
-            raise RequestError(f"hostname is {told.hostname[:200]!r}; expected such as http://127.0.0.1:8080")
-        known = self.connections.find(project)
-        if known is not None and known != told and known.hostname and not self.settings.basic_auth_password:
-            at = self.settings.label_studio_url or known.hostname
-            try:
-                self.images.check(at, told.token)
-            except (ImageError, LabelStudioError) as error:
-                if error.status in (401, 403):
-                    raise ConnectionConflictError(
-                        f"the project is connected to {at}, where the new token is not good ({error}): if "
-                        f"{told.hostname[:200]} is right, delete connections/{project}.json in IHP_DATA_DIR, or set "
-                        "IHP_LABEL_STUDIO_URL or a password"
-                    ) from None
-        self.connections.remember(project, told)
-
-    def _is_connected(self, project: str) -> bool:
-        """Whether an event may be of a project: its /setup was told, it has versions, or the settings name a server."""
-        if self.connections.find(project) is not None or project in self.registry.projects():
-            return True
-        return bool(self.settings.label_studio_token) and len(self.trainings.records.projects()) < _MOST_PROJECTS
+        """Keeps what a /setup told, or refuses to, see ``KnownProjects.remember``, which says what is raised."""
+        self.known.remember(project, told)
+        if self.known.knows(project) is None:
+            self.known.ask(project, partial(self.triggers.settle, project))
 
     def trusted(self, connection: Connection) -> bool:
         """Whether an address may be asked whatever it is: it is in the settings, or who told it can be believed."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backend import assert_click_works, json_of, make, set_up
+from backend import assert_click_works, json_of, make, make_known, set_up
 from fakes import DiscModel, ImageHost, golden
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
@@ -21,6 +21,7 @@ MARK = "<deep>"
 @pytest.fixture
 def client(tmp_path: Path, image_host: ImageHost) -> FlaskClient:
     made, _ = make(tmp_path, DiscModel())
+    make_known(tmp_path, golden("setup")["project"])
     assert set_up(made, image_host.url).status_code == 200
     return made
 

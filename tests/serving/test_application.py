@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Any
 
 import pytest
-from backend import assert_click_works, json_of, make, set_up, with_image
+from backend import assert_click_works, json_of, make, make_known, set_up, with_image
 from fakes import TOKEN, DiscModel, ImageHost, golden
 from flask.testing import FlaskClient
 from label_studio_sdk.converter.brush import decode_rle
@@ -44,6 +44,7 @@ def client(tmp_path: Path, model: DiscModel, image_host: ImageHost, monkeypatch:
     monkeypatch.setattr("ihp_backend.learning.triggers.WAIT_S", 10.0)
     made, _ = make(tmp_path, model, IHP_MAX_IMAGE_PIXELS="1000000")
     for project in {golden(name)["project"] for name in PREDICTS}:
+        make_known(tmp_path, project)
         assert set_up(made, image_host.url, project=project).status_code == 200
     return made
 

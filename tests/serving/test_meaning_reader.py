@@ -64,7 +64,7 @@ def runtime(tmp_path: Path, model: Model, image_host: ImageHost) -> Runtime:
         {"IHP_DATA_DIR": str(tmp_path), "IHP_ALLOW_PRIVATE_ADDRESSES": "true", "IHP_TRAIN_AFTER": "0"}
     )
     runtime = Runtime(settings, lambda: model)
-    runtime.connections.remember(P, Connection(image_host.url, TOKEN))
+    runtime.connections.remember(P, Connection(image_host.url, TOKEN, confirmed=True))
     return runtime
 
 

@@ -39,7 +39,7 @@ def disc_model() -> DiscModel:
 def runtime(tmp_path: Path, disc_model: DiscModel, image_host: ImageHost) -> Runtime:
     settings = Settings.from_environment({"IHP_DATA_DIR": str(tmp_path), "IHP_ALLOW_PRIVATE_ADDRESSES": "true"})
     runtime = Runtime(settings, lambda: disc_model)
-    runtime.connections.remember(CLICK["project"], Connection(image_host.url, TOKEN))
+    runtime.connections.remember(CLICK["project"], Connection(image_host.url, TOKEN, confirmed=True))
     return runtime
 
 

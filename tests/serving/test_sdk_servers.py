@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,8 +113,9 @@ def test_no_project_is_no_project_of_that_name(server_of_2: FlaskClient, runtime
     assert "None" not in runtime.connections.projects()
 
 
-def test_an_event_reaches_the_project(server_of_2: FlaskClient, runtime: Runtime) -> None:
+def test_an_event_reaches_the_project(server_of_2: FlaskClient, runtime: Runtime, image_host: ImageHost) -> None:
     event = golden("webhook_start_training") | {"project": golden("webhook_annotation_created")["project"]}
+    image_host.files[f"/api/projects/{event['project']['id']}/"] = json.dumps(event["project"]).encode()
     assert json_of(server_of_2.post("/webhook", json=event))["result"]["status"] in ("queued", "accepted")
 
 

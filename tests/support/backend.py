@@ -27,6 +27,12 @@ def set_up(client: FlaskClient, url: str, token: str = TOKEN, project: str = "1.
     return client.post("/setup", json=golden("setup") | {"hostname": url, "access_token": token, "project": project})
 
 
+def make_known(data_dir: Path, *projects: str) -> None:
+    """Lets events of projects be heeded without a word of Label Studio: they have versions."""
+    for project in projects:
+        (data_dir / "versions" / project).mkdir(parents=True, exist_ok=True)
+
+
 def json_of(response: TestResponse) -> Any:
     """Returns what an answer says; an answer that is no JSON is an error."""
     return json.loads(response.data)
