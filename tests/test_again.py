@@ -84,8 +84,11 @@ from pathlib import Path
 from ihp_backend import logs
 from ihp_backend.label_studio.connections import Connection, Connections
 from ihp_backend.learning.queue import TrainingQueue
+from ihp_backend.learning import triggers as module
 from ihp_backend.learning.triggers import Triggers
 from ihp_backend.settings import Settings
+
+module.WAIT_S = 20  # for the answer that comes, on a slow machine too
 
 def full(*_):
     raise OSError(28, "No space left on device")
