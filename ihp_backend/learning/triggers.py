@@ -165,8 +165,7 @@ class Triggers:
             if event is not None:
                 answer = self._keep(event) if known else self._ignored(event)
         except Exception as error:
-            logger.error("an event is lost: %s", error, extra=fields(kind=type(error).__name__))
-            answer = "failed"
+            answer = self._lost(event, error)
         finally:
             self._places.release()
         outcome.set_result(answer)
@@ -179,7 +178,10 @@ class Triggers:
                 self._doubtful.append((event, outcome))
                 answer = "postponed" if event.project == project else ""
             else:
-                answer = self._keep(event) if is_known else self._ignored(event)
+                try:
+                    answer = self._keep(event) if is_known else self._ignored(event)
+                except Exception as error:
+                    answer = self._lost(event, error)
             if answer and not outcome.done():
                 outcome.set_result(answer)
         while sum(1 + len(event.annotations) for event, _ in self._doubtful) > MOST_DOUBTFUL:
@@ -191,6 +193,11 @@ class Triggers:
     def _ignored(self, event: _Event) -> str:
         logger.warning("the event %s is of project %s, which nobody has connected", event.action, event.project)
         return "ignored"
+
+    def _lost(self, event: _Event | None, error: Exception) -> str:
+        action = event.action if event else "without a project"
+        logger.error("the event %s is lost: %s", action, error, extra=fields(kind=type(error).__name__))
+        return "failed"
 
     def _keep(self, event: _Event) -> str:
         """Writes an event down, now or as soon as that is possible."""
