@@ -22,9 +22,9 @@ BLUE, GREY, GREEN = "#2a6fbb", "#555555", "#2e8b57"
 
 def steps(path: Path) -> None:
     """A click on its way: photo, view with localization maps, probabilities, masks."""
-    figure, _ = draw_person(np.random.default_rng(1), 480, 320)
+    person, _ = draw_person(np.random.default_rng(1), 480, 320)
     wall = np.full((640, 520, 3), (214, 208, 196), np.uint8)
-    wall[120:600, 100:420] = figure
+    wall[120:600, 100:420] = person
     photo = cv2.GaussianBlur(wall, (0, 0), 0.7).astype(np.uint8)
     clicks = [Click(260, 185, "face"), Click(260, 300, "upper-clothes"), Click(243, 470, "pants")]
     predictor = Predictor.load("lip", device="cpu")

@@ -1,4 +1,4 @@
-"""The answer to a click: the regions that it makes, and what it changes in those that are there."""
+"""The answer to a click: the masks that it makes, and what it changes in those that are there."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ihp_backend.annotation.local_correction import only_where_clicked
+from ihp_backend.annotation.local_correction import correct_locally
 from ihp_backend.annotation.masks import AcceptedMask, are_same
 from ihp_backend.annotation.state import AnnotationState
 from ihp_backend.geometry import box_of
 
 _LIKE = 0.5
-"""A mask follows the clicks on others only if it stays much the same (IoU): else it is somebody else's."""
+"""A mask follows clicks on other labels only if its new form has at least this IoU with the old one. Otherwise the new
+mask is likely another person's."""
 _MOSTLY = 0.8
 """A new mask that holds this share of another one may take its place."""
 _THIN = 0.02
@@ -33,12 +34,12 @@ def answer_masks(
     refined: Collection[str] = (),
     on_others: NDArray[np.bool_] | None = None,
 ) -> list[AcceptedMask]:
-    """Makes the regions of the answer: the clicked label's first.
+    """Makes the masks of the answer: the clicked label's first.
 
     A corrected mask keeps its id, by which Label Studio replaces it, and changes only where it is clicked on.
-    Guesses of a prediction give way: they are answered again without what the new mask takes. Of those that it
-    takes whole, a new region takes the id and thereby the place of the largest; the others are answered empty,
-    which removes them.
+    Untouched masks of a prediction give way: they are answered again without the pixels that the new mask takes. If
+    the new mask takes some of them whole, it gets the id, and thereby the place, of the largest. The others are
+    answered empty, which removes them.
 
     Args:
         state: What the click finds.
@@ -53,7 +54,7 @@ def answer_masks(
     mask, following = masks[label], _following(state, masks, refined)
     others = () if may_overlap else [m for m in state.accepted if m.id not in following and not m.is_box]
     if corrected is not None and not (corrected.from_prediction or corrected.clicks or corrected.is_box):
-        mask = only_where_clicked(corrected.mask, mask, [c for c in state.clicks if c.part == label])
+        mask = correct_locally(corrected.mask, mask, [c for c in state.clicks if c.part == label])
     stay = [m for m in others if not (m is corrected or m.from_prediction or state.is_clicked(m, label))]
     mask = _kept_free(mask, stay)
     if not mask.any():
@@ -66,7 +67,7 @@ def answer_masks(
     answers = [own]
     if on_others is not None and (on_others & ~mask).any():
         answers.append(AcceptedMask(_new_id(), label, on_others & ~mask))
-    guesses = {other.label for other in state.accepted if other.from_prediction}
+    predicted = {other.label for other in state.accepted if other.from_prediction}
     free = _kept_free(~mask, others)
     for other in state.accepted:
         if other.id in following:
@@ -75,7 +76,7 @@ def answer_masks(
             if better.any() and not np.array_equal(better, other.mask):
                 answers.append(replace(other, pixels=better, from_prediction=False, score=None))
     for name, rest in masks.items():
-        if name == label or name in guesses or name in refined:
+        if name == label or name in predicted or name in refined:
             continue
         if any(other.label == name and (other.mask & rest).any() for other in state.accepted):
             continue  # it is there already; what lies beside it would be slivers
@@ -93,12 +94,12 @@ def answer_masks(
 
 
 def _replaced(state: AnnotationState, label: str, mask: NDArray[np.bool_], *, may_overlap: bool) -> AcceptedMask | None:
-    """The mask whose place a new one takes: one that was accepted a moment ago, if it was, or a guess."""
+    """The mask whose place a new one takes: an answer of the last minute, or an untouched mask of a prediction."""
     same = [m for m in state.recent if m.label == label and are_same(m.mask, mask)]
-    guesses = [m for m in state.accepted if m.from_prediction and not m.is_box and m.label != label]
-    guesses = [m for m in guesses if _is_taken(m.mask, mask)]
+    predicted = [m for m in state.accepted if m.from_prediction and not m.is_box and m.label != label]
+    predicted = [m for m in predicted if _is_taken(m.mask, mask)]
     recent = [m for m in state.recent if state.is_clicked(m, label) and _is_taken(m.mask, mask)]
-    for found in (same,) if may_overlap else (same, guesses, recent):
+    for found in (same,) if may_overlap else (same, predicted, recent):
         if found:
             return max(found, key=lambda m: int(m.mask.sum()))
     return None
@@ -107,7 +108,7 @@ def _replaced(state: AnnotationState, label: str, mask: NDArray[np.bool_], *, ma
 def _following(
     state: AnnotationState, masks: Mapping[str, NDArray[np.bool_]], refined: Collection[str]
 ) -> dict[str, NDArray[np.bool_]]:
-    """The new masks, by id, of those that follow: much like what they were, and as their own clicks say."""
+    """The new masks, by id, of regions that follow a click on another label: like before, and true to their clicks."""
     found = {}
     for before in state.accepted:
         after = masks.get(before.label)

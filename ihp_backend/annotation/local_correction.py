@@ -19,9 +19,7 @@ _RIM = 0.006
 """Changes thinner than this share of the mask's longer side are noise along its edge."""
 
 
-def only_where_clicked(
-    before: NDArray[np.bool_], after: NDArray[np.bool_], clicks: Sequence[Click]
-) -> NDArray[np.bool_]:
+def correct_locally(before: NDArray[np.bool_], after: NDArray[np.bool_], clicks: Sequence[Click]) -> NDArray[np.bool_]:
     """Makes those changes that a click points at.
 
     A change is a connected piece of the difference, cut off where it is thinner than the noise along the edge.

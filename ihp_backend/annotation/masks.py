@@ -14,7 +14,7 @@ from ihp_backend.geometry import Box, box_of
 MOST_CLICKS = 40
 """Of one region, at most so many clicks are kept, the newest."""
 _SAME = 0.5
-"""Of two answers of one label that share so much of the smaller one, the newer takes the other one's place."""
+"""Two answers of one label are the same mask if they share this part of the smaller one: the newer one stays."""
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ class AnnotationState:
         clicks: The clicks of the request, in image pixels.
         other_clicks: Open clicks of other labels.
         accepted: The masks that are there.
-        recent: What was answered a moment ago, and accepted or rejected since, and is of a clicked label, or
-            contradicted by a click: nobody knows whether it is there.
-        suggested: What may be an open suggestion to other clicks, removals included.
+        recent: Answers of the last minute that may have been accepted or rejected; the request does not say. They have
+            a clicked label, or another label was clicked into them.
+        suggested: Answers to other clicks that may still wait to be accepted, empty masks (removals) included.
     """
 
     clicks: Sequence[Click]
@@ -45,11 +45,12 @@ class AnnotationState:
         drawn: Sequence[AcceptedMask],
         recent: Sequence[AcceptedMask],
     ) -> AnnotationState:
-        """Sorts what is there.
+        """Sorts the masks.
 
-        A mask of the draft, or an open suggestion, into which another label is clicked is contradicted: it becomes a
-        guess. A remembered one that is not open was rejected, most likely. A remembered correction of a mask of the
-        draft is newer than it; an empty one has removed it.
+        A click with another label into a mask contradicts it. Such a mask of the draft, or such an open suggestion, is
+        treated like a prediction that nobody has touched. Such a remembered answer, if it is not open, was most likely
+        rejected. A remembered answer with the id of a mask of the draft is newer than the draft: it takes that mask's
+        place, and removes it if it is empty.
 
         Args:
             clicks: Of the request.
@@ -80,7 +81,7 @@ class AnnotationState:
         return cls(clicks, other_clicks, list(there.values()), unsure, [m for m in recent if m.is_suggested])
 
     def still_suggested(self, answers: Sequence[AcceptedMask]) -> list[AcceptedMask]:
-        """Returns what an answer has to repeat lest it vanish: the open suggestions that it does not change.
+        """Returns the open suggestions that an answer does not change. It has to repeat them, or they vanish.
 
         Args:
             answers: The regions of the answer so far.
@@ -91,7 +92,7 @@ class AnnotationState:
     def earlier_clicks(self, label: str, corrected: AcceptedMask | None) -> list[Click]:
         """Returns the newest clicks behind the masks that are there, oldest first: the network sees them again.
 
-        Of other masks of the clicked label none: they are somebody else's, or apart.
+        Clicks behind other masks of the clicked label are left out: those masks are another person's, or another piece.
 
         Args:
             label: The clicked label.
@@ -107,8 +108,8 @@ class AnnotationState:
     def corrected(self, label: str) -> AcceptedMask | None:
         """Returns the mask of this label that the newest click means: it lies in it or near it.
 
-        With none, the click begins a new one, such as another person's. Negative clicks alone make sense on something
-        that was accepted only, so there the memory is good enough.
+        ``None``: the click begins a new mask, such as another person's. Somebody who clicks negatively alone corrects a
+        mask that is there. So for such clicks a remembered answer counts as accepted.
         """
         own = [c for c in self.clicks if c.part == label]
         corrects_memory = not any(c.is_positive for c in own)
@@ -129,9 +130,9 @@ class AnnotationState:
         ]
 
     def mask_prompts(self, label: str, corrected: AcceptedMask | None) -> dict[str, NDArray[np.bool_]]:
-        """Returns the masks (H, W) that the network is shown, one a label: what others accepted, what is corrected.
+        """Returns the mask prompts (H, W), one a label: the corrected mask, and the accepted masks of other labels.
 
-        Not those whose clicks are known: it sees the clicks.
+        Masks whose clicks are known are left out: the network sees the clicks instead.
         """
         prompts: dict[str, NDArray[np.bool_]] = {}
         if corrected is not None and not (corrected.from_prediction or corrected.clicks or corrected.is_box):

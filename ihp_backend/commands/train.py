@@ -81,7 +81,7 @@ def train(
     """Trains with simulated clicks; run the same command again to go on after a stop.
 
     OUT/best holds the weights that need the fewest clicks on the validation photos, ready for --weights.
-    At the end --calibrate training photos set how readily each class is said where nothing is clicked.
+    At the end --calibrate training photos set how readily each class is predicted where nothing is clicked.
     OUT/log.csv and OUT/curves.png show the way there. --config is a JSON file with any of the options that
     OUT/config.json lists, such as {"steps": 9000, "parser": {"early_fusion": false}}.
 

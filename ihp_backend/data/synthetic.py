@@ -35,7 +35,7 @@ Pose = dict[str, NDArray[np.float64]]
 
 
 class _Canvas:
-    """An image and its labels, drawn together; the unit is the figure's height."""
+    """An image and its labels, drawn together; the unit is the person's height."""
 
     def __init__(self, height: int, width: int, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -145,7 +145,7 @@ def _draw_wall(canvas: _Canvas) -> None:
 
 
 def _pose(rng: np.random.Generator) -> Pose:
-    """Joints, in figure heights from the top of the head; left is the person's own, at the viewer's right."""
+    """Joints, in the person's heights from the top of the head; left is the person's own, at the viewer's right."""
     pose: Pose = {}
     for side, sign in (("left", 1), ("right", -1)):
         swing, bend = rng.uniform(0.02, 0.1), rng.uniform(-0.05, 0.06)

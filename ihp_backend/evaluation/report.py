@@ -178,7 +178,7 @@ def draw_failures(result: Evaluation, data: DataSet, predictor: Predictor, confi
         parse = predictor.parse(sample.image, clicks[: photo.first_round], **asked)
         for count in range(photo.first_round + 1, len(clicks) + 1):  # as in the protocol
             parse = predictor.parse(sample.image, clicks[:count], previous=parse if config.previous else None, **asked)
-        said = class_ids(parse, data.schema)
+        predicted = class_ids(parse, data.schema)
         pair = [
             draw_overlay(
                 sample.image,
@@ -186,7 +186,7 @@ def draw_failures(result: Evaluation, data: DataSet, predictor: Predictor, confi
                 colours,
                 drawn,
             )
-            for ids, drawn in ((said, clicks), (sample.labels, ()))
+            for ids, drawn in ((predicted, clicks), (sample.labels, ()))
         ]
         tile: NDArray[Any] = np.concatenate(pair, axis=1)
         tile = cv2.resize(tile, (round(tile.shape[1] * 700 / tile.shape[0]), 700), interpolation=cv2.INTER_AREA)

@@ -186,15 +186,15 @@ def _network_stages(
     shape = (config.channels, view.height, view.width)
     note(Row("localization maps", on, *timed(lambda n: localization_maps(points, *shape), runs)))
     engine = predictor.engine
-    maps, known = engine.tensor(localization_maps(points, *shape)), engine.tensor(engine.no_prev_mask(view))
+    maps, prev_mask = engine.tensor(localization_maps(points, *shape)), engine.tensor(engine.no_prev_mask(view))
     image = engine.tensor(np.zeros((3, *shape[1:]), np.float32))
     parser = engine.parser
     with torch.inference_mode():
         features = parser.encode(image, maps)
         note(Row("network, a new photo's features", on, *timed(lambda n: parser.encode(image, maps), runs)))
-        times = timed(lambda n: parser.decode(features, maps, known).logits.cpu(), runs)
+        times = timed(lambda n: parser.decode(features, maps, prev_mask).logits.cpu(), runs)
         note(Row("network, a click", on, *times))
-        logits = parser.decode(features, maps, known).logits[0].float().cpu().numpy()
+        logits = parser.decode(features, maps, prev_mask).logits[0].float().cpu().numpy()
     note(
         Row(
             "clean-up",

@@ -27,12 +27,12 @@ PLACES = {"Face": (0.5, 0.13), "Upper-clothes": (0.5, 0.36), "Left-arm": (0.57, 
 
 
 def draw_photo(width: int, height: int, number: int = 0) -> bytes:
-    """Draws a person before a noisy wall and returns a JPEG; the figure is as high as the photo."""
-    figure, _ = draw_person(np.random.default_rng(number), 480, 320)
+    """Draws a person before a noisy wall and returns a JPEG; the person is as high as the photo."""
+    person, _ = draw_person(np.random.default_rng(number), 480, 320)
     scale = height / 480
-    figure = cv2.resize(figure, (round(320 * scale), height), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
-    margin = max(0, width - figure.shape[1])
-    photo = cv2.copyMakeBorder(figure, 0, 0, margin // 2, margin - margin // 2, cv2.BORDER_REPLICATE)[:, :width]
+    person = cv2.resize(person, (round(320 * scale), height), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+    margin = max(0, width - person.shape[1])
+    photo = cv2.copyMakeBorder(person, 0, 0, margin // 2, margin - margin // 2, cv2.BORDER_REPLICATE)[:, :width]
     grain = np.random.default_rng(number).integers(0, 12, (height, width, 1), np.uint8)
     photo = cv2.add(photo, np.repeat(grain, 3, axis=2))
     done, code = cv2.imencode(".jpg", photo[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])

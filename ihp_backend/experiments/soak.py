@@ -29,7 +29,7 @@ _EVERY_S = 0.5
 
 
 @dataclass
-class Annotators:
+class PhaseResult:
     """What came of the innocent in one phase.
 
     Attributes:
@@ -70,8 +70,8 @@ class Soak:
     """
 
     seconds: float = 0.0
-    annotators: Annotators = field(default_factory=Annotators)
-    quiet: Annotators | None = None
+    annotators: PhaseResult = field(default_factory=PhaseResult)
+    quiet: PhaseResult | None = None
     hostile: Outcomes = field(default_factory=Outcomes)
     memory_mb: list[float] = field(default_factory=list)
     stops: list[str] = field(default_factory=list)
@@ -126,7 +126,7 @@ def soak(weights: str, seconds: float, clients: int, hostile: int = 0) -> Soak:
     innocent = clients - hostile
     with serving(photos, weights) as server:
         if hostile:
-            found.quiet = Annotators()
+            found.quiet = PhaseResult()
             _phase(server, found.quiet, innocent, _QUIET_SHARE * seconds)
         done = Event()
         watcher = Thread(target=_watch, args=(server, found, done), daemon=True)
@@ -143,7 +143,7 @@ def soak(weights: str, seconds: float, clients: int, hostile: int = 0) -> Soak:
     return found
 
 
-def _phase(server: ServerUnderTest, found: Annotators, clients: int, seconds: float) -> None:
+def _phase(server: ServerUnderTest, found: PhaseResult, clients: int, seconds: float) -> None:
     until = time.monotonic() + seconds
     with ThreadPoolExecutor(clients) as pool:
         list(pool.map(lambda who: _annotate(server, found, who, until), range(clients)))
@@ -162,7 +162,7 @@ def _watch(server: ServerUnderTest, found: Soak, done: Event) -> None:
             found.stops.append(f"/live does not answer: {error}"[:200])
 
 
-def _annotate(server: ServerUnderTest, found: Annotators, who: int, until: float) -> None:
+def _annotate(server: ServerUnderTest, found: PhaseResult, who: int, until: float) -> None:
     number = 0
     while time.monotonic() < until:
         began = time.perf_counter()

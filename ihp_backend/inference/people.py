@@ -28,9 +28,9 @@ from ihp_backend.inference.prediction import Parse
 _GAP = 0.02
 """Gaps up to this share of the longer side are closed."""
 _NEAR = 0.12
-"""A place is nobody's if it is farther from every person than this share of the view's longer side,"""
+"""A place farther from every person than this share of the view's longer side is nobody's."""
 _NEAR_OF_PERSON = 0.6
-"""or than this share of the nearest person's own longer side."""
+"""So is a place farther from the nearest person than this share of that person's own longer side."""
 _PIECE = 0.25
 """A piece smaller than this share of a person, at the person's edge, belongs to them: a shoe, a hand."""
 _LEAST_PERSON = 0.02

@@ -40,8 +40,8 @@ _CHAIN = 24
 
 
 @dataclass(frozen=True)
-class Memory:
-    """What is remembered of photos between requests. It only makes answers faster.
+class Caches:
+    """What is kept of photos between requests. It only makes answers faster.
 
     Attributes:
         people: The people of a coarse pass; each takes about 1.5 MB.
@@ -66,7 +66,7 @@ class PhotoSession:
         engine: Engine,
         image: NDArray[np.uint8],
         key: str | None,
-        memory: Memory,
+        caches: Caches,
         steps: PostprocessConfig | None = None,
     ) -> None:
         """Takes the photo.
@@ -75,7 +75,7 @@ class PhotoSession:
             engine: Runs the network.
             image: (H, W, 3) uint8 RGB.
             key: Names the photo in the memory of features; ``None`` keeps none.
-            memory: What is remembered of this photo, under the key.
+            caches: What is kept of photos, under their keys.
             steps: The steps of post-processing; by default all of them.
 
         Raises:
@@ -84,7 +84,7 @@ class PhotoSession:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
             raise ValueError(f"the image is {image.dtype} of shape {image.shape}; expected uint8 (H, W, 3)")
         self.image, self.key = image, key
-        self._engine, self._memory, self._steps = engine, memory, steps or PostprocessConfig()
+        self._engine, self._caches, self._steps = engine, caches, steps or PostprocessConfig()
         self._config, self._schema = engine.config, engine.config.parts
 
     def predict(self, prompts: Prompts) -> Prediction:
@@ -189,8 +189,8 @@ class PhotoSession:
     def _remembered(self, prompts: Prompts, target: Target | None = None, depth: int = 0) -> Parse:
         """The parse after the clicks. A further click of a label, or a negative one, corrects the parse before it.
 
-        The same request, or one at the same time, gets the same parse. The one before looks at what its own clicks
-        mean: so the answer is the same whether it was remembered or is replayed, on whichever replica.
+        The same request, or one at the same time, gets the same parse. The parse before finds its people by its own
+        clicks alone, so it is the same whether it was remembered or is computed anew, on any replica.
         """
         clicks = tuple(prompts.clicks)
 
@@ -205,7 +205,7 @@ class PhotoSession:
         labels = tuple(prompts.parts(self._schema).items())
         masks = tuple((label, digest(mask)) for label, mask in prompts.masks.items())
         asked = (self.key, self.image.shape, clicks, labels, masks, prompts.everyone)
-        return self._memory.parses.get(asked, parse)
+        return self._caches.parses.get(asked, parse)
 
     def _find_target(self, prompts: Prompts) -> Target:
         """Finds the people, by as many zoom-ins as it takes to see well those whom the prompts mean."""
@@ -244,7 +244,7 @@ class PhotoSession:
             coarse = self._postprocessed(view, logits, channels, (), Inputs(embedding=embedding))
             return People.of(coarse, self._steps.split_people)
 
-        return self._memory.people.get((self.key, self.image.shape, box), find)
+        return self._caches.people.get((self.key, self.image.shape, box), find)
 
     def _view(self, target: Target) -> View:
         box = target.region_of_interest()
@@ -285,7 +285,7 @@ class PhotoSession:
         options = self._steps.guided_upsampling
         if options is None:
             return None
-        return self._memory.upsampling.get((self.key, view), lambda: GuidedUpsampling.of(self.image, view, options))
+        return self._caches.upsampling.get((self.key, view), lambda: GuidedUpsampling.of(self.image, view, options))
 
 
 def _leading(view: View, previous: Parse | None, prev_mask: NDArray[np.float32]) -> NDArray[np.intp] | None:

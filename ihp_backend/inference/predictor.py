@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ihp_backend.clicks import Click
 from ihp_backend.inference.engine import FEATURE_CACHE_MB, Engine
-from ihp_backend.inference.photo_session import Memory, PhotoSession
+from ihp_backend.inference.photo_session import Caches, PhotoSession
 from ihp_backend.inference.postprocess.steps import PostprocessConfig
 from ihp_backend.inference.prediction import Parse, Prediction
 from ihp_backend.inference.prompts import Prompts
@@ -73,7 +73,7 @@ class Predictor:
         self.config = parser.config
         self.schema: Schema = parser.config.parts
         self._steps = steps or PostprocessConfig()
-        self._memory = Memory()
+        self._caches = Caches()
 
     @property
     def device(self) -> torch.device:
@@ -116,7 +116,7 @@ class Predictor:
         Raises:
             ValueError: If the image has another shape or type.
         """
-        return PhotoSession(self.engine, image, key, Memory() if key is None else self._memory, self._steps)
+        return PhotoSession(self.engine, image, key, Caches() if key is None else self._caches, self._steps)
 
     def predict(
         self, image: NDArray[np.uint8], clicks: Sequence[Click] = (), *, key: str | None = None, **prompts: Any

@@ -45,7 +45,9 @@ class Photo:
 
 
 class Photos:
-    """Annotated photos, see ``data.annotated.AnnotatedPhotos``. The masks are in memory, the photos are read anew.
+    """Annotated photos, see ``data.annotated_photos.AnnotatedPhotos``.
+
+    The masks are in memory; the photos are read anew.
 
     Args:
         photos: The tasks.

@@ -13,7 +13,7 @@ from typing import Any
 
 import requests
 
-from ihp_backend.label_studio.fetching import FetchError, Target, get
+from ihp_backend.label_studio.fetching import FetchError, HttpUrl, get
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _JWT = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*")
@@ -140,7 +140,7 @@ class ApiSession:
         path = "/api/token/refresh"
         try:
             reply = get(
-                Target.parse(self.url + path),
+                HttpUrl.parse(self.url + path),
                 {"Content-Type": "application/json"},
                 allow_private=True,
                 max_bytes=_TOKEN_BYTES,

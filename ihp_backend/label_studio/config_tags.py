@@ -20,7 +20,8 @@ A config that works:
   <BrushLabels name="mask" toName="image" smart="false"><Label value="Face"/></BrushLabels>
 </View>"""
 KINDS = {"BrushLabels": BRUSH, "BitmaskLabels": BITMASK, "PolygonLabels": POLYGON, "RectangleLabels": RECTANGLE}
-"""Controls that clicks are answered with, and the type of their regions; of twins the earlier kind answers."""
+"""Controls that clicks are answered with, and the type of their regions. If several have the same
+labels, the kind that is earlier here answers."""
 OPTIONS = {
     "suggest": ("clicked", "all"),
     "refine": ("clicked", "all"),

@@ -29,7 +29,7 @@ _LONGEST_NAME = 150
 
 
 @dataclass(frozen=True)
-class Record:
+class ExportedTask:
     """A task that is exported.
 
     Attributes:
@@ -63,7 +63,7 @@ class ExportFolder:
         records: What is there already, by task.
     """
 
-    def __init__(self, root: Path, records: Mapping[int, Record]) -> None:
+    def __init__(self, root: Path, records: Mapping[int, ExportedTask]) -> None:
         self.root = root
         self.records = dict(records)
         self._names = {_folded(record.name): task for task, record in self.records.items()}
@@ -119,7 +119,7 @@ class ExportFolder:
             number += 1
         return name
 
-    def put(self, record: Record, files: Mapping[str, bytes], annotations: Sequence[Mapping[str, Any]]) -> None:
+    def put(self, record: ExportedTask, files: Mapping[str, bytes], annotations: Sequence[Mapping[str, Any]]) -> None:
         """Writes a task's files, and then its record. Each file is whole or not there.
 
         Raises:
@@ -162,7 +162,7 @@ class ExportFolder:
     def _state(self, kind: str, task: int) -> Path:
         return self.root / ".export" / kind / f"{task}.json"
 
-    def _record(self, record: Record) -> None:
+    def _record(self, record: ExportedTask) -> None:
         write_whole(self._state("tasks", record.task), json.dumps(asdict(record)))
         self.records[record.task] = record
 
@@ -210,8 +210,8 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _records(folder: Path) -> Iterator[Record]:
+def _records(folder: Path) -> Iterator[ExportedTask]:
     """Reads the records there are. One that is damaged is passed over: its task is exported again."""
     for path in sorted(folder.glob("[!.]*.json")):
         with suppress(OSError, DamagedRecordError):
-            yield read_record(Record, path)
+            yield read_record(ExportedTask, path)

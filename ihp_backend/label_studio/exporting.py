@@ -34,7 +34,7 @@ from ihp_backend.label_studio.annotated_tasks import (
     why_no_mask,
 )
 from ihp_backend.label_studio.export_classes import Classes, ExportError
-from ihp_backend.label_studio.export_folder import ExportFolder, Record, file_name, photo_name
+from ihp_backend.label_studio.export_folder import ExportedTask, ExportFolder, file_name, photo_name
 from ihp_backend.label_studio.image_address import address_of
 from ihp_backend.label_studio.image_decoding import ImageError, decode_image, plain_ending
 from ihp_backend.label_studio.label_config import LabelConfig
@@ -206,14 +206,14 @@ class Exporter:
             raise TaskError(f"its split is {split!r:.50}, which is no file name")
         return split
 
-    def _made(self, job: _Job) -> tuple[Record, dict[str, bytes], list[dict[str, Any]]] | Exception:
+    def _made(self, job: _Job) -> tuple[ExportedTask, dict[str, bytes], list[dict[str, Any]]] | Exception:
         """What is to be written of a task, or why it cannot be."""
         try:
             return self._compose(job)
         except (TaskError, ImageError, cv2.error, MemoryError) as error:
             return error
 
-    def _compose(self, job: _Job) -> tuple[Record, dict[str, bytes], list[dict[str, Any]]]:
+    def _compose(self, job: _Job) -> tuple[ExportedTask, dict[str, bytes], list[dict[str, Any]]]:
         painted = painted_masks(job.annotation, self._config)
         boxes = self._boxes(job.annotation)
         if not painted and not boxes:
@@ -248,7 +248,7 @@ class Exporter:
         files = self._writer.files(LabelledPhoto(job.name, job.split, file, ending, found), self._label_image)
         number = int(job.task["id"])
         row = self._row(job, found, len(painted))
-        record = Record(number, job.state, job.name, job.split, ending, width, height, tuple(files), row)
+        record = ExportedTask(number, job.state, job.name, job.split, ending, width, height, tuple(files), row)
         return record, files, masks
 
     def _boxes(self, annotation: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
@@ -286,7 +286,7 @@ class Exporter:
         return Counter(kind for kind in kinds if kind.endswith("labels") and kind != "keypointlabels")
 
     def _put(
-        self, job: _Job, made: tuple[Record, dict[str, bytes], list[dict[str, Any]]] | Exception, summary: Summary
+        self, job: _Job, made: tuple[ExportedTask, dict[str, bytes], list[dict[str, Any]]] | Exception, summary: Summary
     ) -> None:
         number = int(job.task["id"])
         try:
@@ -317,7 +317,7 @@ class Exporter:
         write_whole(self._folder.root / REPORT, _as_csv(summary.rows))
 
 
-def _listed(number: int, record: Record, folder: ExportFolder) -> ListedPhoto:
+def _listed(number: int, record: ExportedTask, folder: ExportFolder) -> ListedPhoto:
     return ListedPhoto(
         number,
         record.name,

@@ -47,7 +47,7 @@ class FetchError(ValueError):
 
 
 @dataclass(frozen=True)
-class Target:
+class HttpUrl:
     """An http(s) URL, taken apart.
 
     Attributes:
@@ -117,7 +117,7 @@ def is_public(address: str) -> bool:
 
 
 def get(
-    target: Target,
+    target: HttpUrl,
     headers: Mapping[str, str],
     *,
     allow_private: bool,
@@ -190,7 +190,7 @@ class _Watchdog:
                 socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
 
 
-def _resolve(target: Target, allow_private: bool) -> list[str]:
+def _resolve(target: HttpUrl, allow_private: bool) -> list[str]:
     """Returns the host's addresses that may be connected to; at least one."""
     try:
         found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
@@ -207,7 +207,7 @@ def _resolve(target: Target, allow_private: bool) -> list[str]:
     return allowed
 
 
-def _connect(target: Target, addresses: list[str], deadline: float, watchdog: _Watchdog) -> socket.socket:
+def _connect(target: HttpUrl, addresses: list[str], deadline: float, watchdog: _Watchdog) -> socket.socket:
     failure: OSError = TimeoutError()
     for address in addresses:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET

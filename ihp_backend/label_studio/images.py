@@ -22,7 +22,7 @@ from ihp_backend.cache import LoadingCache
 from ihp_backend.label_studio.client import Client
 from ihp_backend.label_studio.connections import Connection
 from ihp_backend.label_studio.decoding_process import Work, decode_apart
-from ihp_backend.label_studio.fetching import FetchError, Reply, Target, get
+from ihp_backend.label_studio.fetching import FetchError, HttpUrl, Reply, get
 from ihp_backend.label_studio.image_address import askable, stored_in
 from ihp_backend.label_studio.image_decoding import ImageError, decode_image
 from ihp_backend.memory import Lane, MemoryLimitError, reserved
@@ -142,17 +142,17 @@ class ImageLoader:
         try:
             return self._fetched(url, base, token, told)
         except FetchError as error:
-            is_temporary = error.is_temporary and bool(base) and _is_within(Target.parse(url), Target.parse(base))
+            is_temporary = error.is_temporary and bool(base) and _is_within(HttpUrl.parse(url), HttpUrl.parse(base))
             text = f"the image {_short(url)} cannot be had: {error}"
             raise ImageError(text, is_temporary=is_temporary) from None
 
     def _fetched(
         self, url: str, base: str, token: str, told: str = "", *, until: float = 0.0, max_bytes: int = 0
     ) -> bytes:
-        own = Target.parse(base) if base else None
+        own = HttpUrl.parse(base) if base else None
         deadline = until or monotonic() + self._settings.fetch_timeout_s
         for _ in range(_MAX_REDIRECTS + 1):
-            target = Target.parse(url)
+            target = HttpUrl.parse(url)
             is_own = own is not None and _is_within(target, own)
             local = _local_name(target) if is_own and self._settings.local_files_root else None
             if local is not None and self._settings.local_files_root:
@@ -169,7 +169,7 @@ class ImageLoader:
             url = _absolute(urljoin(str(target), reply.headers.get("location", "")), base, told)
         raise FetchError(f"it was redirected more than {_MAX_REDIRECTS} times")
 
-    def _get(self, target: Target, client: Client | None, deadline: float, max_bytes: int) -> Reply:
+    def _get(self, target: HttpUrl, client: Client | None, deadline: float, max_bytes: int) -> Reply:
         """Asks a host, if it may be asked; with the token if it is Label Studio."""
         settings = self._settings
         if client is None and not any(_matches(target, rule) for rule in settings.allowed_hosts):
@@ -327,21 +327,21 @@ def _path_of(base: str) -> str:
 def _below(url: str, told: str) -> str | None:
     """What follows Label Studio's own name in an address; ``None`` if it does not begin with it."""
     try:
-        target, own = Target.parse(f"https:{url}" if url.startswith("//") else url), Target.parse(told)
+        target, own = HttpUrl.parse(f"https:{url}" if url.startswith("//") else url), HttpUrl.parse(told)
     except FetchError:
         return None
     target, own = (replace(t, host="localhost") if t.host in _LOOPBACK else t for t in (target, own))
     return target.path if _is_within(target, own) or _is_within(own, target) else None
 
 
-def _is_within(target: Target, own: Target) -> bool:
+def _is_within(target: HttpUrl, own: HttpUrl) -> bool:
     """Whether an address is Label Studio's own; from its http to its https on the usual ports, too."""
     if target.origin == own.origin:
         return True
     return target.host == own.host and (own.scheme, own.port, target.scheme, target.port) == ("http", 80, "https", 443)
 
 
-def _matches(target: Target, rule: str) -> bool:
+def _matches(target: HttpUrl, rule: str) -> bool:
     """Whether a host is meant by an entry of IHP_ALLOWED_HOSTS."""
     name, bracket, port = rule.rpartition(":")
     if not bracket or not port.isdecimal():
@@ -352,7 +352,7 @@ def _matches(target: Target, rule: str) -> bool:
     return name in ("*", target.host) or (name.startswith("*.") and target.host.endswith(name[1:]))
 
 
-def _local_name(target: Target) -> str | None:
+def _local_name(target: HttpUrl) -> str | None:
     """The file that an address of Label Studio's local storage names; ``None`` for other addresses."""
     parts = urlsplit(target.path)
     if not parts.path.rstrip("/").endswith(_LOCAL_FILES):
@@ -361,13 +361,13 @@ def _local_name(target: Target) -> str | None:
     return posixpath.normpath(parse_qs(parts.query).get("d", [""])[-1]).lstrip("/")
 
 
-def _in_cloud(target: Target) -> str | None:
+def _in_cloud(target: HttpUrl) -> str | None:
     """Where Label Studio keeps an upload whose files are in a cloud; ``None`` for what is no upload."""
     head, found, name = str(target).partition(_UPLOADS)
     return f"{head}/storage-data/uploaded/?filepath=upload/{name}" if found and "?" not in head + name else None
 
 
-def _refusal(reply: Reply, target: Target, is_own: bool) -> str:
+def _refusal(reply: Reply, target: HttpUrl, is_own: bool) -> str:
     stored = stored_in(target.path)
     why = {
         401: "the token is missing or wrong: set IHP_LABEL_STUDIO_TOKEN" if is_own else "it asks for a password",

@@ -247,7 +247,7 @@ def _view(
 def _brush_of(keypoint: Element, clicked: Sequence[Element], painted: Sequence[Element]) -> Element:
     """The control with most of a keypoint control's labels, then that which says most, then that with fewest others.
 
-    Of several, the first twin has the first one.
+    If several are equal, the first keypoint control with these labels has the first of them.
     """
 
     def differences(brush: Element) -> tuple[int, int, int]:

@@ -12,7 +12,7 @@ from typing import IO
 import h11
 
 from ihp_backend.serving.front import Front, NoRoomError, is_probe
-from ihp_backend.serving.wsgi_call import Address, Answer, environ_of, failure
+from ihp_backend.serving.wsgi_call import Address, HttpAnswer, environ_of, failure
 
 logger = logging.getLogger(__name__)
 
@@ -22,13 +22,13 @@ _CHUNK = 1 << 18
 class _RefusedError(Exception):
     """A request does not come to the application: it is answered, and the connection closed."""
 
-    def __init__(self, reason: str, answer: Answer | None) -> None:
+    def __init__(self, reason: str, answer: HttpAnswer | None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.answer = answer
 
 
-class Connection:
+class HttpConnection:
     """A client. See ``front.Waiting`` for its attributes."""
 
     def __init__(self, front: Front, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -188,7 +188,7 @@ class Connection:
                 "malformed", failure(error.error_status_hint, f"this is not HTTP/1.1: {error}")
             ) from None
 
-    async def _send(self, answer: Answer, *, is_last: bool) -> None:
+    async def _send(self, answer: HttpAnswer, *, is_last: bool) -> None:
         self.since = self._loop.time()
         headers = [*answer.headers, (b"Date", formatdate(usegmt=True).encode())]
         if is_last:
@@ -207,7 +207,7 @@ class Connection:
         finally:
             self.unsent = 0
 
-    async def _refuse(self, answer: Answer) -> None:
+    async def _refuse(self, answer: HttpAnswer) -> None:
         """Answers, and reads on for a moment: a reset on its way would take the answer from who still sends."""
         try:
             self.is_half = True

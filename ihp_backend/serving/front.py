@@ -22,7 +22,7 @@ from tempfile import TemporaryFile
 from typing import IO, Protocol
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
-from ihp_backend.serving.wsgi_call import Answer, call
+from ihp_backend.serving.wsgi_call import HttpAnswer, call
 
 logger = logging.getLogger(__name__)
 
@@ -142,14 +142,14 @@ class Front:
         self._threads = ThreadPoolExecutor(threads, "request")
         self._probes = ThreadPoolExecutor(_PROBE_THREADS, "probe")
 
-    async def answer(self, environ: WSGIEnvironment, body: IO[bytes] | None) -> Answer:
+    async def answer(self, environ: WSGIEnvironment, body: IO[bytes] | None) -> HttpAnswer:
         """Lets the application answer a request that is all there."""
         if body is None and environ["PATH_INFO"] in _IN_LOOP:
             return self.refusal(environ)
         threads = self._probes if is_probe(environ, body) else self._threads
         return await asyncio.get_running_loop().run_in_executor(threads, call, self._application, environ, body)
 
-    def refusal(self, environ: WSGIEnvironment) -> Answer:
+    def refusal(self, environ: WSGIEnvironment) -> HttpAnswer:
         """Lets the application answer at once what takes it no time: it refuses the request by its head."""
         return call(self._application, environ)
 

@@ -10,7 +10,7 @@ from functools import partial
 
 from gunicorn.workers.base import Worker as BaseWorker
 
-from ihp_backend.serving.connection import Connection
+from ihp_backend.serving.connection import HttpConnection
 from ihp_backend.serving.front import Front, Policy
 
 _BEAT_S = 1.0
@@ -37,7 +37,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn is untyped
         front = Front(self.wsgi, self.cfg.threads, policy)
         servers = [
             await asyncio.start_server(
-                partial(Connection.serve, front), sock=listener.sock, limit=_BUFFER, backlog=_ACCEPTED
+                partial(HttpConnection.serve, front), sock=listener.sock, limit=_BUFFER, backlog=_ACCEPTED
             )
             for listener in self.sockets
         ]

@@ -21,7 +21,7 @@ Address = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpAnswer:
     """A response of the application: status and reason, headers as bytes, and the whole body."""
 
     status: int
@@ -75,7 +75,7 @@ def environ_of(request: h11.Request, client: Address, server: Address) -> WSGIEn
     return environ
 
 
-def call(application: WSGIApplication, environ: WSGIEnvironment, body: IO[bytes] | None = None) -> Answer:
+def call(application: WSGIApplication, environ: WSGIEnvironment, body: IO[bytes] | None = None) -> HttpAnswer:
     """Lets the application answer. What it raises becomes a 500.
 
     Args:
@@ -101,16 +101,16 @@ def call(application: WSGIApplication, environ: WSGIEnvironment, body: IO[bytes]
         status, headers = begun[-1]
         code, _, reason = status.partition(" ")
         encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-        return Answer(int(code), reason, encoded, content)
+        return HttpAnswer(int(code), reason, encoded, content)
     except Exception:
         logger.exception("the application failed")
         return failure(500, "unexpected error; the server's log has it")
 
 
-def failure(status: int, detail: str, retry_after: int | None = None) -> Answer:
+def failure(status: int, detail: str, retry_after: int | None = None) -> HttpAnswer:
     """Returns an answer in the form of the application's errors, for what never comes to it."""
     body = json.dumps({"error": HTTPStatus(status).phrase, "detail": detail}).encode()
     headers = [(b"Content-Type", b"application/json"), (b"Content-Length", str(len(body)).encode())]
     if retry_after is not None:
         headers.append((b"Retry-After", str(retry_after).encode()))
-    return Answer(status, detail, headers, body)
+    return HttpAnswer(status, detail, headers, body)

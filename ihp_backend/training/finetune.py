@@ -1,10 +1,10 @@
 """Fine-tuning: a version learns from a project's annotations, and is measured against what it was before.
 
-What must not be forgotten holds it back: where no annotation contradicts, the network has to say what it said before,
-for the same clicks (learning without forgetting, Li and Hoiem, ECCV 2016); the base network's opinion of the project's
-photos is rehearsed, and the photos of a base data set where there is one. If the new weights forget all the same, they
-are averaged with the base's (Wortsman et al., CVPR 2022). The measure of forgetting is the base, not the version
-before: small losses do not add up from one training to the next.
+Three things keep the network from forgetting. Where no annotation contradicts, it has to predict what it predicted
+before for the same clicks (learning without forgetting, Li and Hoiem, ECCV 2016). It rehearses the base network's
+predictions on the project's photos, and the photos of a base data set where there is one. If the new weights forget all
+the same, they are averaged with the base's (Wortsman et al., CVPR 2022). Forgetting is measured against the base, not
+against the version before, so small losses do not add up from one training to the next.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ihp_backend.parts import IGNORE, Schema
 from ihp_backend.simulation.sampling import SamplingConfig
 from ihp_backend.training.comparison import TOO_FEW, Measured, judge, measure
 from ihp_backend.training.config import TrainConfig
-from ihp_backend.training.pseudo_labels import PseudoLabeller, Samples, Target, first_samples
+from ihp_backend.training.pseudo_labels import PseudoLabeller, Samples, TrainingTarget, first_samples
 from ihp_backend.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class FinetuneConfig:
         rate: Peak learning rate of the decoder.
         backbone_rate: Of the backbone; 0 leaves it as it is, which takes half the time and forgets less.
         last_layers: Only the decoder's last layers learn, 19,000 of its weights.
-        keep: Weight of saying what was said before where no annotation contradicts, see ``keep_loss``.
+        keep: Weight of predicting what was predicted before where no annotation contradicts, see ``keep_loss``.
         rehearsal: Photos of the base data that are rehearsed, at most.
         measured: Photos that are measured, at most, of the held-back ones and of the base check each.
         least_gain: Smallest mean gain of the photos that were measured that counts as better. Where they are too few
@@ -164,7 +164,7 @@ def finetune(
         base_photos = _rehearsal(base_data, range(len(names), len(schema)), config)
         check = Samples(first_samples(FolderDataSet(base_data, "val"), config.measured), teacher.schema)
 
-    def material(targets: Sequence[Target]) -> Samples:
+    def material(targets: Sequence[TrainingTarget]) -> Samples:
         photos = [target.own for target in targets]
         rehearsal = [target.base for target in targets] * bool(own) + base_photos
         return Samples(photos * max(1, round(len(rehearsal) / len(photos))) + rehearsal, schema)
@@ -172,7 +172,7 @@ def finetune(
     def serving(parser: HumanParser) -> Predictor:
         return Predictor(parser, device=str(teacher.device))
 
-    def measured(predictor: Predictor, photos: Sequence[Target]) -> Measured:
+    def measured(predictor: Predictor, photos: Sequence[TrainingTarget]) -> Measured:
         return measure(predictor, Samples([target.drawn for target in photos], schema))
 
     def figures(stage: str, predictor: Predictor, of_base: Predictor) -> tuple[dict[str, float], Measured]:
@@ -230,7 +230,7 @@ def finetune(
 
 def _targets(
     photos: AnnotatedPhotos, labeller: PseudoLabeller, report: Callable[[float], None], most: int | None = None
-) -> list[Target]:
+) -> list[TrainingTarget]:
     targets = []
     for index in range(min(len(photos), most or len(photos))):
         try:

@@ -26,7 +26,7 @@ _LONGEST = 800
 
 
 @dataclass(frozen=True)
-class Target:
+class TrainingTarget:
     """One annotated photo, ready to learn from.
 
     Attributes:
@@ -58,7 +58,7 @@ class PseudoLabeller:
         self._ids = [_ids_of(label, parts, schema, known) for label, parts in labels.items()]
         self._own = tuple(range(known, len(schema)))
 
-    def target(self, sample: Sample) -> Target:
+    def target(self, sample: Sample) -> TrainingTarget:
         """Translates a photo whose labels are 0 (no mask) and k + 1 (the project's k-th label)."""
         sample = _reduced(sample)
         parse = self.teacher.parse(sample.image)
@@ -86,7 +86,7 @@ class PseudoLabeller:
             if ids[0] not in self._own:
                 base[mask] = IGNORE
         asked = np.where(np.isin(own, [*here, IGNORE]), own, np.uint8(0))
-        return Target(
+        return TrainingTarget(
             Sample(sample.name, sample.image, own),
             Sample(sample.name, sample.image, asked),
             Sample(sample.name, sample.image, base, unknown=self._own),

@@ -13,7 +13,6 @@ from layouts import IMAGE, LABELS, MAKERS, folder, put
 from PIL import Image
 
 from ihp_backend.data.catalogue import LAYOUTS, first_photos, open_data_set
-from ihp_backend.data.files import read_names
 from ihp_backend.data.sample import DataError, DataSet, read_sample
 from ihp_backend.data.synthetic import draw_person
 from ihp_backend.parts import LIP
@@ -223,16 +222,11 @@ def test_drawn_people_have_parts_where_they_are_drawn() -> None:
     face_row = np.nonzero(labels == 13)[0].mean()
     shoe_row = np.nonzero(labels >= 18)[0].mean()
     assert face_row < 384 / 3 < 384 * 2 / 3 < shoe_row
-    # The figure faces us: its left arm is on our right.
+    # The person faces us: its left arm is on our right.
     assert np.nonzero(labels == 14)[1].mean() > np.nonzero(labels == 15)[1].mean()
     edges = cv2.Canny(image, 40, 120)
     outline = cv2.morphologyEx((labels > 0).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8))
     assert edges[outline > 0].mean() > 5 * edges[(outline == 0) & (labels == 0)].mean()
-
-
-def test_names_may_have_dots(tmp_path: Path) -> None:
-    (tmp_path / "names.txt").write_text("a.b.jpg 3\nfolder/c.d\ne.PNG\n")
-    assert read_names(tmp_path / "names.txt") == ["a.b", "c.d", "e"]
 
 
 def test_a_photo_turned_by_exif_and_labels_that_are_not(tmp_path: Path) -> None:

@@ -147,14 +147,14 @@ def test_a_folder_of_photos(tmp_path: Path) -> None:
 def test_only_new_photos_are_imported() -> None:
     client = KeptCalls(
         (
-            "/data/upload/1/0a1b2c3d-figure-1.jpg",
+            "/data/upload/1/0a1b2c3d-person-1.jpg",
             "/data/upload/1/ffff0000-my_cat.png",
             "/data/upload/1/ffff0001-%C3%BCn%C3%AF.JPG",
         )
     )
-    photos = [Path(n) for n in ("figure-1.jpg", "figure-11.jpg", "my cat.png", "1.jpg", "ünï.JPG")]
+    photos = [Path(n) for n in ("person-1.jpg", "person-11.jpg", "my cat.png", "1.jpg", "ünï.JPG")]
     assert import_new(client, 1, photos) == 2  # type: ignore[arg-type]
-    assert client.calls == [("import", ["figure-11.jpg", "1.jpg"])]
+    assert client.calls == [("import", ["person-11.jpg", "1.jpg"])]
     assert import_new(client, 1, photos[:1]) == 0  # type: ignore[arg-type]
 
 

@@ -21,7 +21,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     command = [sys.executable, "-m", "ihp_backend", "demo", "--data-dir", str(data_dir)]
     command += ["--port", str(free_port()), "--backend-port", str(free_port())]
     running = start_demo(command, data_dir, 700)
-    running.client.import_files(running.project, drawn_figures(running.data_dir / "photos"))
+    running.client.import_files(running.project, drawn_people(running.data_dir / "photos"))
     yield running
     if running.process.poll() is None:
         stop_demo(running)
@@ -30,9 +30,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         shutil.copy(log, SHOTS)
 
 
-def drawn_figures(folder: Path) -> list[Path]:
-    """Six people from head to foot, figure-1.jpg and so on."""
-    files = [folder / f"figure-{number + 1}.jpg" for number in range(6)]
+def drawn_people(folder: Path) -> list[Path]:
+    """Six people from head to foot, person-1.jpg and so on."""
+    files = [folder / f"person-{number + 1}.jpg" for number in range(6)]
     for number, file in enumerate(files):
         image, _ = draw_person(np.random.default_rng(number), 720, 480)
         cv2.imwrite(str(file), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])

@@ -68,7 +68,7 @@ def test_click_accept_submit(demo: Demo, studio: Studio) -> None:
 
 
 def test_more_clicks_correct_the_mask(demo: Demo, studio: Studio) -> None:
-    studio.open(demo.project, task_of(demo, "figure-1"))
+    studio.open(demo.project, task_of(demo, "person-1"))
     studio.auto_annotate()
     studio.pick("Upper-clothes")
     answered(studio.click(0.5, 0.4))
@@ -84,7 +84,7 @@ def test_more_clicks_correct_the_mask(demo: Demo, studio: Studio) -> None:
 
 
 def test_a_rejected_mask_does_not_come_back(demo: Demo, studio: Studio) -> None:
-    studio.open(demo.project, task_of(demo, "figure-6"))
+    studio.open(demo.project, task_of(demo, "person-6"))
     studio.auto_annotate()
     studio.pick("Upper-clothes")
     right = mask_of(answered(studio.click(0.5, 0.35)))
@@ -101,7 +101,7 @@ def test_a_rejected_mask_does_not_come_back(demo: Demo, studio: Studio) -> None:
 
 
 def test_a_mask_that_nobody_accepted_stays_when_the_next_label_is_clicked(demo: Demo, studio: Studio) -> None:
-    task = task_of(demo, "figure-4")
+    task = task_of(demo, "person-4")
     studio.open(demo.project, task)
     studio.auto_annotate()
     places = {"Face": (0.5, 0.13), "Upper-clothes": (0.5, 0.35), "Pants": (0.45, 0.6)}
@@ -121,7 +121,7 @@ def test_a_mask_that_nobody_accepted_stays_when_the_next_label_is_clicked(demo: 
 
 
 def test_auto_accept_keeps_each_part(demo: Demo, studio: Studio) -> None:
-    task = task_of(demo, "figure-2")
+    task = task_of(demo, "person-2")
     studio.open(demo.project, task)
     studio.auto_annotate()
     studio.auto_accept(True)
@@ -138,7 +138,7 @@ def test_auto_accept_keeps_each_part(demo: Demo, studio: Studio) -> None:
 
 def test_an_accepted_mask_is_corrected_in_place(demo: Demo, studio: Studio) -> None:
     """A click beside it adds, Ctrl+Alt+click inside it takes away; the region stays one, and so does its id."""
-    task = task_of(demo, "figure-5")
+    task = task_of(demo, "person-5")
     studio.open(demo.project, task)
     studio.auto_annotate()
     studio.pick("Upper-clothes")
@@ -170,7 +170,7 @@ def test_an_accepted_mask_is_corrected_in_place(demo: Demo, studio: Studio) -> N
 
 
 def test_retrieved_predictions_are_the_first_masks(demo: Demo, studio: Studio) -> None:
-    task = task_of(demo, "figure-3")
+    task = task_of(demo, "person-3")
     demo.client.post(
         f"/api/dm/actions?id=retrieve_tasks_predictions&project={demo.project}",
         {"selectedItems": {"all": False, "included": [task]}},
@@ -233,7 +233,7 @@ def test_connect_as_the_readme_says(demo: Demo, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         assert f"the backend reaches Label Studio at {demo.url}" in done.stdout
         project = int(re.search(r"click here: \S+/projects/(\d+)/data", done.stdout)[1])  # type: ignore[index]
-        demo.client.import_files(project, [demo.data_dir / "photos" / "figure-6.jpg"])
+        demo.client.import_files(project, [demo.data_dir / "photos" / "person-6.jpg"])
         (task,) = demo.client.list_tasks(project)
         value = {"x": 50, "y": 36, "width": 0.3, "keypointlabels": ["Upper-clothes"]}
         ends = {"from_name": "click", "to_name": "image", "type": "keypointlabels"}

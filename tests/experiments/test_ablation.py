@@ -72,9 +72,9 @@ def test_class_agnostic_clicks_do_not_tell_parts_apart(same_map: bool) -> None:
 
     torch.manual_seed(0)
     parser = HumanParser(replace(CONFIG.parser, semantic=not same_map)).eval()
-    image, previous = torch.rand(1, 3, 48, 32), torch.zeros(1, 24, 24, 16)
+    image, prev_mask = torch.rand(1, 3, 48, 32), torch.zeros(1, 24, 24, 16)
     face, coat = torch.zeros(1, 24, 48, 32), torch.zeros(1, 24, 48, 32)
     face[0, 13, 20:24, 10:14] = coat[0, 7, 20:24, 10:14] = 1
     with torch.inference_mode():
-        same = torch.equal(parser(image, face, previous).logits, parser(image, coat, previous).logits)
+        same = torch.equal(parser(image, face, prev_mask).logits, parser(image, coat, prev_mask).logits)
     assert same is same_map

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from ihp_backend.cli import main
 from ihp_backend.experiments import hostile_clients, soak
 from ihp_backend.experiments.hostile_clients import CLOSED, Outcomes, attack
-from ihp_backend.experiments.soak import MOST_MB, Annotators, Soak
+from ihp_backend.experiments.soak import MOST_MB, PhaseResult, Soak
 
 QUICK = {
     "5 MB of empty objects": {"400"},
@@ -52,10 +52,10 @@ def test_the_command_with_hostile_clients(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def sound() -> Soak:
-    return Soak(10, Annotators([20.0] * 100), Annotators([10.0] * 100), memory_mb=[900.0, 1000.0, 1010.0])
+    return Soak(10, PhaseResult([20.0] * 100), PhaseResult([10.0] * 100), memory_mb=[900.0, 1000.0, 1010.0])
 
 
-def alone(found: Soak) -> Annotators:
+def alone(found: Soak) -> PhaseResult:
     assert found.quiet is not None
     return found.quiet
 
@@ -88,8 +88,8 @@ def test_a_bound_that_does_not_hold_is_named(fault: str) -> None:
 
 
 def test_without_hostile_clients_nothing_is_refused() -> None:
-    assert Soak(10, Annotators([20.0] * 1000)).broken() == []
-    assert Soak(10, Annotators([20.0] * 1000, refused=1)).broken() == ["1 of 1001 requests were refused"]
+    assert Soak(10, PhaseResult([20.0] * 1000)).broken() == []
+    assert Soak(10, PhaseResult([20.0] * 1000, refused=1)).broken() == ["1 of 1001 requests were refused"]
 
 
 def test_a_server_that_is_gone_is_closed_connections() -> None:

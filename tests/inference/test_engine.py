@@ -56,9 +56,9 @@ def test_threads_that_ask_together_get_what_each_would_get_alone(device: str) ->
     sizes: list[int] = []
     decode = together.parser.decode
 
-    def counting(features: Any, maps: Any, previous: Any) -> Any:
+    def counting(features: Any, maps: Any, prev_mask: Any) -> Any:
         sizes.append(len(maps))
-        return decode(features, maps, previous)
+        return decode(features, maps, prev_mask)
 
     together.parser.decode = counting
 

@@ -42,16 +42,16 @@ def clicks_of(label: str) -> list[Click]:
     return [Click(x, y, label, is_positive) for x, y, is_positive in ROUND]
 
 
-def obeys(mask: NDArray[np.bool_], clicks: list[Click]) -> bool:
+def honours(mask: NDArray[np.bool_], clicks: list[Click]) -> bool:
     return all(mask[c.pixel(*SHAPE)] == c.is_positive for c in clicks)
 
 
 @pytest.mark.parametrize("label", [UNION, "Tattoo"])
-def test_each_click_of_a_row_of_corrections_is_obeyed_with_all_before_it(predictor: Predictor, label: str) -> None:
+def test_each_click_of_a_row_of_corrections_is_honoured_with_all_before_it(predictor: Predictor, label: str) -> None:
     clicks = clicks_of(label)
     for count in range(1, len(clicks) + 1):
         mask = predictor.predict(PHOTO, clicks[:count], labels=LABELS, wanted=[label], key="row").masks[label]
-        assert obeys(mask, clicks[:count])
+        assert honours(mask, clicks[:count])
 
 
 @pytest.mark.parametrize("label", [UNION, "Tattoo"])
@@ -71,13 +71,13 @@ def test_an_accepted_mask_is_corrected_with_its_clicks_or_as_it_is(
         PHOTO, [correction], labels=LABELS, wanted=[label], masks={label: mask, "Backpack": other}
     ).masks[label]
     for corrected in (behind, painted):
-        assert obeys(corrected, [correction])
+        assert honours(corrected, [correction])
 
 
 def test_a_union_takes_what_any_of_its_parts_takes_and_nothing_of_the_others(predictor: Predictor) -> None:
     clicks = [*clicks_of(UNION), Click(30.5, 60.5, "face")]
     masks = predictor.predict(PHOTO, clicks, labels=LABELS, wanted=[UNION, "face"]).masks
-    assert obeys(masks[UNION], [c for c in clicks if c.part == UNION])
+    assert honours(masks[UNION], [c for c in clicks if c.part == UNION])
     assert masks["face"][60, 30]
     assert not (masks[UNION] & masks["face"]).any()
 
@@ -95,7 +95,7 @@ def test_corrections_of_unknown_labels_do_not_disturb_each_other(predictor: Pred
         clicks = turns[:count]
         masks = predictor.predict(PHOTO, clicks, labels=LABELS, wanted=["Tattoo", "Backpack"], key="turns").masks
         for label, mask in masks.items():
-            assert obeys(mask, [c for c in clicks if c.part == label])
+            assert honours(mask, [c for c in clicks if c.part == label])
             assert not any(mask[c.pixel(*SHAPE)] for c in clicks if c.part != label and c.is_positive)
         assert not (masks["Tattoo"] & masks["Backpack"]).any()
 

@@ -60,7 +60,7 @@ def requests(draw: st.DrawFn) -> tuple[NDArray[np.uint8], list[Click], dict[str,
 
 @settings(max_examples=60, deadline=None)
 @given(requests())
-def test_clicks_are_obeyed_and_accepted_masks_stay(
+def test_clicks_are_honoured_and_accepted_masks_stay(
     predictor: Predictor, request_: tuple[NDArray[np.uint8], list[Click], dict[str, NDArray[np.bool_]]]
 ) -> None:
     image, clicks, accepted = request_

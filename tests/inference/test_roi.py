@@ -52,28 +52,28 @@ def close(box: Box, other: Box, by: int) -> bool:
     )
 
 
-def test_two_people_are_two_figures_whose_boxes_are_in_pixels_of_the_photo() -> None:
+def test_two_people_have_boxes_in_pixels_of_the_photo() -> None:
     boxes = list(People.of(TWO).boxes.values())
     assert len(boxes) == 2
     assert close(boxes[0], pixels(LEFT), 1), "the larger one comes first"
     assert close(boxes[1], pixels(RIGHT), 1)
 
 
-def test_specks_are_nobody_and_nobody_has_no_figure() -> None:
+def test_small_pieces_are_nobody_and_nobody_has_no_box() -> None:
     assert len(People.of(coarse_pass_of(LEFT, (5, 95, 7, 97))).boxes) == 1
     assert People.of(coarse_pass_of()).boxes == {}
     assert People.of(coarse_pass_of()).at(10, 10) is None
     assert People.of(coarse_pass_of()).centres() == []
 
 
-def test_a_shoe_apart_belongs_to_the_figure_above_it_and_another_person_does_not() -> None:
+def test_a_shoe_apart_belongs_to_the_person_above_it_and_another_person_does_not() -> None:
     persons = People.of(coarse_pass_of((10, 40, 80, 60), (83, 42, 88, 52)))
     (box,) = persons.boxes.values()
     assert close(box, Box(160, 40, 240, 352), 1)
     assert len(People.of(coarse_pass_of((10, 10, 90, 30), (60, 70, 80, 76))).boxes) == 2
 
 
-def test_a_place_is_of_the_figure_on_or_near_it() -> None:
+def test_a_place_is_of_the_person_on_or_near_it() -> None:
     persons = People.of(TWO)
     left, right = persons.boxes
     assert (persons.at(80, 200), persons.at(290, 240)) == (left, right)
@@ -81,7 +81,7 @@ def test_a_place_is_of_the_figure_on_or_near_it() -> None:
     assert persons.at(200, 10) is None, "far from both"
 
 
-def test_the_middle_of_each_figure_is_on_it() -> None:
+def test_the_middle_of_each_person_is_on_it() -> None:
     persons = People.of(TWO)
     assert [persons.at(c.x, c.y) for c in persons.centres()] == list(persons.boxes)
     for centre, (top, left, bottom, right) in zip(persons.centres(), (LEFT, RIGHT), strict=True):
@@ -170,7 +170,7 @@ def test_the_box_holds_who_is_meant_and_every_click_and_lies_in_the_photo(
 
 
 @given(people, spots, st.floats(0, 1), st.floats(0, 1))
-def test_the_box_is_the_same_wherever_a_figure_is_clicked(
+def test_the_box_is_the_same_wherever_a_person_is_clicked(
     found: list[tuple[int, int, int, int]], place: tuple[float, float], u: float, v: float
 ) -> None:
     coarse = coarse_pass_of(LEFT, *found)
@@ -182,7 +182,7 @@ def test_the_box_is_the_same_wherever_a_figure_is_clicked(
 
 
 @given(people)
-def test_every_figure_is_found_in_its_middle(found: list[tuple[int, int, int, int]]) -> None:
+def test_every_person_is_found_in_its_middle(found: list[tuple[int, int, int, int]]) -> None:
     persons = People.of(coarse_pass_of(*found))
     assert [persons.at(c.x, c.y) for c in persons.centres()] == list(persons.boxes)
 

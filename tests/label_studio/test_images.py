@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ihp_backend.label_studio import fetching
-from ihp_backend.label_studio.fetching import FetchError, Target, is_public
+from ihp_backend.label_studio.fetching import FetchError, HttpUrl, is_public
 from ihp_backend.label_studio.image_address import askable
 from ihp_backend.label_studio.images import ImageError, ImageLoader
 from ihp_backend.settings import Settings
@@ -170,9 +170,9 @@ def test_another_host_has_to_be_allowed(studio: FakeLabelStudio, elsewhere: Fake
     ],
 )
 def test_which_hosts_a_rule_means(monkeypatch: pytest.MonkeyPatch, rule: str, host: str, allowed: bool) -> None:
-    asked: list[Target] = []
+    asked: list[HttpUrl] = []
 
-    def get(target: Target, headers: Any, **_: Any) -> fetching.Reply:
+    def get(target: HttpUrl, headers: Any, **_: Any) -> fetching.Reply:
         asked.append(target)
         return fetching.Reply(200, {}, png())
 
@@ -525,11 +525,11 @@ def test_a_label_studio_below_a_path(studio: FakeLabelStudio) -> None:
     ],
 )
 def test_addresses_are_taken_apart(url: str, origin: str, path: str) -> None:
-    target = Target.parse(url)
+    target = HttpUrl.parse(url)
     assert (target.origin, target.path) == (origin, path)
 
 
 @pytest.mark.parametrize("url", ["http://a.example:99999/", "http://a.example:0/", "http://a%00b/", "//a.example/x"])
 def test_addresses_that_cannot_be(url: str) -> None:
     with pytest.raises(FetchError):
-        Target.parse(url)
+        HttpUrl.parse(url)

@@ -22,13 +22,13 @@ def test_growth_changes_nothing_else(early_fusion: bool) -> None:
     assert larger.config.channels == 25
     assert not larger.training
     image = torch.rand(1, 3, 64, 48)
-    maps, previous = torch.zeros(1, 22, 64, 48), torch.rand(1, 22, 32, 24)
+    maps, prev_mask = torch.zeros(1, 22, 64, 48), torch.rand(1, 22, 32, 24)
     maps[0, 13, 20:24, 10:14] = maps[0, 21, 40:44, 10:14] = 1
     places = [*range(20), 23, 24]  # parts, then the open-class channels behind the three new channels
     wide, seen = torch.zeros(1, 25, 64, 48), torch.zeros(1, 25, 32, 24)
-    wide[:, places], seen[:, places] = maps, previous
+    wide[:, places], seen[:, places] = maps, prev_mask
     with torch.inference_mode():
-        before, after = parser(image, maps, previous).logits, larger(image, wide, seen).logits
+        before, after = parser(image, maps, prev_mask).logits, larger(image, wide, seen).logits
     assert torch.allclose(after[:, places], before, atol=1e-5)
 
 

@@ -23,16 +23,16 @@ def test_any_multiple_of_16_will_do(parser: HumanParser, rows: int, columns: int
 
 
 def test_open_class_channels_are_masked_until_they_are_used(parser: HumanParser) -> None:
-    image, maps, previous = inputs()
+    image, maps, prev_mask = inputs()
     with torch.inference_mode():
-        assert (parser(image, maps, previous).logits[:, 20:] == MASKED_LOGIT).all()
+        assert (parser(image, maps, prev_mask).logits[:, 20:] == MASKED_LOGIT).all()
         maps[0, 21, 30, 20] = 1
-        logits = parser(image, maps, previous).logits
+        logits = parser(image, maps, prev_mask).logits
         assert (logits[:, 21] > MASKED_LOGIT).any()
         assert (logits[:, [20, 22, 23]] == MASKED_LOGIT).all()
         maps[0, 21] = 0
-        previous[0, 23, 3, 3] = 1
-        assert (parser(image, maps, previous).logits[:, 23] > MASKED_LOGIT).any()
+        prev_mask[0, 23, 3, 3] = 1
+        assert (parser(image, maps, prev_mask).logits[:, 23] > MASKED_LOGIT).any()
 
 
 def test_a_masked_channel_never_wins_however_low_the_others_are(parser: HumanParser) -> None:
@@ -54,32 +54,32 @@ def test_a_masked_channel_never_wins_however_low_the_others_are(parser: HumanPar
 @pytest.mark.parametrize("early", [True, False])
 def test_each_fusion_alone_carries_the_clicks(early: bool) -> None:
     config = replace(SMALL, early_fusion=False, late_fusion=False, previous=False, prototypes=False)
-    image, maps, previous = inputs()
+    image, maps, prev_mask = inputs()
     clicked = maps.clone()
     clicked[0, 13, 28:34, 18:24] = 1
     torch.manual_seed(0)
     with torch.inference_mode():
         none = HumanParser(config).eval()
-        assert torch.equal(none(image, maps, previous).logits, none(image, clicked, previous).logits)
+        assert torch.equal(none(image, maps, prev_mask).logits, none(image, clicked, prev_mask).logits)
         one = HumanParser(replace(config, early_fusion=early, late_fusion=not early)).eval()
-        assert not torch.equal(one(image, maps, previous).logits, one(image, clicked, previous).logits)
+        assert not torch.equal(one(image, maps, prev_mask).logits, one(image, clicked, prev_mask).logits)
 
 
-def test_the_previous_round_is_seen_only_where_it_is_switched_on() -> None:
-    image, maps, previous = inputs()
-    shown = previous.clone()
+def test_the_previous_mask_is_seen_only_where_it_is_switched_on() -> None:
+    image, maps, prev_mask = inputs()
+    shown = prev_mask.clone()
     shown[0, 5] = 1
     with torch.inference_mode():
         for used in (True, False):
             parser = HumanParser(replace(SMALL, previous=used)).eval()
-            same = torch.equal(parser(image, maps, previous).logits, parser(image, maps, shown).logits)
+            same = torch.equal(parser(image, maps, prev_mask).logits, parser(image, maps, shown).logits)
             assert same is not used
 
 
 def test_photos_of_a_batch_do_not_mix(parser: HumanParser) -> None:
-    image, maps, previous = inputs(n=3)
+    image, maps, prev_mask = inputs(n=3)
     maps[1, 4, 10:20, 10:20] = 1
     with torch.inference_mode():
-        together = parser(image, maps, previous).logits
-        alone = parser(image[1:2], maps[1:2], previous[1:2]).logits
+        together = parser(image, maps, prev_mask).logits
+        alone = parser(image[1:2], maps[1:2], prev_mask[1:2]).logits
     assert torch.allclose(together[1:2], alone, atol=1e-4)

@@ -25,11 +25,11 @@ def test_a_parser_on_a_backbone_of_timm(name: str) -> None:
     pytest.importorskip("timm")
     torch.manual_seed(0)
     parser = HumanParser(replace(CONFIG, backbone=name)).eval()
-    image, maps, previous = torch.rand(1, 3, 64, 96), torch.zeros(1, 24, 64, 96), torch.zeros(1, 24, 32, 48)
+    image, maps, prev_mask = torch.rand(1, 3, 64, 96), torch.zeros(1, 24, 64, 96), torch.zeros(1, 24, 32, 48)
     clicked = maps.clone()
     clicked[0, 5, 20:30, 20:30] = 1
     with torch.inference_mode():
-        before, after = parser(image, maps, previous).logits, parser(image, clicked, previous).logits
+        before, after = parser(image, maps, prev_mask).logits, parser(image, clicked, prev_mask).logits
     assert before.shape == (1, 24, 32, 48)
     assert torch.isfinite(after).all()
     assert not torch.equal(before, after)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from wsgiref.types import WSGIApplication
 
-from ihp_backend.serving.connection import Connection
+from ihp_backend.serving.connection import HttpConnection
 from ihp_backend.serving.front import Front, Policy
 
 
@@ -22,7 +22,7 @@ def fronted(application: WSGIApplication, policy: Policy, threads: int = 2) -> I
 
     async def start() -> asyncio.Server:
         made.append(Front(application, threads, policy))
-        return await asyncio.start_server(partial(Connection.serve, made[0]), "127.0.0.1", 0)
+        return await asyncio.start_server(partial(HttpConnection.serve, made[0]), "127.0.0.1", 0)
 
     server = loop.run_until_complete(start())
     port = server.sockets[0].getsockname()[1]

@@ -92,7 +92,7 @@ def test_a_click_that_means_everyone_leaves_both_people_labelled() -> None:
     )
     clicked_one = 0
     for batch in (batches.make(step) for step in range(12)):
-        for labels, points, accepted, settled, everyone in zip(
+        for labels, points, accepted, no_clicks_allowed, everyone in zip(
             batch.labels.numpy(),
             batch.points,
             batch.accepted.numpy(),
@@ -103,7 +103,7 @@ def test_a_click_that_means_everyone_leaves_both_people_labelled() -> None:
             parts = {int(i) for i in np.unique(labels)} & {7, 9}
             prompted = {p.channel for p in points} | set(np.flatnonzero(accepted.any((1, 2))))
             assert everyone is bool(prompted)
-            assert settled is not everyone
+            assert no_clicks_allowed is not everyone
             clicked_one += len(parts) == 2 and len(prompted - {0}) == 1
     assert clicked_one  # somebody's parts stay though only the other one has a click
 
@@ -117,13 +117,13 @@ def test_with_somebody_beside_the_clicked_are_meant() -> None:
     )
     seen = set()
     for batch in (batches.make(step) for step in range(12)):
-        for labels, points, accepted, settled in zip(
+        for labels, points, accepted, no_clicks_allowed in zip(
             batch.labels.numpy(), batch.points, batch.accepted.numpy(), batch.no_clicks_allowed, strict=True
         ):
             parts = {int(i) for i in np.unique(labels)} & {7, 9}
             meant = ({p.channel for p in points} | set(np.flatnonzero(accepted.any((1, 2))))) - {0}
-            assert settled is (not meant)
+            assert no_clicks_allowed is (not meant)
             if meant:
                 assert parts == meant
-            seen.add((settled, len(parts)))
+            seen.add((no_clicks_allowed, len(parts)))
     assert seen == {(True, 1), (True, 2), (False, 1), (False, 2)}  # two of the same photo have one part

@@ -31,15 +31,15 @@ def test_right_logits_are_left_alone() -> None:
 def test_only_untouched_photos_are_biased(touch: str) -> None:
     torch.manual_seed(0)
     parser = HumanParser(replace(PARSER, open_channels=0)).eval()
-    image, maps, previous = torch.rand(1, 3, 48, 32), torch.zeros(1, 20, 48, 32), torch.zeros(1, 20, 24, 16)
+    image, maps, prev_mask = torch.rand(1, 3, 48, 32), torch.zeros(1, 20, 48, 32), torch.zeros(1, 20, 24, 16)
     if touch == "known":
-        previous[0, 3, 2:5, 2:5] = 1
+        prev_mask[0, 3, 2:5, 2:5] = 1
     elif touch != "nothing":
         maps[0, 3, 10:20, 10:20] = 1 if touch == "click" else -1
     with torch.inference_mode():
-        before = parser(image, maps, previous).logits
+        before = parser(image, maps, prev_mask).logits
         parser.prior[5] = 2
-        change = parser(image, maps, previous).logits - before
+        change = parser(image, maps, prev_mask).logits - before
     assert torch.allclose(change[0, 5], torch.full((24, 16), 2.0 if touch == "nothing" else 0.0), atol=1e-5)
     assert not change[0, [i for i in range(20) if i != 5]].any()
 

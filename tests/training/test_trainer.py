@@ -156,14 +156,14 @@ def test_where_a_click_means_everyone_the_network_sees_its_click_free_prediction
     seen: list[torch.Tensor] = []
     decode = HumanParser.decode
 
-    def noted(self: HumanParser, features: Sequence[torch.Tensor], maps: torch.Tensor, previous: torch.Tensor) -> Any:
+    def noted(self: HumanParser, features: Sequence[torch.Tensor], maps: torch.Tensor, prev_mask: torch.Tensor) -> Any:
         if torch.is_grad_enabled():
-            seen.append(previous)
-        return decode(self, features, maps, previous)
+            seen.append(prev_mask)
+        return decode(self, features, maps, prev_mask)
 
     monkeypatch.setattr(HumanParser, "decode", noted)
     sampling = SamplingConfig(drop_all=0, some_parts=0, error_rounds=0)
     Trainer(replace(CONFIG, everyone=everyone, sampling=sampling), Drawn(), tmp_path).run(1)
-    (previous,) = seen
-    shares = previous.sum(1)  # probabilities of all channels, and whole masks over them
+    (prev_mask,) = seen
+    shares = prev_mask.sum(1)  # probabilities of all channels, and whole masks over them
     assert bool((shares > 0.99).all()) is (everyone == 1.0)

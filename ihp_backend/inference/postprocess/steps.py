@@ -26,7 +26,7 @@ class GuessOptions:
 
     Attributes:
         least_score: From this expected IoU on, 0 to 1.
-        least_share: From this share of all that is seen of people on: smaller ones are specks.
+        least_share: From this share of all pixels that show people on.
     """
 
     least_score: float = 0.3

@@ -28,7 +28,7 @@ def drawn() -> NDArray[np.int64]:
     return best
 
 
-def test_specks_become_the_runner_up() -> None:
+def test_small_regions_become_the_runner_up() -> None:
     best = drawn()
     predicted = remove_small_regions(logits_of(best), []).argmax(0)
     assert (predicted[2:4, 45:48] == 0).all()
@@ -38,7 +38,7 @@ def test_specks_become_the_runner_up() -> None:
     assert np.array_equal(predicted == 1, kept)
 
 
-def test_a_clicked_speck_stays() -> None:
+def test_a_clicked_small_region_stays() -> None:
     clicks = [Point(2 * 46, 2 * 3, 1), Point(2 * 10 + 1, 2 * 10 + 1, 2)]
     predicted = remove_small_regions(logits_of(drawn()), [*clicks, Point(2 * 35, 2 * 32, 1)]).argmax(0)
     assert np.array_equal(predicted, drawn())
@@ -103,7 +103,7 @@ def test_a_click_means_one_person_of_two_who_touch() -> None:
     st.tuples(st.integers(8, 200), st.integers(8, 200)),
     st.lists(st.tuples(*[st.integers(0, 199)] * 4), min_size=1, max_size=4),
 )
-def test_what_is_seen_belongs_to_a_figure(shape: tuple[int, int], blocks: list[tuple[int, int, int, int]]) -> None:
+def test_what_is_seen_belongs_to_a_person(shape: tuple[int, int], blocks: list[tuple[int, int, int, int]]) -> None:
     seen = np.zeros(shape, bool)
     for top, left, height, width in blocks:
         seen[top : top + height + 1, left : left + width + 1] = True
@@ -113,14 +113,14 @@ def test_what_is_seen_belongs_to_a_figure(shape: tuple[int, int], blocks: list[t
 def test_a_clicked_background_stays_between_the_legs() -> None:
     best = np.zeros((60, 80), np.int64)
     best[5:55, 20:60] = 1
-    best[30:55, 39:41] = 0  # narrow enough to be closed when figures are looked for
+    best[30:55, 39:41] = 0  # narrow enough to be closed when people are looked for
     logits = logits_of(best, second=1)
     logits[0, 30:55, 39:41] = logits[1, 30:55, 39:41] + 0.2
     predicted = remove_small_regions(logits, [Point(5, 5, 0), Point(60, 20, 1)]).argmax(0)
     assert np.array_equal(predicted, best)
 
 
-def test_who_takes_over_from_a_speck_makes_no_new_one() -> None:
+def test_who_takes_over_from_a_small_region_makes_no_new_one() -> None:
     best = np.full((40, 50), 3)
     best[5:20, 5:20] = 1
     best[30:32, 40:42] = 2  # a small region, of which the clicked part 1 is the runner-up

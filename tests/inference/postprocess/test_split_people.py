@@ -34,7 +34,7 @@ def head(left: int, *, top: int = 12, channel: int = FACE) -> tuple[int, int, in
     return top, left, top + 18, left + 16, channel
 
 
-def test_two_heads_on_one_figure_are_two_people() -> None:
+def test_two_heads_on_one_piece_are_two_people() -> None:
     persons = People.of(coarse_pass_of(BODY, head(20), head(64)))
     assert len(persons.heads) == len(persons.boxes) == 2
     assert persons.at(4 * 20, 4 * 80) == persons.at(4 * 28, 4 * 20) != persons.at(4 * 80, 4 * 80)
@@ -99,7 +99,7 @@ def test_a_face_that_is_clicked_where_no_head_was_seen_is_somebody_elses() -> No
     assert unseen_heads(coarse, heads, [Point(4 * 28, 4 * 32, FACE, True)]) == [], "a chin that the coarse pass missed"
 
 
-def test_heads_on_figures_of_their_own_divide_nothing() -> None:
+def test_heads_on_pieces_of_their_own_divide_nothing() -> None:
     people = coarse_pass_of((30, 10, 90, 44, COAT), (30, 56, 90, 90, COAT), head(20), head(64))
     persons = People.of(people)
     assert len(persons.boxes) == 2
@@ -119,7 +119,7 @@ Masks = st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).i
 
 
 @given(Masks, st.lists(st.tuples(st.floats(-2, 18), st.floats(-2, 14)), max_size=4))
-def test_apart_divides_figures_and_joins_none(persons: NDArray[np.int64], heads: list[tuple[float, float]]) -> None:
+def test_splitting_divides_people_and_joins_none(persons: NDArray[np.int64], heads: list[tuple[float, float]]) -> None:
     people = split_by_heads(persons, heads)
     assert np.array_equal(people == 0, persons == 0)
     for person in np.unique(people):

@@ -123,4 +123,4 @@ def test_drop_guesses() -> None:
     assert GuessOptions().keeps(sure, "face")
     assert not GuessOptions().keeps(doubtful, "face")
     assert GuessOptions(least_score=0.0).keeps(doubtful, "face")
-    assert not GuessOptions(least_share=0.01).keeps(sure, "face"), "9 of 1200 pixels are a speck"
+    assert not GuessOptions(least_share=0.01).keeps(sure, "face"), "9 of 1200 pixels are too few"
