@@ -43,6 +43,16 @@ class Box:
         """Rows and columns, to index an array of shape (H, W, ...)."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
+    def holds(self, x: float, y: float) -> bool:
+        """Whether a place is in it, its edges included."""
+        return self.left <= x <= self.right and self.top <= y <= self.bottom
+
+    def filled(self, height: int, width: int) -> NDArray[np.bool_]:
+        """Returns a mask (height, width) of its inside."""
+        mask = np.zeros((height, width), np.bool_)
+        mask[self.slices] = True
+        return mask
+
     def union(self, other: Box) -> Box:
         """Returns the smallest box that holds both."""
         return Box(

@@ -23,7 +23,7 @@ from ihp_backend.inference.label_channels import Channels
 from ihp_backend.inference.logits import best_channel
 from ihp_backend.inference.people import People
 from ihp_backend.inference.postprocess.guided_upsampling import GuidedUpsampling
-from ihp_backend.inference.postprocess.split_people import unseen_heads
+from ihp_backend.inference.postprocess.split_people import innermost, unseen_heads
 from ihp_backend.inference.postprocess.steps import Inputs, PostprocessConfig, postprocess
 from ihp_backend.inference.prediction import Parse, Prediction
 from ihp_backend.inference.prompts import Prompts
@@ -94,6 +94,7 @@ class PhotoSession:
             ValueError: If a label is unknown, or a mask prompt has another shape than the photo.
         """
         prompts.check(self._schema, *self.image.shape[:2])
+        prompts = self.with_clicks_in_boxes(prompts)
         clicks, labels = tuple(prompts.clicks), prompts.parts(self._schema)
         target, earlier = self._find_target(prompts), prompts.earlier_clicks
         if not prompts.everyone:
@@ -111,6 +112,8 @@ class PhotoSession:
         answered = np.zeros(self.image.shape[:2], bool)
         for label in (label for label in asked if label not in later):
             mask = np.greater(parse.mask(label), answered)  # along the photo's edges two may meet by a pixel
+            if label in prompts.boxes:
+                mask &= prompts.boxes[label].filled(*mask.shape)
             answered |= mask
             if mask.any() or label in {c.part for c in clicks}:
                 masks[label], scores[label] = mask, parse.score(label)
@@ -121,6 +124,25 @@ class PhotoSession:
             masks |= {label: mask & ~answered for label, mask in more.masks.items()}
             scores |= more.scores
         return Prediction(masks, scores, target.among)
+
+    def with_clicks_in_boxes(self, prompts: Prompts) -> Prompts:
+        """Puts a positive click into each box that has none: on the innermost place of what is seen of its label there.
+
+        The middle of a box may be on another part: in that of the hair there is a face.
+        """
+        clicks = list(prompts.clicks)
+        for label, box in prompts.boxes.items():
+            if any(c.part == label and c.is_positive and box.holds(c.x, c.y) for c in clicks):
+                continue
+            middle = Click((box.left + box.right) / 2, (box.top + box.bottom) / 2, label)
+            seen = Prompts(labels=prompts.labels, everyone=prompts.everyone)
+            parse = self._parse(seen, self._find_target(replace(seen, clicks=[middle])), None)
+            inside = (parse.mask(label) & box.filled(*self.image.shape[:2]))[box.slices]
+            if inside.any():
+                column, row = innermost(inside)
+                middle = Click(box.left + column + 0.5, box.top + row + 0.5, label)
+            clicks.append(middle)
+        return replace(prompts, clicks=clicks)
 
     def suggested(self, parse: Parse, labels: Mapping[str, tuple[str, ...]]) -> list[str]:
         """Returns the labels of a parse that are seen with some certainty, but for the background."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ihp_backend.clicks import Click
+from ihp_backend.geometry import Box
 from ihp_backend.parts import Schema
 
 
@@ -24,6 +25,7 @@ class Prompts:
         earlier_clicks: Clicks behind masks that the annotator has accepted, oldest first, all before ``clicks``. The
             network sees them; unlike ``clicks``, they may be contradicted.
         masks: Mask prompts, (H, W) bool: what the annotator has accepted, by label.
+        boxes: By label, in pixels of the photo: its part is in there, and its mask is nowhere else.
         suggest: Whether to answer, beside the wanted labels, the others that are seen and have no mask prompt.
         everyone: Whether a click means everyone in the photo, not the one person it is on.
     """
@@ -33,6 +35,7 @@ class Prompts:
     wanted: Sequence[str] | None = None
     earlier_clicks: Sequence[Click] = ()
     masks: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    boxes: Mapping[str, Box] = field(default_factory=dict)
     suggest: bool = False
     everyone: bool = False
 
@@ -48,11 +51,11 @@ class Prompts:
         """Checks the prompts for a photo of (height, width).
 
         Raises:
-            ValueError: If a click or a mask prompt has a label that is not among the labels, or a mask has another
-                shape than the photo.
+            ValueError: If a click, a box or a mask prompt has a label that is not among the labels, or a mask has
+                another shape than the photo.
         """
         labels = self.parts(schema)
-        for label in (*(c.part for c in (*self.clicks, *self.earlier_clicks)), *self.masks):
+        for label in (*(c.part for c in (*self.clicks, *self.earlier_clicks)), *self.masks, *self.boxes):
             if label not in labels:
                 raise ValueError(f"label {label!r} is not among the labels: {', '.join(labels)}")
         for label, mask in self.masks.items():

@@ -31,7 +31,7 @@ from ihp_backend.label_studio.config_tags import (
     LabelConfigError as LabelConfigError,
 )
 from ihp_backend.label_studio.image_address import has_variable
-from ihp_backend.label_studio.mask_values import BRUSH, OUTPUTS, POLYGON, RECTANGLE, TOLERANCE
+from ihp_backend.label_studio.mask_values import BRUSH, OUTPUTS, POLYGON, RECTANGLE, TOLERANCE, label_of
 from ihp_backend.parts import Schema
 
 logger = logging.getLogger(__name__)
@@ -63,6 +63,7 @@ class LabelConfig:
         trained_brushes: All brush controls of the image that clicks are answered with; none: ``brush``.
         kinds: The type of the regions that each of them makes, in ``mask_values.OUTPUTS``; none: brush regions.
         tolerance: By so many pixels of the photo may the outline of a polygon be off.
+        prompt_boxes: Rectangle controls of the image with which a box is drawn around a part, see ``is_prompt_box``.
         others: The config as its other keypoint controls see it.
         faults: Why some clicks cannot be answered, each with what to do; see ``check``.
     """
@@ -85,6 +86,7 @@ class LabelConfig:
     trained_brushes: tuple[str, ...] = ()
     kinds: tuple[tuple[str, str], ...] = ()
     tolerance: float = TOLERANCE
+    prompt_boxes: tuple[str, ...] = ()
     others: tuple[LabelConfig, ...] = ()
     faults: tuple[str, ...] = ()
 
@@ -115,10 +117,14 @@ class LabelConfig:
         Args:
             results: Regions as Label Studio sends them; the newest last.
         """
-        names = [r.get("from_name") for r in results if r.get("type") == "keypointlabels"]
         views = {view.keypoint: view for view in (self, *self.others)}
-        found = next((views[name] for name in reversed(names) if isinstance(name, str) and name in views), self)
+        newest_first = reversed([*results])
+        found = next((v for r in newest_first for v in views.values() if v.is_click(r) or v.is_prompt_box(r)), self)
         return replace(found, others=tuple(view for view in views.values() if view is not found))
+
+    def is_click(self, region: Mapping[str, Any]) -> bool:
+        """Whether a region is of the keypoint control."""
+        return region.get("type") == "keypointlabels" and region.get("from_name") == self.keypoint
 
     def takes_click(self, keypoint: str, label: str) -> bool:
         """Whether a click with another keypoint control means a mask that is painted as this one would."""
@@ -145,6 +151,17 @@ class LabelConfig:
         names = self.trained_brushes or (self.brush,)
         is_ours = region.get("type") in OUTPUTS and (region.get("from_name") or self.brush) in names
         return is_ours and self.is_on_image(region)
+
+    def is_prompt_box(self, region: Mapping[str, Any]) -> bool:
+        """Whether a region is a box that asks for its part: of a smart control that does not paint its label."""
+        label = label_of(region)
+        return (
+            region.get("type") == RECTANGLE
+            and region.get("from_name") in self.prompt_boxes
+            and label in self.labels
+            and self.brush_of(label) != region.get("from_name")
+            and self.is_on_image(region)
+        )
 
     def parts(self, schema: Schema) -> dict[str, tuple[str, ...]]:
         """Returns, for each label, the names of the schema's parts that it stands for.
@@ -235,6 +252,7 @@ def _view(
         trained_brushes=tuple(b.get("name", "") for b in painted),
         kinds=tuple((b.get("name", ""), KINDS[str(b.tag)]) for b in painted),
         tolerance=tolerance_of(keypoint),
+        prompt_boxes=tuple(b.get("name", "") for b in painted if b.tag == "RectangleLabels" and not is_plain(b)),
         faults=(what_lacks(keypoint, missing, own),) if missing else (),
         suggest=options["suggest"],
         refine=options["refine"],

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ihp_backend.annotation.masks import AcceptedMask
 from ihp_backend.clicks import Click
+from ihp_backend.geometry import Box
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.mask_values import holds_mask
 from ihp_backend.label_studio.regions import (
     RequestError,
     has_short_id,
+    read_boxes,
     read_clicks,
     read_masks,
     region_id,
@@ -36,6 +38,7 @@ class OpenAnnotation:
         masks: The masks of the draft.
         open_keypoints: Ids of the keypoints in the request.
         drafted_keypoints: Ids of those in the draft.
+        boxes: Open boxes of the labels that are asked for, in image pixels.
         left_behind: Ids and labels of the draft's keypoints that Label Studio no longer takes away with a mask.
     """
 
@@ -45,6 +48,7 @@ class OpenAnnotation:
     open_keypoints: frozenset[str]
     drafted_keypoints: frozenset[str]
     left_behind: Mapping[str, str]
+    boxes: Mapping[str, Box] = field(default_factory=dict)
 
 
 def read_task(task: object) -> Mapping[str, Any]:
@@ -91,7 +95,10 @@ def read_annotation(
     """
     clicks = read_clicks(clicked, config, height, width)
     drawn = working_results(task, {region_id(result) for result in clicked})
+    boxes = read_boxes(clicked, config, height, width)
+    asked = {click.part for click in clicks} | boxes.keys()
     others = _other_clicks(drawn, config, height, width, {click.part for click in clicks})
+    boxes = {k: box for k, box in read_boxes(drawn, config, height, width).items() if k in asked} | boxes
     left_behind = _left_behind(drawn, clicked, config)
     if len(clicks) + len(others) > _MOST_CLICKS:
         raise RequestError(
@@ -99,7 +106,7 @@ def read_annotation(
             "or delete them"
         )
     opened, drafted = (
-        frozenset(region_id(result) for result in results if result.get("type") == "keypointlabels")
+        frozenset(region_id(r) for r in results if r.get("type") == "keypointlabels" or config.is_prompt_box(r))
         for results in (clicked, drawn)
     )
     masks = read_masks(drawn, config, height, width)
@@ -107,7 +114,7 @@ def read_annotation(
     if is_submitted and any(c.is_positive and m.holds(c) for c in clicks for m in masks if not m.is_box):
         # Label Studio takes no plain click inside a mask: this annotation is another one, not the open one.
         masks = []
-    return OpenAnnotation(clicks, others, masks, opened, drafted, left_behind)
+    return OpenAnnotation(clicks, others, masks, opened, drafted, left_behind, boxes)
 
 
 def _other_clicks(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ihp_backend.annotation.masks import AcceptedMask, PackedMask, TimedClick
 from ihp_backend.clicks import Click
-from ihp_backend.geometry import percent_to_pixels
+from ihp_backend.geometry import Box, box_of, percent_to_pixels
 from ihp_backend.label_studio.click_provenance import from_meta, to_meta
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.mask_values import (
@@ -168,6 +168,26 @@ def read_clicks(results: Sequence[Mapping[str, Any]], config: LabelConfig, heigh
             Click(*percent_to_pixels(x, y, height, width), labels[0], result.get("is_positive", True) is not False)
         )
     return clicks
+
+
+def read_boxes(results: Sequence[Mapping[str, Any]], config: LabelConfig, height: int, width: int) -> dict[str, Box]:
+    """Reads the boxes that ask for their parts; of several of one label the newest counts.
+
+    A turned one is the box around it. One that cannot be read is left out, with a log line.
+
+    Args:
+        results: Regions as Label Studio sends them.
+        config: The project's label config.
+        height: Height of the image in pixels.
+        width: Its width.
+    """
+    found = {}
+    for region in results:
+        inside = _mask_of(region, height, width) if config.is_prompt_box(region) else None
+        box = None if inside is None else box_of(inside)
+        if box is not None:
+            found[label_of(region)] = box
+    return found
 
 
 def read_masks(

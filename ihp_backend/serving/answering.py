@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ihp_backend.annotation.answer import answer_masks
 from ihp_backend.annotation.masks import AcceptedMask, with_new
 from ihp_backend.annotation.state import AnnotationState
+from ihp_backend.geometry import Box
 from ihp_backend.inference.prompts import Prompts
 from ihp_backend.label_studio.api_session import LabelStudioError
 from ihp_backend.label_studio.connections import Connection
@@ -136,6 +137,13 @@ class Answering:
         name, saved = self._name(task), saved_state(task)
         with self._runtime.metrics.stage("read"):
             found = read_annotation(task, clicked, self._config, *shape)
+        if found.boxes:
+            prompts = Prompts(
+                found.clicks, labels=self._labels, boxes=found.boxes, everyone=self._config.people == "everyone"
+            )
+            asked = self._runtime.computing.run(partial(session.with_clicks_in_boxes, prompts), stage="predict")
+            found = replace(found, clicks=asked.clicks)
+        with self._runtime.metrics.stage("read"):
             labels = list(dict.fromkeys(click.part for click in found.clicks))
             recent = self._runtime.recent_answers.recent(
                 name, saved, found.open_keypoints, found.drafted_keypoints, labels, shape
@@ -148,7 +156,7 @@ class Answering:
         scores: list[float] = []
         answered: list[AcceptedMask] = []
         for label in labels:
-            masks, written, score = self._label(label, state, session)
+            masks, written, score = self._label(label, state, session, found.boxes)
             regions, answered = [*regions, *written], [*answered, *masks]
             scores.append(score)
         regions += [region for mask in state.still_suggested(answered) for region in self._regions(mask)]
@@ -159,7 +167,7 @@ class Answering:
         return self._written(regions, float(np.mean(scores)))
 
     def _label(
-        self, label: str, state: AnnotationState, session: PhotoSession
+        self, label: str, state: AnnotationState, session: PhotoSession, boxes: Mapping[str, Box]
     ) -> tuple[list[AcceptedMask], list[dict[str, Any]], float]:
         """Answers the clicks of one label: the masks that they make and change, their regions, the label's score."""
         config = self._config
@@ -172,6 +180,7 @@ class Answering:
             wanted=[label, *refined],
             earlier_clicks=state.earlier_clicks(label, corrected),
             masks=state.mask_prompts(label, corrected),
+            boxes=boxes,
             suggest=config.suggest == "all",
             everyone=config.people == "everyone",
         )

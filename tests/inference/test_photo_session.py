@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from untrained import PHOTO, predictor_of
 
 from ihp_backend.clicks import Click
+from ihp_backend.geometry import Box
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.inference.prompts import Prompts
 
@@ -138,3 +139,39 @@ def test_the_network_sees_accepted_masks_in_the_channels_of_their_labels() -> No
         assert share == pytest.approx(masks[label][view.box.slices].sum(), rel=0.1)
     others = np.delete(prev_mask, list(channels.values()), axis=0)
     assert not others.any()
+
+
+def test_a_box_limits_its_label_and_no_other() -> None:
+    predictor = predictor_of()
+    box = Box(20, 20, 60, 50)
+    asked: dict[str, Any] = {"labels": LABELS, "wanted": ["face", "pants"]}
+    free = predictor.predict(PHOTO, CLICKS[:2], **asked).masks
+    within = predictor.predict(PHOTO, CLICKS[:2], boxes={"face": box}, **asked).masks
+    inside = np.zeros_like(free["face"])
+    inside[20:50, 20:60] = True
+    assert (free["face"] & ~inside).any()
+    assert np.array_equal(within["face"], free["face"] & inside)
+    assert np.array_equal(within["pants"], free["pants"])
+
+
+def test_a_box_alone_is_a_click_where_its_label_is_seen_in_it() -> None:
+    predictor = predictor_of()
+    session = predictor.open(PHOTO)
+    parse = session.parse(Prompts())
+    label = max(predictor.schema.names[1:], key=parse.cells)
+    seen = parse.mask(label)
+    rows, columns = np.nonzero(seen)
+    box = Box(int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
+    (click,) = session.with_clicks_in_boxes(Prompts(boxes={label: box})).clicks
+    assert (click.part, click.is_positive) == (label, True)
+    assert seen[click.pixel(*seen.shape)]
+    empty = Box(40, 30, 50, 44)  # Tattoo is a label of which nothing is seen: the middle of its box is clicked
+    assert session.with_clicks_in_boxes(Prompts(labels=LABELS, boxes={"Tattoo": empty})).clicks == [
+        Click(45, 37, "Tattoo")
+    ]
+
+
+def test_a_click_in_a_box_is_enough() -> None:
+    session = predictor_of().open(PHOTO)
+    prompts = Prompts(CLICKS[:1], labels=LABELS, boxes={"face": Box(20, 20, 60, 50)})
+    assert list(session.with_clicks_in_boxes(prompts).clicks) == CLICKS[:1]

@@ -83,6 +83,7 @@ class DiscModel(Predictor):
                 "wanted": prompts.wanted,
                 "earlier_clicks": list(prompts.earlier_clicks),
                 "masks": dict(prompts.masks),
+                "boxes": dict(prompts.boxes),
                 "key": key,
             }
         )

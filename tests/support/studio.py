@@ -65,9 +65,24 @@ class Studio:
         if toggle.is_checked() != on:
             toggle.click(force=True)
 
-    def pick(self, label: str) -> None:
-        """Picks a label; a second click on a picked one would put it away."""
-        self.page.locator(".lsf-label").filter(has_text=label).first.click()
+    def next_smart_tool(self) -> None:
+        """Goes from the wand's keypoints to its rectangle, and on to what other tools it has."""
+        self.page.locator(".lsf-toolbar > .lsf-toolbar__group:last-child > button.lsf-tool_smart").click()
+
+    def pick(self, label: str, control: int = 0) -> None:
+        """Picks a label of the first, or a later, control; a second click on a picked one would put it away."""
+        self.page.locator(".lsf-label").filter(has_text=label).nth(control).click()
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> dict[str, Any]:
+        """Draws with the mouse from one place to another, shares of width and height; returns the backend's answer."""
+        box = self.page.evaluate(_IMAGE)
+        with self.page.expect_response(_is_interactive, timeout=60_000) as waiting:
+            for (x, y), press in ((start, self.page.mouse.down), (end, self.page.mouse.up)):
+                self.page.mouse.move(box["left"] + x * box["width"], box["top"] + y * box["height"], steps=5)
+                press()
+        answer: dict[str, Any] = waiting.value.json()
+        self.page.wait_for_timeout(700)
+        return answer
 
     def click(self, x: float, y: float, *, negative: bool = False, inside: bool = False) -> dict[str, Any]:
         """Clicks on the photo, at shares of its width and height; returns what came back from the backend.
