@@ -127,3 +127,7 @@ def test_every_module_with_behaviour_has_a_test_file_of_its_name() -> None:
     assert sorted(without - MIRRORED_ELSEWHERE.keys()) == [], "write tests/ROOM/test_NAME.py"
     assert sorted(MIRRORED_ELSEWHERE.keys() - without) == [], "they have a test file of their own, or are gone"
     assert set(MIRRORED_ELSEWHERE.values()) <= tests
+
+
+def test_no_module_is_longer_than_400_lines() -> None:
+    assert [str(p.relative_to(PACKAGE)) for p in PACKAGE.rglob("*.py") if len(p.read_text().splitlines()) > 400] == []

@@ -106,16 +106,16 @@ def test_a_click_far_from_it_begins_a_new_mask_and_leaves_it_alone() -> None:
     assert np.array_equal(answer.mask, square(30, 50))
 
 
-def test_a_guess_gives_way_and_is_answered_again() -> None:
-    guess = AcceptedMask("g", "Coat", square(10, 10), from_prediction=True)
+def test_a_predicted_mask_gives_way_and_is_answered_again() -> None:
+    predicted = AcceptedMask("g", "Coat", square(10, 10), from_prediction=True)
     apart = AcceptedMask("h", "Hat", square(40, 50, 10), from_prediction=True)
-    new, rest = answer_masks(state_of(guess, apart), "Face", {"Face": square(10, 10, 15)}, None)
+    new, rest = answer_masks(state_of(predicted, apart), "Face", {"Face": square(10, 10, 15)}, None)
     assert (new.label, rest.label, rest.id) == ("Face", "Coat", "g")
     assert not (new.mask & rest.mask).any()
     assert np.array_equal(new.mask | rest.mask, square(10, 10))
 
 
-def test_a_new_mask_takes_the_place_of_the_largest_guess_under_it_and_empties_the_others() -> None:
+def test_a_new_mask_takes_the_place_of_the_largest_predicted_mask_under_it_and_empties_the_others() -> None:
     whole = AcceptedMask("g", "Coat", square(10, 10, 18), from_prediction=True)
     within = AcceptedMask("h", "Scarf", square(12, 12, 3), from_prediction=True)
     new, emptied = answer_masks(state_of(within, whole), "Face", {"Face": square(10, 10)}, None)
@@ -124,7 +124,7 @@ def test_a_new_mask_takes_the_place_of_the_largest_guess_under_it_and_empties_th
     assert (emptied.id, emptied.label, emptied.mask.sum()) == ("h", "Scarf", 0)
 
 
-def test_a_corrected_mask_keeps_its_own_place_and_empties_the_guess_under_it() -> None:
+def test_a_corrected_mask_keeps_its_own_place_and_empties_the_predicted_mask_under_it() -> None:
     made = (TimedClick(Click(12.0, 12.0, "Face"), 1),)
     mine = AcceptedMask("r1", "Face", square(10, 10, 8), clicks=made)
     within = AcceptedMask("h", "Scarf", square(20, 10, 8), from_prediction=True)
@@ -132,11 +132,11 @@ def test_a_corrected_mask_keeps_its_own_place_and_empties_the_guess_under_it() -
     assert (new.id, emptied.id, bool(emptied.mask.any())) == ("r1", "h", False)
 
 
-def test_a_rim_of_a_guess_is_taken_with_it_and_more_is_not() -> None:
-    guess = AcceptedMask("g", "Coat", square(10, 10), from_prediction=True)
-    (new,) = answer_masks(state_of(guess), "Face", {"Face": square(11, 11, 19)}, None)
+def test_a_rim_of_a_predicted_mask_is_taken_with_it_and_more_is_not() -> None:
+    predicted = AcceptedMask("g", "Coat", square(10, 10), from_prediction=True)
+    (new,) = answer_masks(state_of(predicted), "Face", {"Face": square(11, 11, 19)}, None)
     assert new.id == "g"
-    new, rest = answer_masks(state_of(guess), "Face", {"Face": square(13, 10)}, None)
+    new, rest = answer_masks(state_of(predicted), "Face", {"Face": square(13, 10)}, None)
     assert (rest.id, rest.mask.sum()) == ("g", 3 * 20)
     assert new.id != "g"
 
@@ -151,8 +151,8 @@ def test_a_click_into_an_unsaved_mask_takes_its_place_if_that_was_accepted() -> 
 
 def test_where_masks_may_overlap_none_gives_way() -> None:
     coat = AcceptedMask("r1", "Coat", square(10, 10))
-    guess = AcceptedMask("g", "Scarf", square(12, 12, 5), from_prediction=True)
-    there = AnnotationState.of([FACE], (), [coat, guess], [])
+    predicted = AcceptedMask("g", "Scarf", square(12, 12, 5), from_prediction=True)
+    there = AnnotationState.of([FACE], (), [coat, predicted], [])
     (answer,) = answer_masks(there, "Face", {"Face": square(10, 10)}, None, may_overlap=True)
     assert answer.id not in ("r1", "g")
     assert np.array_equal(answer.mask, square(10, 10))
@@ -166,18 +166,20 @@ def test_a_second_click_beside_an_unsaved_mask_takes_its_place_though_it_holds_a
     assert answer.id == "r1"
 
 
-def test_what_of_a_guess_is_on_somebody_else_stays_as_a_region_of_its_own() -> None:
-    guess = AcceptedMask("g", "Face", square(10, 10) | square(10, 50), from_prediction=True)
-    mine, theirs = answer_masks(state_of(guess), "Face", {"Face": square(10, 10)}, guess, on_others=square(10, 50))
+def test_what_of_a_predicted_mask_is_on_somebody_else_stays_as_a_region_of_its_own() -> None:
+    predicted = AcceptedMask("g", "Face", square(10, 10) | square(10, 50), from_prediction=True)
+    mine, theirs = answer_masks(
+        state_of(predicted), "Face", {"Face": square(10, 10)}, predicted, on_others=square(10, 50)
+    )
     assert (mine.id, mine.label, theirs.label) == ("g", "Face", "Face")
     assert theirs.id != "g"
     assert np.array_equal(mine.mask, square(10, 10))
     assert np.array_equal(theirs.mask, square(10, 50))
 
 
-def test_a_guess_of_the_own_label_is_replaced_as_a_whole() -> None:
-    guess = AcceptedMask("g", "Face", square(10, 10), from_prediction=True)
-    (answer,) = answer_masks(state_of(guess), "Face", {"Face": square(0, 0)}, guess)
+def test_a_predicted_mask_of_the_own_label_is_replaced_as_a_whole() -> None:
+    predicted = AcceptedMask("g", "Face", square(10, 10), from_prediction=True)
+    (answer,) = answer_masks(state_of(predicted), "Face", {"Face": square(0, 0)}, predicted)
     assert answer.id == "g"
     assert np.array_equal(answer.mask, square(0, 0))
 
@@ -241,11 +243,11 @@ def test_a_label_that_is_there_is_not_suggested_beside_itself_but_on_somebody_el
     ]
 
 
-def test_a_suggestion_of_another_label_keeps_off_a_guess() -> None:
-    guess = AcceptedMask("g", "Coat", square(30, 30), from_prediction=True)
-    face, scarf = answer_masks(state_of(guess), "Face", {"Face": square(0, 0), "Scarf": square(30, 20)}, None)
+def test_a_suggestion_of_another_label_keeps_off_a_predicted_mask() -> None:
+    predicted = AcceptedMask("g", "Coat", square(30, 30), from_prediction=True)
+    face, scarf = answer_masks(state_of(predicted), "Face", {"Face": square(0, 0), "Scarf": square(30, 20)}, None)
     assert (face.label, scarf.label) == ("Face", "Scarf")
-    assert np.array_equal(scarf.mask, square(30, 20) & ~guess.mask)
+    assert np.array_equal(scarf.mask, square(30, 20) & ~predicted.mask)
 
 
 @settings(max_examples=80, deadline=None)
@@ -275,11 +277,11 @@ def test_whatever_is_answered_keeps_off_what_was_accepted(seed: int, may_overlap
         assert not (one.mask & two.mask).any()
 
 
-def test_a_guess_of_which_more_than_a_fifth_is_left_is_not_taken_though_the_rest_is_thin() -> None:
-    guess = replace(hair(square(10, 10, 4)), from_prediction=True)
+def test_a_predicted_mask_of_which_more_than_a_fifth_is_left_is_not_taken_though_the_rest_is_thin() -> None:
+    predicted = replace(hair(square(10, 10, 4)), from_prediction=True)
     three_of_four_rows = np.zeros(SHAPE, bool)
     three_of_four_rows[10:13, 10:20] = True
-    new, rest = answer_masks(state_of(guess), "Face", {"Face": three_of_four_rows}, None)
-    assert (new.label, rest.id, rest.label) == ("Face", guess.id, "Hair")
+    new, rest = answer_masks(state_of(predicted), "Face", {"Face": three_of_four_rows}, None)
+    assert (new.label, rest.id, rest.label) == ("Face", predicted.id, "Hair")
     assert np.array_equal(np.argwhere(rest.mask), [[13, column] for column in range(10, 14)])
-    assert new.id != guess.id
+    assert new.id != predicted.id

@@ -25,7 +25,7 @@ def test_a_click_of_another_label_into_it_says_it_was_rejected() -> None:
     assert len(sorted_state(negative, [], [hair()]).accepted) == 1
 
 
-def test_a_mask_of_the_draft_into_which_another_label_is_clicked_is_a_guess() -> None:
+def test_a_mask_of_the_draft_into_which_another_label_is_clicked_counts_as_predicted() -> None:
     coat = AcceptedMask("r2", "Coat", square(30, 30))
     found = {m.id: m.from_prediction for m in sorted_state(FACE, [hair(), coat], []).accepted}
     assert found == {"r1": True, "r2": False}
@@ -46,13 +46,13 @@ def test_the_newest_click_says_which_mask_is_meant() -> None:
     assert state_of(one, two, clicks=(Click(5, 5, "Face"), Click(33, 5, "Face"))).corrected("Face") is two
 
 
-def test_accepted_masks_of_others_are_shown_and_guesses_are_not() -> None:
-    one, two, guess = (
+def test_accepted_masks_of_others_are_shown_and_predicted_ones_are_not() -> None:
+    one, two, predicted = (
         AcceptedMask("a", "Hair", square(0, 0)),
         AcceptedMask("b", "Hair", square(30, 0)),
         AcceptedMask("c", "Coat", square(30, 40), from_prediction=True),
     )
-    prompts = state_of(one, two, guess).mask_prompts("Face", None)
+    prompts = state_of(one, two, predicted).mask_prompts("Face", None)
     assert prompts.keys() == {"Hair"}
     assert np.array_equal(prompts["Hair"], square(0, 0) | square(30, 0))
 
