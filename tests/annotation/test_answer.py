@@ -200,12 +200,15 @@ def test_masks_that_clicks_made_follow_the_others_clicks() -> None:
     assert np.array_equal(face.mask, square(10, 10)), "what the network takes from the hair belongs to the face"
     assert (follows.id, follows.label, follows.clicks) == ("r1", "Hair", made.clicks)
     assert np.array_equal(follows.mask, square(0, 0) & ~square(10, 10))
+    _, follows = answer_masks(there, "Face", {"Face": square(40, 40), "Hair": square(0, 0, 28)}, None, refined=["Hair"])
+    assert np.array_equal(follows.mask, square(0, 0, 28)), "IoU 0.51 with what it was"
 
 
 def test_a_mask_does_not_follow_if_it_is_drawn_by_hand_another_persons_or_against_its_own_clicks() -> None:
     made = replace(hair(), clicks=(HAIR_CLICK,))
     for accepted, answered in (
         (made, square(0, 40)),  # that of somebody else
+        (made, square(0, 0, 29)),  # IoU 0.48 with what it was
         (made, square(0, 0) & ~square(4, 4, 4)),  # without its click
     ):
         there = state_of(accepted, clicks=(OUTSIDE,))

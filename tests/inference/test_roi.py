@@ -60,7 +60,8 @@ def test_two_people_have_boxes_in_pixels_of_the_photo() -> None:
 
 
 def test_small_pieces_are_nobody_and_nobody_has_no_box() -> None:
-    assert len(People.of(coarse_pass_of(LEFT, (5, 95, 7, 97))).boxes) == 1
+    assert len(People.of(coarse_pass_of(LEFT, (40, 70, 45, 75))).boxes) == 1, "1.4% of the large one"
+    assert len(People.of(coarse_pass_of(LEFT, (40, 70, 46, 77))).boxes) == 2, "2.4%"
     assert People.of(coarse_pass_of()).boxes == {}
     assert People.of(coarse_pass_of()).at(10, 10) is None
     assert People.of(coarse_pass_of()).centres() == []
