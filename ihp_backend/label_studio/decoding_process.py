@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ihp_backend.label_studio.image_decoding import FORMATS, STRIP, Counted, ImageError, decode_image
+from ihp_backend.label_studio.image_decoding import FORMATS, MOST_SIDE, STRIP, Counted, ImageError, decode_image
 
 _HEAD = struct.Struct("!II")
 _TEXT = 0
@@ -63,10 +63,10 @@ class Work:
             return cls(max_pixels, _memory(max_pixels), is_apart=True)
         try:
             with Image.open(Counted(data), formats=FORMATS) as image:
-                pixels, kind = image.width * image.height, str(image.format)
+                pixels, kind, side = image.width * image.height, str(image.format), max(image.size)
         except Exception:
             return cls(0)
-        if pixels > max_pixels:
+        if pixels > max_pixels or side > MOST_SIDE:
             return cls(0)
         scans = data.count(_SCAN) if kind in ("JPEG", "MPO") else 1
         is_plain_bmp = kind == "BMP" and data[30:34] in (b"\0\0\0\0", b"\3\0\0\0")

@@ -16,6 +16,8 @@ FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]
 if features.check("avif"):
     FORMATS.append("AVIF")
 
+MOST_SIDE = 65_535
+"""As of JPEG. Millions of rows of a pixel each take a hundred times the memory of a photo with as many pixels."""
 STRIP = 1 << 20
 """Pixels that are converted at a time."""
 _MOST_STEPS = 100_000
@@ -114,6 +116,8 @@ def decode_image(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
                     f"the image has {width} x {height} pixels; expected at most {max_pixels} in all "
                     "(IHP_MAX_IMAGE_PIXELS)"
                 )
+            if max(image.size) > MOST_SIDE:
+                raise ImageError(f"the image has {width} x {height} pixels; expected at most {MOST_SIDE} on a side")
             orientation = _orientation(image)
             pixels = plain_jpeg(image, data)
             if pixels is None:

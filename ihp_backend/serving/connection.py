@@ -184,9 +184,8 @@ class HttpConnection:
         except h11.RemoteProtocolError as error:
             if self._reader.at_eof():
                 raise ConnectionResetError from None
-            raise _RefusedError(
-                "malformed", failure(error.error_status_hint, f"this is not HTTP/1.1: {error}")
-            ) from None
+            status = error.error_status_hint if error.error_status_hint < 500 else 400
+            raise _RefusedError("malformed", failure(status, f"this is not HTTP/1.1: {error}")) from None
 
     async def _send(self, answer: HttpAnswer, *, is_last: bool) -> None:
         self.since = self._loop.time()

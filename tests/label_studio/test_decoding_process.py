@@ -180,3 +180,13 @@ def test_a_reason_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
         decode_apart(encoded("TIFF")[:2000], max_pixels=10**6, pixels=2400)
     with pytest.raises(ImageError, match="expected at most 100 in all"):
         decode_apart(encoded("TIFF"), max_pixels=100, pixels=2400)
+
+
+@pytest.mark.parametrize("size", [(65_536, 1), (1, 65_536)])
+def test_an_image_of_a_pixel_to_the_row_is_refused_before_it_is_decoded(size: tuple[int, int]) -> None:
+    """Millions of rows took gigabytes, and half a minute."""
+    file = io.BytesIO()
+    Image.new("L", size).save(file, "PNG")
+    assert Work.of(file.getvalue(), 10**8) == Work(0)
+    with pytest.raises(ImageError, match="at most 65535 on a side"):
+        decode_image(file.getvalue(), max_pixels=10**8)
