@@ -169,7 +169,33 @@ class View:
         column, row = self.into_grid(x, y)
         return math.floor(row), math.floor(column)
 
+    def coverage(self, mask: NDArray[np.bool_], box: Box) -> NDArray[np.float32]:
+        """Returns which share of each stride-2 pixel a mask covers, (h, w), 0 to 1.
+
+        A stride-2 pixel's share is read off the mask's sums from a corner on, so that only the mask's box is looked at.
+
+        Args:
+            mask: (H, W), of the image.
+            box: What holds all of it.
+        """
+        h, w = self.grid
+        tall, wide = self.box.height / h, self.box.width / w
+        rows = np.clip(self.box.top + tall * np.arange(h + 1) - box.top, 0, box.height)
+        columns = np.clip(self.box.left + wide * np.arange(w + 1) - box.left, 0, box.width)
+        sums = cv2.integral(mask[box.slices].view(np.uint8))
+        at_edges = _between(_between(sums, rows).T, columns).T
+        covered: NDArray[np.float32] = (np.diff(np.diff(at_edges, axis=0), axis=1) / (tall * wide)).astype(np.float32)
+        return np.clip(covered, 0, 1)
+
     def enlarge(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Resizes values over the view, of any shape (h, w) or (h, w, C), to the pixels of its box."""
         size = (self.box.width, self.box.height)
         return cv2.resize(values, size, interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+
+def _between(values: NDArray[Any], places: NDArray[np.float64]) -> NDArray[Any]:
+    """The rows of (N, M) at fractional places, interpolated."""
+    before = np.minimum(places.astype(np.int64), max(len(values) - 2, 0))
+    rest = (places - before)[:, None]
+    found: NDArray[Any] = values[before] * (1 - rest) + values[np.minimum(before + 1, len(values) - 1)] * rest
+    return found

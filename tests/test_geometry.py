@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ihp_backend.geometry import Box, View, box_of, percent_to_pixels, pixels_to_percent, working_size
@@ -105,3 +105,20 @@ def test_a_large_photo_is_seen_as_in_one_step(height: int, width: int) -> None:
     rows, columns = np.indices(seen.shape)
     centre = ((columns + 0.5) * seen).sum() / seen.sum(), ((rows + 0.5) * seen).sum() / seen.sum()
     assert view.into(920, 720) == pytest.approx(centre, abs=0.05)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_the_coverage_of_a_mask_is_its_mean_over_each_stride_2_pixel(data: st.DataObject) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    mask = np.zeros((90, 120), np.bool_)
+    top, left = data.draw(st.integers(0, 80)), data.draw(st.integers(0, 110))
+    mask[top : top + 40, left : left + 50] = rng.random(mask[top : top + 40, left : left + 50].shape) < 0.7
+    box = box_of(mask)
+    if box is None:
+        return
+    x, y = data.draw(st.integers(0, 40)), data.draw(st.integers(0, 30))
+    view = View(Box(x, y, 120, 90), 32, 48)  # 16x24 stride-2 pixels: smaller than the box whatever it is
+    pixels = mask[view.box.slices].astype(np.float32)
+    expected = cv2.resize(pixels, (24, 16), interpolation=cv2.INTER_AREA)
+    assert np.allclose(view.coverage(mask, box), expected, atol=1e-4)

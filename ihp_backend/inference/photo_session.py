@@ -10,7 +10,6 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -283,8 +282,7 @@ class PhotoSession:
             box = box_of(mask)
             if box is None:
                 continue
-            pixels = mask[view.box.slices].astype(np.float32)
-            small = cv2.resize(pixels, view.grid[::-1], interpolation=cv2.INTER_AREA)
+            small = view.coverage(mask, box)
             channel = channels.at(label, (box.left + box.right) / 2, (box.top + box.bottom) / 2)
             if channel is not None:
                 prev_mask[:, small > 0.5] = 0
