@@ -135,6 +135,15 @@ class ApiSession:
         """Deletes what is at the path."""
         self.request("DELETE", path)
 
+    def _object(self, path: str, **params: Any) -> dict[str, Any]:
+        answer = self.get(path, **params)
+        if not isinstance(answer, dict):
+            raise LabelStudioError(
+                f"{path} of {self.url} answered a {type(answer).__name__}; expected an object",
+                remedy="is this Label Studio's address?",
+            )
+        return answer
+
     def _exchange(self) -> str:
         """Exchanges the personal token; bytes and time are bounded, for anybody may have told the address."""
         path = "/api/token/refresh"
@@ -217,7 +226,7 @@ class ApiSession:
             return None
         try:
             return response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             raise LabelStudioError(
                 f"{response.url} answered something that is not JSON "
                 f"({response.headers.get('Content-Type', 'no content type')})",
@@ -264,7 +273,7 @@ def _detail(response: requests.Response) -> str:
         body = response.json()
         said = [str(body[name]) for name in ("detail", "validation_errors") if body.get(name)]
         return ": ".join(said or [str(body)])[:500]
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return response.reason or "no reason given"
 
 

@@ -26,7 +26,7 @@ class Client(ApiSession):
 
     def whoami(self) -> dict[str, Any]:
         """Returns the user whose token this is: id, email, ..."""
-        return dict(self.get("/api/current-user/whoami"))
+        return self._object("/api/current-user/whoami")
 
     def list_projects(self) -> Iterator[dict[str, Any]]:
         """Yields all projects that the user sees."""
@@ -45,7 +45,7 @@ class Client(ApiSession):
 
     def get_project(self, project: int) -> dict[str, Any]:
         """Returns a project."""
-        return dict(self.get(f"/api/projects/{project}/"))
+        return self._object(f"/api/projects/{project}/")
 
     def patch_project(self, project: int, **fields: Any) -> dict[str, Any]:
         """Changes fields of a project, such as ``label_config`` or ``model_version``, and returns it."""
@@ -128,7 +128,7 @@ class Client(ApiSession):
             if annotated is not None:
                 filters.insert(0, _filter("total_annotations", "greater" if annotated else "equal", 0))
             query = {"filters": {"conjunction": "and", "items": filters}, "ordering": ["tasks:id"]}
-            answer = self.get(
+            answer = self._object(
                 "/api/tasks/",
                 project=project,
                 page=1,
@@ -136,11 +136,14 @@ class Client(ApiSession):
                 fields="all" if masks else "task_only",
                 query=json.dumps(query),
             )
-            tasks = [task for task in answer["tasks"] if int(task["id"]) > last]
-            if not tasks:
+            try:
+                tasks = [task for task in answer["tasks"] if int(task["id"]) > last]
+                before, last = last, max((int(task["id"]) for task in tasks), default=last)
+            except (KeyError, TypeError, ValueError) as error:
+                raise LabelStudioError(f"/api/tasks/ of {self.url} answered no tasks ({error!r:.100})") from None
+            if last == before:
                 return
             yield from tasks
-            last = max(int(task["id"]) for task in tasks)
 
     def annotations(self, task: int) -> list[dict[str, Any]]:
         """Returns a task's annotations."""

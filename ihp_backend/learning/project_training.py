@@ -166,7 +166,7 @@ class ProjectTraining:
                 f"project {number} of {connection.hostname} is {key}, not {project}: this is another Label Studio, or "
                 "another project; connect the right one again"
             )
-        config = LabelConfig.parse(found["label_config"])
+        config = LabelConfig.parse(found.get("label_config", ""))
 
         def fetch(url: str) -> bytes:
             def load() -> bytes:
@@ -174,7 +174,8 @@ class ProjectTraining:
 
             return load() if url[:5].lower() == "data:" else self._store.get(f"{project} {connection} {url}", load)
 
-        expected = max(1, int(found.get("num_tasks_with_annotations") or 1))
+        expected = found.get("num_tasks_with_annotations")
+        expected = max(1, expected) if isinstance(expected, int) else 1
 
         def tasks() -> Any:
             for place, task in enumerate(client.select_tasks(number, annotated=True, page_size=_TASKS_A_PAGE)):

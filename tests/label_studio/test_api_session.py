@@ -143,6 +143,32 @@ def test_a_page_that_is_not_label_studio(label_studio: FakeLabelStudio) -> None:
         Client(label_studio.url, LEGACY).whoami()
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"[]",
+        b"null",
+        b"5",
+        b'"a"',
+        b"[" * 100_000,
+        b'{"a":' * 990 + b"1" + b"}" * 990,
+        b'{"tasks":5}',
+        b'{"tasks":[5]}',
+    ],
+)
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_answer_of_another_shape_is_an_error_of_ours(
+    label_studio: FakeLabelStudio, answer: bytes, status: int
+) -> None:
+    client = Client(label_studio.url, LEGACY)
+    label_studio.answer = lambda handler, body: reply(handler, status, answer)  # type: ignore[method-assign]
+    with pytest.raises(LabelStudioError):
+        list(client.select_tasks(1, annotated=True))
+    if status == 500 or b"tasks" not in answer:
+        with pytest.raises(LabelStudioError):
+            client.get_project(1)
+
+
 def test_netrc_does_not_replace_the_token(
     label_studio: FakeLabelStudio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
