@@ -87,6 +87,15 @@ def test_masks_that_would_not_fit_into_memory_are_not_read(
     assert "more than 3 masks of 640x480" in answer.json["detail"]
 
 
+def test_masks_that_take_longer_than_any_annotators_are_not_read(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(regions, "MOST_SECONDS", 0.0)
+    answer = ask(client, keypoints(1), accepted(2))
+    assert answer.status_code == 400
+    assert "take over 0 s to read" in answer.json["detail"]
+
+
 def test_what_is_remembered_is_short(client: FlaskClient) -> None:
     (click,) = keypoints(1)
     assert ask(client, [click | {"id": "k" * 101}], []).status_code == 400

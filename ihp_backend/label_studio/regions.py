@@ -7,6 +7,7 @@ import logging
 import math
 import uuid
 from collections.abc import Collection, Mapping, Sequence
+from time import thread_time
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 _MOST_REGIONS = 2_000
 MOST_MASK_BYTES = 2_000_000_000
+MOST_SECONDS = 30.0
+"""Of the processor, for all masks of a draft: one polygon that crosses itself takes 0.7 s, and there may be 2000."""
 """A mask takes a byte a pixel while it is answered."""
 _ID_LENGTH = 100
 """Label Studio's own have ten letters; some are remembered."""
@@ -199,9 +202,10 @@ def read_masks(
     a log line: one bad region must not stop an annotator.
 
     Raises:
-        RequestError: If the masks would not fit into memory.
+        RequestError: If the masks would not fit into memory, or take longer than any annotator's.
     """
     masks: list[AcceptedMask] = []
+    until = thread_time() + MOST_SECONDS
     for pieces in together(r for r in results if config.is_painted(r) and _is_of_its_control(r, config)):
         if (len(masks) + 1) * height * width > MOST_MASK_BYTES:
             raise RequestError(
@@ -211,6 +215,8 @@ def read_masks(
         read: list[Mapping[str, Any]] = []
         union: NDArray[np.bool_] | None = None
         for region in pieces:
+            if thread_time() > until:
+                raise RequestError(f"the draft's masks take over {MOST_SECONDS:.0f} s to read: no annotator made them")
             if (mask := _mask_of(region, height, width)) is not None:
                 read.append(region)
                 union = mask if union is None else union | mask
