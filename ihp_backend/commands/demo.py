@@ -148,8 +148,8 @@ def instructions(
   and a selected mask swallows clicks until Esc.
   Your own photos: make run IMAGES=my/photos
 
-  It learns from 20 submitted photos, or when you press Settings > Model > ... > Start Training. Label Studio says no
-  more than "Request Sent!"; a training takes minutes, and here is what has come of it:
+  It learns a little from every five submitted photos, within a minute or two, and thoroughly, for minutes, when you press
+  Settings > Model > ... > Start Training. Label Studio says no more than "Request Sent!"; here is what has come of it:
 {textwrap.indent(learning, "    ")}
 
   Ctrl+C stops it. Nothing is lost.
