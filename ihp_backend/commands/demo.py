@@ -148,7 +148,7 @@ def instructions(
   and a selected mask swallows clicks until Esc.
   Your own photos: make run IMAGES=my/photos
 
-  It learns a little from every five submitted photos, within a minute or two, and thoroughly, for minutes, when you press
+  It learns a little from every five submitted photos, within minutes, and thoroughly when you press
   Settings > Model > ... > Start Training. Label Studio says no more than "Request Sent!"; here is what has come of it:
 {textwrap.indent(learning, "    ")}
 
