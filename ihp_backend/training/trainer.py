@@ -172,7 +172,9 @@ class Trainer:
 
             if self.known is not None:
                 with torch.no_grad(), self._autocast():
-                    known = self.known(images, maps, prev_mask).logits.float().masked_fill(unknown, MASKED_IN_TRAINING)
+                    same = features if not config.backbone_rate else []  # a backbone that does not learn says the same
+                    known = self.known.decode(same or self.known.encode(images, maps), maps, prev_mask).logits
+                    known = known.float().masked_fill(unknown, MASKED_IN_TRAINING)
                 kept = keep_loss(logits, known, labels, self.classes)
                 loss, terms["keep"] = loss + config.keep * kept, kept.item()
 
