@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 _IN_LOOP = ("/live", "/ready")
 _PROBES = ("/", "/health", "/metrics")
 _PROBE_THREADS = 4
-_LOOKED_AT_S = 1.0
+LOOKED_AT_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Front:
         Args:
             body_bytes: Of a body that is to come.
         """
-        limits, soon = self.limits, asyncio.get_running_loop().time() - _LOOKED_AT_S
+        limits, soon = self.limits, asyncio.get_running_loop().time() - LOOKED_AT_S
 
         def was_looked_at(c: Waiting) -> bool:
             return c.is_half or c.since < soon or len(self.connections) > limits.crowd

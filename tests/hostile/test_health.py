@@ -12,6 +12,7 @@ import pytest
 from front import all_of, connect, echo, fronted
 from waiting import eventually
 
+from ihp_backend.serving import front as front_module
 from ihp_backend.serving.front import Limits, Policy
 
 LIVE = b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -44,6 +45,15 @@ def test_a_crowd_takes_no_health_from_its_own_address(kind: str) -> None:
                     stack.enter_context(one.result())
             assert answers == [b"200"] * 20, round_
         eventually(lambda: status(port, b"/live") == b"200" and len(front.connections) <= 41)
+
+
+def test_a_crowd_is_bounded_before_anybody_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front_module, "LOOKED_AT_S", 60.0)
+    with fronted(echo(), Policy(Limits(connections=3, crowd=6))) as (port, front), ExitStack() as stack:
+        for _ in range(30):
+            stack.enter_context(connect(port))
+        assert status(port, b"/live") == b"200"
+        eventually(lambda: 3 < len(front.connections) <= 6)
 
 
 @contextmanager

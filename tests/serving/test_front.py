@@ -74,6 +74,12 @@ def test_what_drips_is_cut_off() -> None:
                 assert time.monotonic() - began < 15
 
 
+def test_a_body_with_a_long_pause_is_cut_off_before_its_time_is_over() -> None:
+    with fronted(echo(), Policy(Limits(body_s=30, pause_s=0.3))) as (port, _), connect(port, POST % 9 + b"a") as opened:
+        opened.settimeout(10)
+        assert all_of(opened).startswith(b"HTTP/1.1 408 ")
+
+
 def test_a_body_that_is_slow_but_comes_is_taken() -> None:
     limits = Limits(body_s=0.5, pause_s=5, bytes_a_second=1000)
     with fronted(echo(), Policy(limits)) as (port, _), connect(port, POST % 1000) as opened:
