@@ -115,8 +115,9 @@ def test_half_requests_stop_nobody(tmp_path: Path, tiny_weights: Path) -> None:
 
 
 def wait_until_asked(host: ImageHost) -> None:
+    """Waits until the photo is asked for; after /setup, the project is asked for as well."""
     for _ in range(100):
-        if host.requests:
+        if any(path.startswith("/data/") for path in host.requests):
             break
         time.sleep(0.05)
 

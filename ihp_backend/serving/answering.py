@@ -143,12 +143,11 @@ class Answering:
             )
             asked = self._runtime.computing.run(partial(session.with_clicks_in_boxes, prompts), stage="predict")
             found = replace(found, clicks=asked.clicks)
-        with self._runtime.metrics.stage("read"):
-            labels = list(dict.fromkeys(click.part for click in found.clicks))
-            recent = self._runtime.recent_answers.recent(
-                name, saved, found.open_keypoints, found.drafted_keypoints, labels, shape
-            )
-            state = AnnotationState.of(found.clicks, found.other_clicks, found.masks, recent)
+        labels = list(dict.fromkeys(click.part for click in found.clicks))
+        recent = self._runtime.recent_answers.recent(
+            name, saved, found.open_keypoints, found.drafted_keypoints, labels, shape
+        )
+        state = AnnotationState.of(found.clicks, found.other_clicks, found.masks, recent)
         if not state.clicks:
             logger.info("no keypoint of %s in the context", self._config.keypoint, extra=fields(task=task.get("id")))
             return self._written([], 0.0)

@@ -111,12 +111,12 @@ def test_a_trainer_that_is_killed_in_the_middle_comes_back_and_begins_anew(
 ) -> None:
     with server(tmp_path, **environment, IHP_TRAIN_STEPS="100000") as (url, process, log):
         start_training(url)
-        eventually(lambda: training(url).get("stage") == "train", 180)
+        eventually(lambda: training(url).get("stage") == "cross-validate", 180)
         assert start_training(url) == "already running"
         (trainer,) = children(process.pid)
         os.kill(trainer, signal.SIGKILL)
         assert click(url) == "tiny-1"
-        eventually(lambda: training(url)["attempts"] == 2 and training(url)["stage"] == "train", 180)
+        eventually(lambda: training(url)["attempts"] == 2 and training(url)["stage"] == "cross-validate", 180)
         assert click(url) == "tiny-1", "nothing half-written is served"
         assert children(process.pid) != [trainer]
         assert "the trainer died and is started again" in log.read_text()
