@@ -34,6 +34,8 @@ class CihpDataSet(FileDataSet):
         images = ImageFolder(first_of(root, f"{FOLDERS[split]}/Images"))
         self._folder = images.folder.parent
         labels = ImageFolder(first_of(self._folder, "Category_ids"))
+        people = self._folder / "Human_ids"
+        self._people = ImageFolder(people) if people.is_dir() else None
         path = first_of(self._folder.parent, f"{self._folder.name}/{split}_id.txt", f"{split}_id.txt")
         names = read_names(path, images.__contains__)
         super().__init__(root, CIHP, names, lambda name: (images.path(name), labels.path(name, ".png")))
@@ -44,7 +46,9 @@ class CihpDataSet(FileDataSet):
         Raises:
             DataError: If the file is not a readable image of one channel.
         """
-        path = self._folder / "Human_ids" / f"{self.names[index]}.png"
+        if self._people is None:
+            return None
+        path = self._people.path(self.names[index])
         if not path.is_file():
             return None
         try:

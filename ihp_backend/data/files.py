@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ihp_backend.data.sample import ENDINGS, AbsentError, DataError
 
-_DEPTH = 3
-"""Folders around a data set's own: an archive's name, once more, and the user's."""
+_DEPTH = 4
+"""Folders around a data set's own: an archive's name, up to three times, and the user's."""
 _PASSED_OVER = ("__macosx", "imagesets")
 """Apple's shadow files; the lists of VOC, which are of other tasks."""
 _MARKS = {
@@ -44,7 +44,7 @@ class ImageFolder:
     """The images of a folder by their names without ending, as other systems mean them.
 
     Whether an accent is a character of its own makes no difference, nor does the case of letters if no other image has
-    the name in the right one.
+    the name in the right one. A folder without images that has another one of its own name is that one.
 
     Args:
         folder: The folder.
@@ -52,7 +52,9 @@ class ImageFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS and not p.name.startswith("."))
+        files = _images(folder)
+        while not files and (folder := folder / folder.name).is_dir():  # unpacked into a folder of its own name
+            files = _images(folder)
         self._paths = {_composed(p.stem): p for p in files}
         self._any_case = {name.lower(): p for name, p in self._paths.items()}
         self.names = list(self._paths)
@@ -113,6 +115,10 @@ def _name(line: str, known: Callable[[str], bool]) -> str:
     names = [_stem(column) for column in columns if column]
     default = _stem(image[1] if image else line.split()[0])
     return next((name for name in names if known(name)), default)
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS and not p.name.startswith("."))
 
 
 def _stem(text: str) -> str:

@@ -70,6 +70,7 @@ class FolderDataSet(FileDataSet):
                 f"the first is {missing[0]!r}"
             )
         schema = _read_schema(root / "classes.json")
+        self._beside = {n: ImageFolder(root / n) for n in ("people", "objects") if (root / n).is_dir()}
         super().__init__(root, schema, names, lambda name: (photos.path(name), labels.path(name, ".png")))
 
     def __getitem__(self, index: int) -> Sample:
@@ -88,6 +89,8 @@ class FolderDataSet(FileDataSet):
 
     def _grey(self, folder: str, name: str) -> NDArray[np.uint8] | None:
         path = self.root / folder / f"{name}.png"
+        if not path.is_file() and folder in self._beside:
+            path = self._beside[folder].path(name)
         if not path.is_file():
             return None
         found = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)

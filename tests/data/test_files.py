@@ -6,6 +6,7 @@ import shutil
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
 from layouts import IMAGE, LABELS, MAKERS, folder, put
 
@@ -105,6 +106,28 @@ def test_a_data_set_in_the_folders_that_its_archives_unpack_into(layout: str, tm
         path.write_bytes(b"not what it seems")
     assert len(open_data_set(tmp_path, "train", layout)) == 2
     assert open_data_set(tmp_path, "train", layout)[1].labels.max() == 5
+
+
+def test_a_folder_in_a_folder_of_its_own_name(tmp_path: Path) -> None:
+    MAKERS["lip"](tmp_path / "a/a/a")
+    images = next(tmp_path.rglob("train_images"))
+    images.rename(tmp_path / "photos")
+    images.mkdir()
+    (tmp_path / "photos").rename(images / images.name)
+    assert len(open_data_set(tmp_path, "train", "lip")) == 2
+
+
+def test_what_lies_beside_a_photo_may_be_spelt_as_the_photo(tmp_path: Path) -> None:
+    folder(tmp_path)
+    (photo,) = [p for p in (tmp_path / "images").iterdir() if p.stem == open_data_set(tmp_path, "train").names[0]]
+    label = next((tmp_path / "labels").glob(f"{photo.stem}.*"))
+    photo.rename(photo.with_stem("\u00e9"))
+    label.rename(label.with_stem("e\u0301"))
+    (tmp_path / "splits/train.txt").write_text("e\u0301\n", encoding="utf-8")
+    put(tmp_path / "people/\u00c9.PNG", np.full((5, 5), 200, np.uint8))
+    sample = open_data_set(tmp_path, "train")[0]
+    assert sample.alpha is not None
+    assert (sample.alpha == 200).all()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
