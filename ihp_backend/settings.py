@@ -192,7 +192,8 @@ def is_web_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
         # Reading the port checks it.
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        has_host = bool(parts.hostname) and not re.search(r"\s", url)
+        return parts.scheme in ("http", "https") and has_host and (parts.port or 1) > 0
     except ValueError:
         return False
 
@@ -212,7 +213,7 @@ def _read(name: str, text: str, kind: Any) -> Any:
         return tuple(host.strip().lower() for host in text.split(",") if host.strip())
     if kind == Path | None or kind is Path:
         return Path(text).expanduser() if text or kind is Path else None
-    return text
+    return text.strip() if name == variable("label_studio_url") else text
 
 
 def _read_file(name: str, path: str) -> str:

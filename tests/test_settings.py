@@ -47,6 +47,7 @@ def test_every_kind_of_value_is_read() -> None:
         ("IHP_LABEL_STUDIO_URL", "localhost:8080", "http://"),
         ("IHP_LABEL_STUDIO_URL", "http://localhost:80800", "http://"),
         ("IHP_LABEL_STUDIO_URL", "http://[::1", "http://"),
+        ("IHP_LABEL_STUDIO_URL", "http://local host:8080", "http://"),
         ("IHP_BASIC_AUTH_USER", "me", "IHP_BASIC_AUTH_PASSWORD"),
         ("IHP_PROT", "1", "IHP_PORT"),
         ("IHP_PORT_FILE", "/tmp/port", "only tokens, passwords"),
@@ -114,3 +115,10 @@ def test_the_table_has_every_option() -> None:
 def test_the_documented_table_is_the_real_one() -> None:
     documented = (Path(__file__).parents[1] / "docs" / "settings.md").read_text()
     assert Settings.table() in documented
+
+
+def test_blanks_around_label_studios_address_go() -> None:
+    assert (
+        Settings.from_environment({"IHP_LABEL_STUDIO_URL": " http://a.example\n"}).label_studio_url
+        == "http://a.example"
+    )

@@ -299,10 +299,12 @@ def fetch_or_ask(images: ImageLoader, url: str, connection: Connection, client: 
 
 def _absolute(url: str, base: str, told: str = "") -> str:
     """Returns a task's address with scheme and host; Label Studio's is ``base``, even if it calls itself otherwise."""
-    if told and base and (rest := _below(url, told)) is not None:
-        url = rest
-    if not url.startswith("/") or url.startswith("//"):
-        return f"https:{url}" if url.startswith("//") else url
+    if url.startswith("//"):  # by the scheme of the page that it is on
+        url = f"{'http' if (told or base)[:5].lower() == 'http:' else 'https'}:{url}"
+    own = (_below(url, name) for name in (told, base) if name and base)
+    url = next((rest for rest in own if rest is not None), url)
+    if not url.startswith("/"):
+        return url
     if not base:
         raise ImageError(
             f"the image {_short(url)} is in Label Studio, whose address is not known; set "
@@ -327,7 +329,7 @@ def _path_of(base: str) -> str:
 def _below(url: str, told: str) -> str | None:
     """What follows Label Studio's own name in an address; ``None`` if it does not begin with it."""
     try:
-        target, own = HttpUrl.parse(f"https:{url}" if url.startswith("//") else url), HttpUrl.parse(told)
+        target, own = HttpUrl.parse(url), HttpUrl.parse(told)
     except FetchError:
         return None
     target, own = (replace(t, host="localhost") if t.host in _LOOPBACK else t for t in (target, own))

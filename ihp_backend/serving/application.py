@@ -122,7 +122,7 @@ def _add_label_studio_routes(app: Flask, runtime: Runtime) -> None:
         project, schema = _text(body, "project"), _text(body, "schema")
         if body.get("hostname"):
             token = _text(body, "access_token") if body.get("access_token") else ""
-            runtime.remember(project, Connection(_text(body, "hostname"), token))
+            runtime.remember(project, Connection(_text(body, "hostname").strip(), token))
         config = LabelConfig.parse(schema).check()
         InteractiveHumanParsing(project_id=project, label_config=schema, runtime=runtime)
         choice = runtime.choose(project, config)

@@ -258,14 +258,21 @@ def test_uploads_that_label_studio_keeps_in_a_cloud(studio: FakeLabelStudio, els
 @pytest.mark.parametrize("path", ["", "/inner"])
 def test_label_studio_may_call_itself_otherwise(studio: FakeLabelStudio, told: str, url: str, path: str) -> None:
     """Between containers, say. It is asked where the settings say, whatever it is called."""
-    if told.startswith("http://localhost") and url.strip().startswith("//"):
-        told = "https://localhost:8080"
     studio.files[f"{path}/data/upload/1/a.png"] = png()
     images = loader(studio, label_studio_url=studio.url + path)
     image = images.load(url, hostname=None, token=None, told=told)
     assert np.array_equal(image, RED)
     assert studio.requests == [("GET", f"{path}/data/upload/1/a.png", f"Token {LEGACY}")]
     assert images.fetch(url, hostname=None, token=None, told=told) == png()
+
+
+@pytest.mark.parametrize("name", ["http://localhost", "//localhost", "HTTP://127.0.0.1"])
+@pytest.mark.parametrize("told", ["", "http://outer.example"])
+def test_every_name_of_this_machine_is_label_studios(studio: FakeLabelStudio, name: str, told: str) -> None:
+    url = f"{name}:{studio.url.rpartition(':')[2]}/data/upload/1/a.png"
+    assert np.array_equal(loader(studio).load(url, hostname=None, token=None, told=told), RED)
+    settings = Settings(fetch_timeout_s=5.0, allow_private_addresses=True)
+    assert np.array_equal(ImageLoader(settings).load(url, hostname=studio.url, token=LEGACY), RED)
 
 
 @pytest.mark.parametrize(

@@ -80,10 +80,10 @@ def test_a_photo_in_a_storage(client: FlaskClient, studio: FakeLabelStudio, uri:
     assert len(ask(client, {"image": uri}, id=None)) == 1, "a task that is not saved yet is asked for by its project"
 
 
-@pytest.mark.parametrize("told", ["http://localhost:8888", "https://label.example/ls"])
+@pytest.mark.parametrize("told", ["http://localhost:8888", "https://label.example/ls", " http://localhost:8888 "])
 def test_label_studio_is_told_under_another_address(client: FlaskClient, told: str) -> None:
     setup = {"project": PROJECT, "schema": config(), "hostname": told, "access_token": LEGACY}
-    photo = {"image": f"{told}/data/local-files/?d=sub/a.png"}
+    photo = {"image": f"{told.strip()}/data/local-files/?d=sub/a.png"}
     assert ask(client, photo) == [], "it may be anybody's"
     assert client.post("/setup", json=setup).status_code == 200
     assert len(ask(client, photo)) == 1
