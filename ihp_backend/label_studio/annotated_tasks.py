@@ -15,7 +15,7 @@ from ihp_backend.data.sample import Sample
 from ihp_backend.label_studio.image_address import address_of
 from ihp_backend.label_studio.image_decoding import ImageError, decode_image
 from ihp_backend.label_studio.label_config import LabelConfig
-from ihp_backend.label_studio.mask_values import MASKS, RECTANGLE, MaskError, decode, label_of
+from ihp_backend.label_studio.mask_values import MASKS, RECTANGLE, MaskError, decode, label_of, size_of
 from ihp_backend.label_studio.pieces import together
 from ihp_backend.logs import fields
 
@@ -158,7 +158,7 @@ def mask_of(regions: Sequence[Mapping[str, Any]], height: int, width: int) -> ND
     """
     mask = np.zeros((height, width), np.bool_)
     for region in regions:
-        size = (region.get("original_height"), region.get("original_width"))
+        size = size_of(region, height, width)
         if size != (height, width):
             raise TaskError(f"a mask is for a photo of {size[1]}x{size[0]}, the photo has {width}x{height} pixels")
         try:

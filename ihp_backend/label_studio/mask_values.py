@@ -36,6 +36,12 @@ def label_of(region: Mapping[str, Any]) -> str:
     return labels[0] if isinstance(labels, list) and labels and isinstance(labels[0], str) else ""
 
 
+def size_of(region: Mapping[str, Any], height: int, width: int) -> tuple[Any, Any]:
+    """Returns (height, width) of the photo that a region is for: this one's, if it does not say."""
+    given = (region.get("original_height"), region.get("original_width"))
+    return (height, width) if given == (None, None) else given
+
+
 def decode(region: Mapping[str, Any], height: int, width: int) -> NDArray[np.bool_]:
     """Reads the mask (H, W) of a region; that of a rectangle is all of its inside.
 

@@ -27,6 +27,7 @@ from ihp_backend.label_studio.mask_values import (
     encode,
     holds_mask,
     label_of,
+    size_of,
 )
 from ihp_backend.label_studio.persons import of_person, person_of
 from ihp_backend.label_studio.pieces import mask_and_piece, piece_id, together
@@ -149,13 +150,13 @@ def read_clicks(results: Sequence[Mapping[str, Any]], config: LabelConfig, heigh
             continue
         region, value = f"keypoint {result.get('id')!r:.50}", result.get("value")
         if not isinstance(value, Mapping):
-            if result.get("from_name") != config.keypoint:
+            if (result.get("from_name") or config.keypoint) != config.keypoint:
                 continue
             raise RequestError(f"{region} has no `value`; expected x, y and keypointlabels")
         if holds_mask(value):
             continue
         labels = value.get("keypointlabels")
-        if (name := result.get("from_name")) != config.keypoint:
+        if (name := result.get("from_name") or config.keypoint) != config.keypoint:
             first = labels[0] if isinstance(labels, list) and labels else None
             if not (isinstance(name, str) and isinstance(first, str) and config.takes_click(name, first)):
                 continue
@@ -236,7 +237,7 @@ def _is_of_its_control(region: Mapping[str, Any], config: LabelConfig) -> bool:
 
 def _mask_of(region: Mapping[str, Any], height: int, width: int) -> NDArray[np.bool_] | None:
     """The mask (H, W) of a region; ``None``, and a log line, if it cannot be read."""
-    size = (region.get("original_height"), region.get("original_width"))
+    size = size_of(region, height, width)
     if size != (height, width):
         logger.warning("region %.50s is for a photo of %.50s, not %s", region.get("id"), size, (height, width))
     elif not has_short_id(region):

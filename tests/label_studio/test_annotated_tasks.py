@@ -98,6 +98,13 @@ def test_labels_that_the_project_has_lost_are_left_out() -> None:
     assert labels_of(task(both)).max() == FACE
 
 
+def test_a_mask_that_does_not_tell_its_photos_size_is_of_this_one() -> None:
+    face = region("Face", box(slice(0, 20), slice(0, 30)))
+    face["original_width"] = None
+    del face["original_height"]
+    assert (labels_of(task(annotation(face))) == FACE).sum() == 20 * 30
+
+
 @pytest.mark.parametrize("opacity", [1, 30, 100, 127, 128, 254])
 def test_a_faint_mask_is_learnt(opacity: int) -> None:
     """As the SDK's helpers write imported masks: 100."""

@@ -113,6 +113,19 @@ def test_regions_without_an_id_get_one_each_that_stays() -> None:
     assert [mask.id for mask in read_masks([drawn[0] | {"id": 7}], CONFIG, 4, 5)] == ["7"]
 
 
+def test_what_a_region_does_not_tell_is_what_the_config_has() -> None:
+    (drawn,) = [mask_region(np.ones((4, 5), bool), "Hair", 0.5, CONFIG)]
+    for name in ("original_width", "original_height", "from_name", "to_name"):
+        del drawn[name]
+    (mask,) = read_masks([drawn], CONFIG, 4, 5)
+    assert mask.mask.all()
+    assert read_masks([drawn], CONFIG, 4, 6) == [], "the RLE is for another size"
+    value = {"x": 50, "y": 50, "keypointlabels": ["Hair"]}
+    for names in ({}, {"from_name": None, "to_name": None}, {"from_name": ""}):
+        (click,) = read_clicks([{"type": "keypointlabels", "value": value} | names], CONFIG, 4, 5)
+        assert click.part == "Hair"
+
+
 def test_two_regions_of_one_id_are_two_regions() -> None:
     drawn = mask_region(np.ones((4, 5), bool), "Hair", 0.5, CONFIG)
     read = read_masks([drawn, drawn, drawn | {"value": {**drawn["value"], "brushlabels": ["Face"]}}], CONFIG, 4, 5)
