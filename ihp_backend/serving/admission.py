@@ -47,19 +47,23 @@ class Admission:
 
     def _stranger(self, environ: WSGIEnvironment) -> HTTPException | None:
         """Refuses web pages: whatever name they make resolve to this machine, their browser tells that name."""
-        for header in ("HTTP_HOST", "HTTP_ORIGIN"):
-            value = environ.get(header)
-            if value is None and header == "HTTP_ORIGIN":
-                continue
-            if not self._is_own(str(value or "").rpartition("://")[2]):
-                return Forbidden(
-                    f"the request's {header[5:].title()} is {value!r:.100}, and there is no password; expected an "
-                    "address or localhost: if it is a name of this server, add it to IHP_SERVED_HOSTS"
-                )
+        host, origin = environ.get("HTTP_HOST"), environ.get("HTTP_ORIGIN")
+        if not self._is_own(str(host or "")):
+            return _not_served("Host", host)
+        if origin is not None:
+            page = str(origin).rpartition("://")[2]
+            # A page may come from any address, so an address alone says nothing of it.
+            if not self._is_own(page, any_address=False) and page.lower() != str(host).lower():
+                return _not_served("Origin", origin)
         return None
 
-    def _is_own(self, host: str) -> bool:
-        """Whether a host, perhaps with a port, is no name that anybody else's DNS could give this machine."""
+    def _is_own(self, host: str, *, any_address: bool = True) -> bool:
+        """Whether a host, perhaps with a port, is no name that anybody else's DNS could give this machine.
+
+        Args:
+            host: The host.
+            any_address: Whether every IP address will do, or those of loopback alone.
+        """
         match = _HOST.fullmatch(host.lower())
         if match is None:
             return False
@@ -67,7 +71,7 @@ class Admission:
         if name in self._names or name.endswith(".localhost"):
             return True
         try:
-            return ip_address(name) is not None
+            return ip_address(name).is_loopback or any_address
         except ValueError:
             return False
 
@@ -81,6 +85,13 @@ class Admission:
             "user or password missing or wrong; Label Studio's model settings have fields for them",
             www_authenticate=WWWAuthenticate("basic", {"realm": "interactive human parsing"}),
         )
+
+
+def _not_served(header: str, value: object) -> HTTPException:
+    return Forbidden(
+        f"the request's {header} is {value!r:.100}, and there is no password; expected an address or localhost, and "
+        "as Origin one of this machine: if it is a name of this server, add it to IHP_SERVED_HOSTS"
+    )
 
 
 def _offered(header: str) -> bytes:

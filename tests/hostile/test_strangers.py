@@ -45,6 +45,8 @@ def test_a_page_of_another_name_is_refused(tmp_path: Path, method: str, route: s
             answer: Any = client.open(route, method=method, json=body, headers=given)
             assert answer.status_code == 403, given
             assert "IHP_SERVED_HOSTS" in answer.json["detail"]
+    elsewhere = {"Host": "127.0.0.1:9090", "Origin": "http://203.0.113.7"}
+    assert client.get(route, headers=elsewhere).status_code == 403, "a page of an address is a page of a stranger"
     assert client.get(route, headers={"Host": "localhost", "Origin": "null"}).status_code == 403
     assert client.get("/live", headers={"Host": "evil.example"}).status_code == 200
     assert not list(tmp_path.rglob("*.json"))
