@@ -13,7 +13,7 @@ import requests
 from ihp_backend.experiments.hostile_clients import Outcomes, attack
 from ihp_backend.experiments.server_under_test import PLACES, ServerUnderTest, draw_photo, place, serving
 
-MOST_MB = 2_000
+MOST_MB = 2_500
 """What a backend may take, as docs/deploy.md states it."""
 MOST_SLOWER = 3.0
 """How many times longer the innocent may wait, at the 95th percentile, than while nobody is hostile."""
