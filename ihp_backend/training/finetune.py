@@ -46,7 +46,7 @@ _CROSSED = 8
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """How a version learns; by default in a minute, after a few annotations. See ``THOROUGH``.
+    """How a version learns; by default in two minutes, after a few annotations. See ``THOROUGH``.
 
     Attributes:
         steps: Optimiser steps.
