@@ -137,13 +137,13 @@ def name_of(label: Element) -> str:
 
 def predicted_values_of(labels: Iterable[Element], keypoint: Element) -> tuple[tuple[str, ...], ...]:
     """The parts that each label names, in the brush or else in the keypoint control; an alias means its value."""
-    of_twins: dict[str, str] = {}
-    for twin in keypoint.iter("Label"):
-        if given := twin.get("predicted_values"):
-            of_twins.setdefault(name_of(twin), given)
+    of_keypoint: dict[str, str] = {}
+    for label in keypoint.iter("Label"):
+        if given := label.get("predicted_values"):
+            of_keypoint.setdefault(name_of(label), given)
     found = []
     for label in labels:
-        given = label.get("predicted_values") or of_twins.get(name_of(label), "")
+        given = label.get("predicted_values") or of_keypoint.get(name_of(label), "")
         named = tuple(name.strip() for name in given.split(",") if name.strip())
         found.append(named or ((label.get("value", ""),) if label.get("alias") else ()))
     return tuple(found)

@@ -274,8 +274,8 @@ def _brush_of(keypoint: Element, clicked: Sequence[Element], painted: Sequence[E
 
     best = min(map(differences, painted))
     brushes = [b for b in painted if differences(b) == best]
-    twins = [k for k in clicked if set(names_of(k)) == set(names_of(keypoint))]
-    return brushes[min(twins.index(keypoint), len(brushes) - 1)]
+    alike = [k for k in clicked if set(names_of(k)) == set(names_of(keypoint))]
+    return brushes[min(alike.index(keypoint), len(brushes) - 1)]
 
 
 def _controls(root: Element, name: str, images: Mapping[str | None, Element]) -> list[Element]:

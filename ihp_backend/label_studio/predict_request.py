@@ -11,7 +11,7 @@ from ihp_backend.annotation.masks import AcceptedMask
 from ihp_backend.clicks import Click
 from ihp_backend.geometry import Box
 from ihp_backend.label_studio.label_config import LabelConfig
-from ihp_backend.label_studio.mask_values import holds_mask
+from ihp_backend.label_studio.mask_values import holds_mask, label_of
 from ihp_backend.label_studio.regions import (
     RequestError,
     has_short_id,
@@ -147,20 +147,13 @@ def _left_behind(
     if not config.smart_only:
         return {}
     sent = {region_id(result) for result in clicked}
-    labels = {_label(result) for result in clicked}  # the context has all that are open of these
+    labels = {label_of(r) for r in clicked if r.get("type") == "keypointlabels"}  # the context has all open ones
     found = {}
     for result in drawn:
-        label, name = _label(result), region_id(result)
+        label, name = label_of(result), region_id(result)
         is_point = result.get("type") == "keypointlabels" and result.get("from_name") == config.keypoint
         if not is_point or label not in config.labels or holds_mask(result["value"]) or not config.is_on_image(result):
             continue
         if name not in sent and has_short_id(result) and ("is_positive" not in result or label in labels):
             found[name] = label
     return found
-
-
-def _label(result: Mapping[str, Any]) -> str:
-    """The label of a keypoint; an empty text if it has none."""
-    value = result.get("value")
-    labels = value.get("keypointlabels") if isinstance(value, Mapping) else None
-    return labels[0] if isinstance(labels, list) and labels and isinstance(labels[0], str) else ""

@@ -36,9 +36,9 @@ logger = logging.getLogger(__name__)
 
 _MOST_REGIONS = 2_000
 MOST_MASK_BYTES = 2_000_000_000
+"""A mask takes a byte a pixel while it is answered."""
 MOST_SECONDS = 30.0
 """Of the processor, for all masks of a draft: one polygon that crosses itself takes 0.7 s, and there may be 2000."""
-"""A mask takes a byte a pixel while it is answered."""
 _ID_LENGTH = 100
 """Label Studio's own have ten letters; some are remembered."""
 
