@@ -30,7 +30,7 @@ def holds_mask(value: Mapping[str, Any]) -> bool:
 
 
 def label_of(region: Mapping[str, Any]) -> str:
-    """Returns the first label of a region, such as the one that a mask is painted with; an empty text if it has none."""
+    """Returns a region's label, such as the one that a mask is painted with; an empty text if it has none."""
     value = region.get("value")
     labels = value.get(str(region.get("type"))) if isinstance(value, Mapping) else None
     return labels[0] if isinstance(labels, list) and labels and isinstance(labels[0], str) else ""

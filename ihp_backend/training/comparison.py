@@ -9,7 +9,7 @@ import numpy as np
 
 from ihp_backend.data.sample import DataSet
 from ihp_backend.evaluation.metrics import mean_iou
-from ihp_backend.evaluation.protocol import ProtocolConfig, evaluate
+from ihp_backend.evaluation.protocol import Evaluation, ProtocolConfig, evaluate
 from ihp_backend.inference.predictor import Predictor
 
 BUDGETS = (0.0, 1.0, 1.5, 2.0)
@@ -54,9 +54,16 @@ def measure(predictor: Predictor, data: DataSet) -> Measured:
     config = ProtocolConfig(max_clicks=max(BUDGETS), only_present=True)
     found = evaluate(predictor, data, config, quiet=True)
     photos = (np.mean([photo.iou_at(b) for b in BUDGETS if b > 0]) for photo in found.photos)
-    return Measured(
-        {f"miou_at_{b:g}": round(mean_iou(found.confusions[b]), 4) for b in BUDGETS}, tuple(map(float, photos))
-    )
+    return Measured(_figures(found, BUDGETS), tuple(map(float, photos)))
+
+
+def miou(predictor: Predictor, data: DataSet, budgets: Sequence[float]) -> dict[str, float]:
+    """Returns the mIoU over all photos after each mean number of clicks per class, such as ``miou_at_1``."""
+    return _figures(evaluate(predictor, data, ProtocolConfig(max_clicks=max(budgets)), quiet=True), budgets)
+
+
+def _figures(found: Evaluation, budgets: Sequence[float]) -> dict[str, float]:
+    return {f"miou_at_{b:g}": round(mean_iou(found.confusions[b]), 4) for b in budgets}
 
 
 def likelihood(gains: Sequence[float], seed: int = 0) -> tuple[float, float, float]:

@@ -24,16 +24,14 @@ import torch
 from ihp_backend.data.annotated_photos import AnnotatedPhotos
 from ihp_backend.data.augment import ViewConfig
 from ihp_backend.data.folder import FolderDataSet
-from ihp_backend.data.sample import DataError, DataSet, Sample
-from ihp_backend.evaluation.metrics import mean_iou
-from ihp_backend.evaluation.protocol import ProtocolConfig, evaluate
+from ihp_backend.data.sample import DataError, Sample
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.network.expand_classes import expand_classes
 from ihp_backend.network.parser import HumanParser
 from ihp_backend.network.weights import load_parser, save_parser
 from ihp_backend.parts import IGNORE, Schema
 from ihp_backend.simulation.sampling import SamplingConfig
-from ihp_backend.training.comparison import TOO_FEW, Measured, judge, measure
+from ihp_backend.training.comparison import TOO_FEW, Measured, judge, measure, miou
 from ihp_backend.training.config import TrainConfig
 from ihp_backend.training.pseudo_labels import PseudoLabeller, Samples, TrainingTarget, first_samples
 from ihp_backend.training.trainer import Trainer
@@ -166,7 +164,7 @@ def finetune(
 
     def material(targets: Sequence[TrainingTarget]) -> Samples:
         photos = [target.own for target in targets]
-        rehearsal = [target.base for target in targets] * bool(own) + base_photos
+        rehearsal = [*([target.base for target in targets] if own else []), *base_photos]
         return Samples(photos * max(1, round(len(rehearsal) / len(photos))) + rehearsal, schema)
 
     def serving(parser: HumanParser) -> Predictor:
@@ -185,14 +183,15 @@ def finetune(
 
     def cross_validated() -> list[float]:
         """Gains of some photos to learn from, each after a training without it, of a third of the steps."""
-        folds, gains = [targets[i : _CROSSED - len(tests) : 2] for i in (0, 1)], list[float]()
-        for number, fold in enumerate(folds):
+        short, gains = replace(config, steps=max(1, config.steps // 3)), list[float]()
+        for number in (0, 1):
 
             def told(stage: str, share: float, number: int = number) -> None:
-                report("cross-validate", (number + 0.7 * share) / len(folds))
+                report("cross-validate", (number + 0.7 * share) / 2)
 
-            others = [target for target in targets if not any(target is other for other in fold)]
-            short = replace(config, steps=max(1, config.steps // 3))
+            left_out = range(number, min(len(targets), _CROSSED - len(tests)), 2)
+            fold = [targets[n] for n in left_out]
+            others = [target for n, target in enumerate(targets) if n not in left_out]
             tuned = _train(parser, material(others), out / f"run/fold-{number}", short, str(teacher.device), told)
             pairs = zip(measured(started, fold).photos, measured(serving(tuned), fold).photos, strict=True)
             gains += [new - old for old, new in pairs]
@@ -206,7 +205,8 @@ def finetune(
     most_loss = config.most_loss if base_data is not None else 3 * config.most_loss  # an opinion is no truth
     for share in (1.0, 0.5, 0.25):
         candidate = interpolate_weights(anchor, tuned, share)
-        after, new = figures("measure after", serving(candidate), serving(candidate))
+        served = serving(candidate)
+        after, new = figures("measure after", served, served)
         gains = [b - a for a, b in zip(old.photos, new.photos, strict=True)] + crossed
         least = least_gain_of(config, len(gains))
         verdict = judge(before, after, gains, crossed=len(crossed), least_gain=least, most_loss=most_loss)
@@ -264,15 +264,6 @@ def has_parts(data: Samples) -> bool:
     """Whether there is more to check than the background."""
     ids = {int(i) for sample in data.samples for i in np.unique(sample.labels)}
     return len(ids - {0, IGNORE}) >= 2
-
-
-def miou(
-    predictor: Predictor, data: DataSet, budgets: Sequence[float], *, only_present: bool = False
-) -> dict[str, float]:
-    """Returns the mIoU over all photos after each mean number of clicks per class, such as ``miou_at_1``."""
-    config = ProtocolConfig(max_clicks=max(budgets), only_present=only_present)
-    found = evaluate(predictor, data, config, quiet=True)
-    return {f"miou_at_{b:g}": round(mean_iou(found.confusions[b]), 4) for b in budgets}
 
 
 def _train(
