@@ -38,8 +38,7 @@ class Again:
             if self.is_running:
                 return
             self.is_running = True
-        atexit.unregister(self._last)
-        atexit.register(self._last)
+            atexit.register(self._last)
         Thread(target=self._repeat, name=f"{self._name}, again", daemon=True).start()
 
     def _repeat(self) -> None:
@@ -48,17 +47,18 @@ class Again:
             self._is_wanted = False
             try:
                 self._work()  # without the lock: it may wait for who calls `later`
+                logger.info("%s: what could not be written is written", self._name)
             except OSError as error:
                 self._is_wanted = True
                 logger.debug("%s: still not written: %s", self._name, error)
             except Exception:
                 logger.exception("%s: will not be written", self._name)
-        atexit.unregister(self._last)
-        logger.info("%s: what could not be written is written", self._name)
 
     def _is_left(self) -> bool:
         with self._lock:
             self.is_running = self._is_wanted
+            if not self.is_running:
+                atexit.unregister(self._last)
             return self.is_running
 
     def _last(self) -> None:
