@@ -91,7 +91,7 @@ class HttpConnection:
         environ = environ_of(request, self._client, self._server)
         length = int(environ.get("CONTENT_LENGTH") or 0)
         if self._front.policy.refuses(environ):
-            await self._refuse(self._front.refusal(environ))
+            await self._refuse(self._front.answer_at_once(environ))
             return False
         if length > self._limits.body_bytes:
             raise self._too_large()

@@ -115,6 +115,11 @@ class Waiting(Protocol):
         """Ends it at once."""
 
 
+def is_answered_in_loop(environ: WSGIEnvironment, body: IO[bytes] | None) -> bool:
+    """Whether a request asks for what takes no time, and can be answered whatever else is stuck."""
+    return body is None and environ["PATH_INFO"] in _IN_LOOP
+
+
 def is_probe(environ: WSGIEnvironment, body: IO[bytes] | None) -> bool:
     """Whether a request asks for the server's health, and can do so at any time."""
     return body is None and environ["PATH_INFO"] in (*_IN_LOOP, *_PROBES)
@@ -144,18 +149,18 @@ class Front:
 
     async def answer(self, environ: WSGIEnvironment, body: IO[bytes] | None) -> HttpAnswer:
         """Lets the application answer a request that is all there."""
-        if body is None and environ["PATH_INFO"] in _IN_LOOP:
-            return self.refusal(environ)
+        if is_answered_in_loop(environ, body):
+            return self.answer_at_once(environ)
         threads = self._probes if is_probe(environ, body) else self._threads
         return await asyncio.get_running_loop().run_in_executor(threads, call, self._application, environ, body)
 
-    def refusal(self, environ: WSGIEnvironment) -> HttpAnswer:
-        """Lets the application answer at once what takes it no time: it refuses the request by its head."""
+    def answer_at_once(self, environ: WSGIEnvironment) -> HttpAnswer:
+        """Lets the application answer what takes it no time, such as a request that it refuses by its head."""
         return call(self._application, environ)
 
     def has_place(self, environ: WSGIEnvironment, body: IO[bytes] | None) -> bool:
         """Whether a request may go to the application; what the loop answers always may."""
-        if body is None and environ["PATH_INFO"] in _IN_LOOP:
+        if is_answered_in_loop(environ, body):
             return True
         for_probe = is_probe(environ, body)
         most = self.limits.probing if for_probe else self.limits.answering
