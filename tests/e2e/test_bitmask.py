@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
+from drawn_task import middle, open_person
 from numpy.typing import NDArray
-from running_demo import Demo, new_project
+from running_demo import Demo
 from studio import Studio, answered
 
-from ihp_backend.data.synthetic import draw_person
 from ihp_backend.demo.project import plain_label_config
 from ihp_backend.label_studio.bitmask import decode
 from ihp_backend.parts import LIP
@@ -27,20 +26,10 @@ def mask_of(region: dict[str, Any]) -> NDArray[np.bool_]:
     return decode(region["value"]["imageDataURL"], region["original_height"], region["original_width"])
 
 
-def middle(mask: NDArray[np.bool_]) -> tuple[float, float]:
-    row, column = np.unravel_index(cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5).argmax(), mask.shape)
-    return (float(column) + 0.5) / WIDTH, (float(row) + 0.5) / HEIGHT
-
-
 def test_bitmasks_are_clicked_corrected_and_kept(demo: Demo, studio: Studio, tmp_path: Path) -> None:
-    image, truth = draw_person(np.random.default_rng(38), HEIGHT, WIDTH)
-    cv2.imwrite(str(tmp_path / "person.png"), image[..., ::-1])
     config = plain_label_config(LABELS).replace("BrushLabels", "BitmaskLabels")
-    project = new_project(demo, "Bitmasks", config.replace("<Image ", '<Image smoothing="false" '))
-    demo.client.import_files(project, [tmp_path / "person.png"])
-    (task,) = (int(task["id"]) for task in demo.client.list_tasks(project))
-    studio.open(project, task)
-    studio.auto_annotate()
+    config = config.replace("<Image ", '<Image smoothing="false" ')
+    project, task, truth = open_person(demo, studio, tmp_path, "Bitmasks", config, (HEIGHT, WIDTH))
     made = {}
     for label, part in (("Face", "face"), ("Upper-clothes", "upper-clothes")):
         studio.pick(label)

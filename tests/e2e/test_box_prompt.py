@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
-from running_demo import Demo, new_project
+from drawn_task import open_person
+from running_demo import Demo
 from studio import Studio, answered, mask_of
 
-from ihp_backend.data.synthetic import draw_person
 from ihp_backend.geometry import box_of
 from ihp_backend.parts import LIP
 
@@ -25,13 +24,7 @@ CONFIG = f"""<View><Image name="image" value="$image"/>
 
 
 def test_a_box_is_answered_with_the_mask_of_what_is_in_it(demo: Demo, studio: Studio, tmp_path: Path) -> None:
-    image, truth = draw_person(np.random.default_rng(38), HEIGHT, WIDTH)
-    cv2.imwrite(str(tmp_path / "person.png"), image[..., ::-1])
-    project = new_project(demo, "Boxes", CONFIG)
-    demo.client.import_files(project, [tmp_path / "person.png"])
-    (task,) = (int(task["id"]) for task in demo.client.list_tasks(project))
-    studio.open(project, task)
-    studio.auto_annotate()
+    _, task, truth = open_person(demo, studio, tmp_path, "Boxes", CONFIG, (HEIGHT, WIDTH))
     studio.next_smart_tool()  # the rectangle
     studio.pick("Upper-clothes", control=1)
     box = box_of(truth == LIP.names.index("upper-clothes"))

@@ -7,7 +7,7 @@ import time
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from drawn_task import PERSON, middle
 from one_region import mask_region
 from running_demo import Demo, new_project
 from studio import Studio, mask_of
@@ -20,7 +20,6 @@ from ihp_backend.parts import LIP
 pytestmark = pytest.mark.e2e
 
 HEIGHT, WIDTH = 450, 300
-PERSON = 38
 GUESSED = {"Face": ("face",), "Hair": ("hair",), "Dress": ("upper-clothes",), "Pants": ("pants",)}
 """What is predicted, and where it is: the clothes are taken for a dress, and a stain on them for a scarf."""
 
@@ -47,11 +46,6 @@ def predicted(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> tuple[int
         body = {"task": task, "model_version": "somebody", "score": 0.5, "result": regions}
         demo.client.post("/api/predictions/", body)
     return project, tasks
-
-
-def middle(mask: NDArray[np.bool_]) -> tuple[float, float]:
-    row, column = np.unravel_index(cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5).argmax(), mask.shape)
-    return (float(column) + 0.5) / WIDTH, (float(row) + 0.5) / HEIGHT
 
 
 @pytest.mark.parametrize("saves", ["never", "between", "auto-accept"])

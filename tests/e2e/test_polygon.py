@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
+from drawn_task import middle, open_person
 from numpy.typing import NDArray
-from running_demo import Demo, new_project
+from running_demo import Demo
 from studio import Studio
 
-from ihp_backend.data.synthetic import draw_person
 from ihp_backend.demo.project import plain_label_config
 from ihp_backend.label_studio.mask_values import decode
 from ihp_backend.parts import LIP
@@ -29,22 +28,12 @@ def union(regions: list[dict[str, Any]], label: str) -> NDArray[np.bool_]:
     return np.logical_or.reduce([decode(region, HEIGHT, WIDTH) for region in own])  # type: ignore[no-any-return]
 
 
-def middle(mask: NDArray[np.bool_]) -> tuple[float, float]:
-    row, column = np.unravel_index(cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5).argmax(), mask.shape)
-    return (float(column) + 0.5) / WIDTH, (float(row) + 0.5) / HEIGHT
-
-
 @pytest.mark.parametrize(("control", "kind"), [("PolygonLabels", "polygon"), ("RectangleLabels", "rectangle")])
 def test_outlines_and_boxes_are_clicked_corrected_and_kept(
     demo: Demo, studio: Studio, tmp_path: Path, control: str, kind: str
 ) -> None:
-    image, truth = draw_person(np.random.default_rng(38), HEIGHT, WIDTH)
-    cv2.imwrite(str(tmp_path / "person.png"), image[..., ::-1])
-    project = new_project(demo, control, plain_label_config(LABELS).replace("BrushLabels", control))
-    demo.client.import_files(project, [tmp_path / "person.png"])
-    (task,) = (int(task["id"]) for task in demo.client.list_tasks(project))
-    studio.open(project, task)
-    studio.auto_annotate()
+    xml = plain_label_config(LABELS).replace("BrushLabels", control)
+    project, task, truth = open_person(demo, studio, tmp_path, control, xml, (HEIGHT, WIDTH))
     made = {}
     for label, part in (("Face", "face"), ("Upper-clothes", "upper-clothes")):
         studio.pick(label)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+from drawn_task import middle as middle_of_mask
+from drawn_task import open_person
 from numpy.typing import NDArray
 from one_region import mask_region
-from running_demo import Demo, new_project
+from running_demo import Demo
 from studio import Studio, answered, mask_of
 
-from ihp_backend.data.synthetic import draw_person
 from ihp_backend.demo.project import hotkeys, label_config_of
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.parts import LIP
@@ -22,36 +22,20 @@ pytestmark = pytest.mark.e2e
 HEIGHT, WIDTH = 900, 600
 AT_ONCE = ("Hair", "Face", "Upper-clothes", "Left-arm", "Right-arm")
 ONE_BY_ONE = ("Pants", "Left-shoe", "Right-shoe")
-PERSON = 38
-"""The drawn person of this seed has all these parts, and none so thin that another one's mask covers its middle."""
 
 
 def middle(truth: NDArray[np.uint8], label: str) -> tuple[float, float]:
     """The innermost place of a part, as shares of the photo's width and height."""
-    part = (truth == LIP.names.index(label.lower())).astype(np.uint8)
-    row, column = np.unravel_index(cv2.distanceTransform(part, cv2.DIST_L2, 5).argmax(), part.shape)
-    return (float(column) + 0.5) / WIDTH, (float(row) + 0.5) / HEIGHT
+    return middle_of_mask(truth == LIP.names.index(label.lower()))
 
 
 def at(mask: NDArray[np.bool_], x: float, y: float) -> bool:
     return bool(mask[int(y * HEIGHT), int(x * WIDTH)])
 
 
-def open_person(demo: Demo, studio: Studio, folder: Path, title: str, xml: str) -> tuple[int, NDArray[np.uint8]]:
-    """Opens the drawn person in a project of their own; returns the task's number and the true labels."""
-    image, truth = draw_person(np.random.default_rng(PERSON), HEIGHT, WIDTH)
-    cv2.imwrite(str(folder / "person.png"), image[..., ::-1])
-    project = new_project(demo, title, xml)
-    demo.client.import_files(project, [folder / "person.png"])
-    (task,) = demo.client.list_tasks(project)
-    studio.open(project, task["id"])
-    studio.auto_annotate()
-    return int(task["id"]), truth
-
-
 def test_a_whole_session(demo: Demo, studio: Studio, tmp_path: Path) -> None:
     xml = label_config_of("lip").replace('<Label value="Face"', '<Label value="Backpack"/><Label value="Face"')
-    task, truth = open_person(demo, studio, tmp_path, "A whole session", xml)
+    _, task, truth = open_person(demo, studio, tmp_path, "A whole session", xml, (HEIGHT, WIDTH))
 
     # Auto-accept: five parts, one click each.
     studio.auto_accept(True)
@@ -128,7 +112,7 @@ def test_clicks_that_are_faster_than_masks_lose_nothing(
 ) -> None:
     """Label Studio drops the answers to all of them but the last, and that one has all masks."""
     xml = label_config_of("lip")
-    task, truth = open_person(demo, studio, tmp_path, "In a hurry", xml)
+    _, task, truth = open_person(demo, studio, tmp_path, "In a hurry", xml, (HEIGHT, WIDTH))
     studio.auto_accept(auto_accept)
     studio.page.evaluate("() => document.activeElement.blur()")  # the switch keeps the keyboard
     keys = {label: key for key, label in hotkeys(xml)}
@@ -150,7 +134,7 @@ def test_masks_follow_the_clicks_on_others_where_the_label_config_says_so(
     demo: Demo, studio: Studio, tmp_path: Path
 ) -> None:
     xml = label_config_of("lip").replace("<KeyPointLabels", '<KeyPointLabels ihp_refine="all"')
-    task, truth = open_person(demo, studio, tmp_path, "Masks follow", xml)
+    _, task, truth = open_person(demo, studio, tmp_path, "Masks follow", xml, (HEIGHT, WIDTH))
     studio.auto_accept(True)
     ids: dict[str, str] = {}
     followed = 0
@@ -175,7 +159,7 @@ def test_masks_follow_the_clicks_on_others_where_the_label_config_says_so(
 
 def test_a_mask_takes_the_place_of_a_guess_that_it_covers(demo: Demo, studio: Studio, tmp_path: Path) -> None:
     xml = label_config_of("lip")
-    task, truth = open_person(demo, studio, tmp_path, "A guess is wrong", xml)
+    _, task, truth = open_person(demo, studio, tmp_path, "A guess is wrong", xml, (HEIGHT, WIDTH))
     x, y = middle(truth, "Upper-clothes")
     guess = np.zeros((HEIGHT, WIDTH), bool)
     row, column = int((y + 0.01) * HEIGHT), int(x * WIDTH)
