@@ -84,8 +84,12 @@ def box_of(mask: NDArray[np.bool_]) -> Box | None:
 def digest(mask: NDArray[np.bool_]) -> bytes:
     """Tells masks (H, W) apart: different bytes for different masks."""
     box = box_of(mask)
-    bits = b"" if box is None else np.packbits(mask[box.slices]).tobytes()
-    return hashlib.blake2b(bits + repr((box, mask.shape)).encode(), digest_size=16).digest()
+    return packed_digest(b"" if box is None else np.packbits(mask[box.slices]).tobytes(), box, mask.shape)
+
+
+def packed_digest(bits: bytes, box: Box | None, shape: tuple[int, ...]) -> bytes:
+    """The same of a mask's box, ``None`` if it is empty, and the bits in it."""
+    return hashlib.blake2b(bits + repr((box, shape)).encode(), digest_size=16).digest()
 
 
 def percent_to_pixels(x: float, y: float, height: int, width: int) -> tuple[float, float]:

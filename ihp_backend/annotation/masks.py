@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ihp_backend.clicks import Click
-from ihp_backend.geometry import Box, box_of
+from ihp_backend.geometry import Box, box_of, packed_digest
 
 MOST_CLICKS = 40
 """Of one region, at most so many clicks are kept, the newest."""
@@ -50,6 +50,26 @@ class PackedMask:
         """Packs a mask (H, W)."""
         box = box_of(mask) or Box(0, 0, 0, 0)
         return cls((mask.shape[0], mask.shape[1]), box, np.packbits(mask[box.slices]))
+
+    @classmethod
+    def union(cls, masks: Sequence[PackedMask]) -> PackedMask:
+        """Puts masks of one shape together, at least one."""
+        if len(masks) == 1:
+            return masks[0]
+        pixels = masks[0].unpacked()
+        for mask in masks[1:]:
+            pixels[mask.box.slices] |= mask.inside()
+        return cls.of(pixels)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no pixel is in it."""
+        return self.box.height == 0
+
+    @property
+    def digest(self) -> bytes:
+        """``geometry.digest`` of the mask."""
+        return packed_digest(self.bits.tobytes(), None if self.is_empty else self.box, self.shape)
 
     def inside(self) -> NDArray[np.bool_]:
         """The box's pixels, (h, w)."""
@@ -106,12 +126,24 @@ class AcceptedMask:
         """The mask, (H, W); one that is packed is unpacked at each look."""
         return self.pixels.unpacked() if isinstance(self.pixels, PackedMask) else self.pixels
 
+    @property
+    def packed(self) -> PackedMask:
+        """The mask, packed."""
+        return self.pixels if isinstance(self.pixels, PackedMask) else PackedMask.of(self.pixels)
+
     def holds(self, click: Click) -> bool:
         """Whether a click lies in it."""
         row, column = click.pixel(*self.pixels.shape)
         if isinstance(self.pixels, PackedMask):
             return self.pixels.holds(row, column)
         return bool(self.pixels[row, column])
+
+    def add_to(self, mask: NDArray[np.bool_]) -> None:
+        """Adds its pixels to another mask (H, W), in place."""
+        if isinstance(self.pixels, PackedMask):
+            mask[self.pixels.box.slices] |= self.pixels.inside()
+        else:
+            mask |= self.pixels
 
     def take_from(self, mask: NDArray[np.bool_]) -> None:
         """Takes its pixels out of another mask (H, W), in place."""

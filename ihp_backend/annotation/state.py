@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ihp_backend.annotation.masks import AcceptedMask
+from ihp_backend.annotation.masks import AcceptedMask, PackedMask
 from ihp_backend.clicks import Click
-from ihp_backend.geometry import box_of
 
 _EARLIER_CLICKS = 200
 """So many clicks behind accepted masks are shown to the network; each takes time."""
@@ -68,7 +67,7 @@ class AnnotationState:
         unsure = []
         there = {m.id: replace(m, from_prediction=True) if is_contradicted(m) else m for m in drawn}
         for answer in recent:
-            if not answer.mask.any():
+            if answer.packed.is_empty:
                 there.pop(answer.id, None)
             elif answer.id in there:  # a correction; to lose an accepted one would be worse than to show a rejected one
                 there[answer.id] = replace(answer, from_prediction=is_contradicted(answer))
@@ -114,7 +113,11 @@ class AnnotationState:
         own = [c for c in self.clicks if c.part == label]
         corrects_memory = not any(c.is_positive for c in own)
         for masks in (self.accepted, self.recent if corrects_memory else ()):
-            near = [(_distance(m.mask, own[-1]), m) for m in masks if m.label == label]
+            same = [m for m in masks if m.label == label]
+            inside = next((m for m in same if m.holds(own[-1])), None)
+            if inside is not None:
+                return inside
+            near = [(_distance(m.packed, own[-1]), m) for m in same]
             distance, mask = min(near, key=lambda pair: pair[0], default=(np.inf, None))
             if distance <= _NEAR:
                 return mask
@@ -140,8 +143,9 @@ class AnnotationState:
         for accepted in self.accepted:
             if accepted.from_prediction or accepted.clicks or accepted.is_box or accepted.label == label:
                 continue
-            known = prompts.get(accepted.label)
-            prompts[accepted.label] = accepted.mask if known is None else known | accepted.mask
+            if accepted.label not in prompts:
+                prompts[accepted.label] = np.zeros(accepted.pixels.shape, np.bool_)
+            accepted.add_to(prompts[accepted.label])
         return prompts
 
     def is_clicked(self, mask: AcceptedMask, label: str) -> bool:
@@ -149,14 +153,16 @@ class AnnotationState:
         return any(c.part == label and c.is_positive and mask.holds(c) for c in self.clicks)
 
 
-def _distance(mask: NDArray[np.bool_], click: Click) -> float:
-    """Distance of a click to a mask, as a share of the longer side of the mask's box; 0 inside."""
-    box = box_of(mask)
-    if box is None:
+def _distance(mask: PackedMask, click: Click) -> float:
+    """Distance of a click to a mask without it, as a share of the longer side of its box; infinite if not near."""
+    if mask.is_empty:
         return float("inf")
-    row, column = click.pixel(*mask.shape)
-    if mask[row, column]:
-        return 0.0
-    rows, columns = np.nonzero(mask[box.slices])
+    box, (row, column) = mask.box, click.pixel(*mask.shape)
+    longer = max(box.width, box.height)
+    down = max(box.top - row, row - box.bottom + 1, 0)
+    right = max(box.left - column, column - box.right + 1, 0)
+    if float(np.sqrt(down**2 + right**2) / longer) > _NEAR:
+        return float("inf")  # its box is too far: its pixels need no look
+    rows, columns = np.nonzero(mask.inside())
     squared = (rows + box.top - row) ** 2 + (columns + box.left - column) ** 2
-    return float(np.sqrt(squared.min()) / max(box.width, box.height))
+    return float(np.sqrt(squared.min()) / longer)

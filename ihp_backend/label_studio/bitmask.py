@@ -30,6 +30,19 @@ def encode(mask: NDArray[np.bool_]) -> str:
     return _PREFIX + base64.b64encode(buffer.getvalue()).decode()
 
 
+def payload(url: object, height: int, width: int) -> str:
+    """Returns what follows a data URL's head, not decoded.
+
+    Raises:
+        BitmaskError: If it is no data URL of a PNG, or longer than any of the photo's size.
+    """
+    if not isinstance(url, str) or not url.startswith(_PREFIX):
+        raise BitmaskError(f"the bitmask begins with {str(url)[:40]!r}; expected {_PREFIX}...")
+    if len(url) > 4096 + _MOST_BYTES_A_PIXEL * height * width:
+        raise BitmaskError(f"the bitmask has {len(url)} characters, too many for {width}x{height} pixels")
+    return url[len(_PREFIX) :]
+
+
 def decode(url: object, height: int, width: int) -> NDArray[np.bool_]:
     """Reads a mask (H, W) from the alpha of a PNG. Without alpha it is the whole photo, as it is on the screen.
 
@@ -41,12 +54,9 @@ def decode(url: object, height: int, width: int) -> NDArray[np.bool_]:
     Raises:
         BitmaskError: If it is none, or has another size. Nothing larger than the photo is decoded.
     """
-    if not isinstance(url, str) or not url.startswith(_PREFIX):
-        raise BitmaskError(f"the bitmask begins with {str(url)[:40]!r}; expected {_PREFIX}...")
-    if len(url) > 4096 + _MOST_BYTES_A_PIXEL * height * width:
-        raise BitmaskError(f"the bitmask has {len(url)} characters, too many for {width}x{height} pixels")
+    encoded = payload(url, height, width)
     try:
-        image = Image.open(io.BytesIO(base64.b64decode(url[len(_PREFIX) :], validate=True)), formats=["PNG"])
+        image = Image.open(io.BytesIO(base64.b64decode(encoded, validate=True)), formats=["PNG"])
         if image.size != (width, height):
             raise BitmaskError(
                 f"the bitmask is {image.size[0]}x{image.size[1]}; expected the photo's {width}x{height} pixels"

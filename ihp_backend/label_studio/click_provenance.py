@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ihp_backend.annotation.masks import MOST_CLICKS, TimedClick
+from ihp_backend.annotation.masks import MOST_CLICKS, PackedMask, TimedClick
 from ihp_backend.clicks import Click
 from ihp_backend.geometry import digest
 
@@ -28,10 +28,10 @@ def to_meta(clicks: Sequence[TimedClick], mask: NDArray[np.bool_]) -> dict[str, 
     }
 
 
-def from_meta(meta: object, label: str, mask: NDArray[np.bool_]) -> tuple[TimedClick, ...]:
+def from_meta(meta: object, label: str, mask: PackedMask) -> tuple[TimedClick, ...]:
     """Reads the clicks from a region's ``meta``; none if they are not there, not readable, or made another mask."""
     own = meta.get("ihp") if isinstance(meta, Mapping) else None
-    if not isinstance(own, Mapping) or not isinstance(own.get("clicks"), list) or own.get("mask") != digest(mask).hex():
+    if not isinstance(own, Mapping) or not isinstance(own.get("clicks"), list) or own.get("mask") != mask.digest.hex():
         return ()
     height, width = mask.shape
     clicks = []

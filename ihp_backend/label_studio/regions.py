@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ihp_backend.annotation.masks import AcceptedMask, PackedMask, TimedClick
 from ihp_backend.clicks import Click
-from ihp_backend.geometry import Box, box_of, percent_to_pixels
+from ihp_backend.geometry import Box, percent_to_pixels
 from ihp_backend.label_studio.click_provenance import from_meta, to_meta
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.mask_values import (
@@ -24,6 +24,7 @@ from ihp_backend.label_studio.mask_values import (
     RECTANGLE,
     MaskError,
     decode,
+    decode_packed,
     encode,
     holds_mask,
     label_of,
@@ -188,9 +189,8 @@ def read_boxes(results: Sequence[Mapping[str, Any]], config: LabelConfig, height
     found = {}
     for region in results:
         inside = _mask_of(region, height, width) if config.is_prompt_box(region) else None
-        box = None if inside is None else box_of(inside)
-        if box is not None:
-            found[label_of(region)] = box
+        if inside is not None and not inside.is_empty:
+            found[label_of(region)] = inside.box
     return found
 
 
@@ -214,15 +214,15 @@ def read_masks(
                 f"{MOST_MASK_BYTES // 10**6} MB of them: label smaller photos"
             )
         read: list[Mapping[str, Any]] = []
-        union: NDArray[np.bool_] | None = None
+        found: list[PackedMask] = []
         for region in pieces:
             if thread_time() > until:
                 raise RequestError(f"the draft's masks take over {MOST_SECONDS:.0f} s to read: no annotator made them")
             if (mask := _mask_of(region, height, width)) is not None:
                 read.append(region)
-                union = mask if union is None else union | mask
-        if union is not None:
-            masks.append(_accepted(read, union, {m.id for m in masks}))
+                found.append(mask)
+        if found:
+            masks.append(_accepted(read, PackedMask.union(found), {m.id for m in masks}))
     return masks
 
 
@@ -235,8 +235,8 @@ def _is_of_its_control(region: Mapping[str, Any], config: LabelConfig) -> bool:
     return (region.get("from_name") or config.brush_of(label)) == config.brush_of(label)
 
 
-def _mask_of(region: Mapping[str, Any], height: int, width: int) -> NDArray[np.bool_] | None:
-    """The mask (H, W) of a region; ``None``, and a log line, if it cannot be read."""
+def _mask_of(region: Mapping[str, Any], height: int, width: int) -> PackedMask | None:
+    """The mask of a region; ``None``, and a log line, if it cannot be read."""
     size = size_of(region, height, width)
     if size != (height, width):
         logger.warning("region %.50s is for a photo of %.50s, not %s", region.get("id"), size, (height, width))
@@ -244,20 +244,20 @@ def _mask_of(region: Mapping[str, Any], height: int, width: int) -> NDArray[np.b
         logger.warning("a region has an id of more than %d letters", _ID_LENGTH)
     else:
         try:
-            return decode(region, height, width)
+            return decode_packed(region, height, width)
         except MaskError as error:
             logger.warning("region %s cannot be read: %s", region.get("id"), error)
     return None
 
 
-def _accepted(pieces: Sequence[Mapping[str, Any]], mask: NDArray[np.bool_], taken: Collection[str]) -> AcceptedMask:
-    """The mask (H, W) that some regions make together; what is told of it is told by the first."""
+def _accepted(pieces: Sequence[Mapping[str, Any]], mask: PackedMask, taken: Collection[str]) -> AcceptedMask:
+    """The mask that some regions make together; what is told of it is told by the first."""
     first, label = pieces[0], label_of(pieces[0])
     mask_id, number = mask_and_piece(first)
     return AcceptedMask(
         _own_id(first if number == 1 else {**first, "id": mask_id}, taken),
         label,
-        PackedMask.of(mask),
+        mask,
         first.get("origin") == "prediction",
         from_meta(first.get("meta"), label, mask),
         _score(first.get("score")),

@@ -72,7 +72,7 @@ def decode(rle: Sequence[int] | bytes, height: int, width: int) -> NDArray[np.ui
     Raises:
         RleError: If the stream is malformed or cut short, or is for another number of pixels.
     """
-    data = _as_bytes(rle)
+    data = as_bytes(rle)
     if len(data) * 8 < _HEADER_BITS:
         raise RleError(f"the RLE has {len(data)} bytes; expected a header of 7 at least")
     bits = np.unpackbits(np.frombuffer(data, np.uint8))
@@ -140,7 +140,12 @@ def from_alpha(alpha: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return mask
 
 
-def _as_bytes(rle: object) -> bytes:
+def as_bytes(rle: object) -> bytes:
+    """Returns a stream as bytes.
+
+    Raises:
+        RleError: If it is no list of byte values.
+    """
     if not isinstance(rle, bytes | bytearray | list | tuple):
         raise RleError(f"the RLE is {type(rle).__name__}; expected a list of byte values")
     try:

@@ -20,6 +20,7 @@ from ihp_backend.label_studio.api_session import LabelStudioError
 from ihp_backend.label_studio.connections import Connection, Connections, by_settings
 from ihp_backend.label_studio.images import ImageError, ImageLoader
 from ihp_backend.label_studio.label_config import LabelConfig
+from ihp_backend.label_studio.mask_values import KNOWN
 from ihp_backend.label_studio.schema_choice import Choice
 from ihp_backend.learning.label_meanings import LabelMeanings
 from ihp_backend.learning.project_training import ProjectTraining
@@ -278,7 +279,10 @@ class Runtime:
 
     def _caches(self) -> dict[str, tuple[int, int, int]]:
         images = self.images.cache
-        found = {"images": (images.hits, images.misses, images.size)}
+        found = {
+            "images": (images.hits, images.misses, images.size),
+            "masks": (KNOWN.hits, KNOWN.misses, KNOWN.size),
+        }
         engines = [model.engine for model in self.base.loaded if hasattr(model, "engine")]
         if engines:
             kept = [(e.features.hits, e.features.misses, e.features.size) for e in engines]
