@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,6 +29,8 @@ from ihp_backend.inference.postprocess.remove_small_regions import remove_small_
 from ihp_backend.inference.prediction import Parse
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.label_studio.image_decoding import decode_image
+from ihp_backend.label_studio.mask_values import BITMASK, BRUSH
+from ihp_backend.label_studio.mask_values import encode as encode_value
 from ihp_backend.label_studio.rle import decode, encode
 from ihp_backend.network.click_maps import Point, localization_maps
 
@@ -86,6 +90,8 @@ def through_http(weights: str, runs: int, note: Callable[[Row], None]) -> None:
         note(Row("server ready", "", server.ready_s * 1000, server.ready_s * 1000))
         for size in photos:
             _clicks_on(server, size, runs, note)
+        for size in list(photos)[1:]:
+            _clicks_beside_masks(server, size, runs, note)
         for annotators in (1, 4, 16):
             seconds = max(2.0, runs / 10)
             note(Row("clicks a second", f"{annotators} at once", *throughput(server, annotators, seconds), "1/s"))
@@ -116,6 +122,47 @@ def _clicks_on(server: ServerUnderTest, size: str, runs: int, note: Callable[[Ro
     times = timed(lambda n: server.predict(seen, [place("Face", n)], n, all_parts), runs)
     note(Row(f"click that answers all parts ({masks})", size, *times))
     note(Row("open a photo that was seen", size, *timed(lambda n: server.predict(seen, None), runs)))
+
+
+def _clicks_beside_masks(server: ServerUnderTest, size: str, runs: int, note: Callable[[Row], None]) -> None:
+    """Clicks where the draft has hand-drawn masks already: all come with each request, as Label Studio sends them."""
+    width, height = (int(side) for side in size.split("x"))
+    brushes = label_config_of("lip")
+    for kind, config in ((BRUSH, brushes), (BITMASK, brushes.replace("BrushLabels", "BitmaskLabels"))):
+        accepted = [_drawn_region(number, width, height, kind) for number in range(100)]
+        for count in (30, 100):
+            there, name = accepted[:count], f"{count} {kind.removesuffix('labels')} masks"
+            server.predict(f"{size}/m{kind}", None)
+            click = partial(_click_beside, server, f"{size}/m{kind}", config, there)
+            times = timed(click, runs)
+            note(Row(f"warm click beside {name}", size, *times))
+
+
+def _click_beside(
+    server: ServerUnderTest, photo: str, config: str, accepted: Sequence[dict[str, Any]], number: int
+) -> None:
+    server.predict(photo, [place("Face", number)], len(accepted), config, accepted)
+
+
+def _drawn_region(number: int, width: int, height: int, kind: str) -> dict[str, Any]:
+    """A region as somebody draws it: a blob of a tenth of the photo's height with a frayed edge."""
+    rng = np.random.default_rng(number)
+    turns = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    radius = height / 20 * rng.uniform(0.8, 1.2, 60)
+    middle = rng.uniform(0.1, 0.9, 2) * (width, height)
+    corners = np.stack((np.cos(turns), np.sin(turns)), 1) * radius[:, None] + middle
+    mask = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(mask, [corners.astype(np.int32)], 1)
+    label = ("Upper-clothes", "Left-arm", "Left-shoe", "Pants")[number % 4]
+    return {
+        "id": f"drawn{number}",
+        "type": kind,
+        "from_name": "mask",
+        "to_name": "image",
+        "original_width": width,
+        "original_height": height,
+        "value": encode_value(mask.astype(bool), label, kind)[0],
+    }
 
 
 def throughput(server: ServerUnderTest, annotators: int, seconds: float) -> tuple[float, float]:

@@ -74,8 +74,12 @@ class ServerUnderTest:
         clicks: Sequence[tuple[str, float, float, bool]] | None,
         task: int = 1,
         label_config: str = "",
+        accepted: Sequence[dict[str, Any]] = (),
     ) -> Any:
-        """Asks for a photo's parts (``None``) or for what is clicked: label, x and y as shares, positive."""
+        """Asks for a photo's parts (``None``) or for what is clicked: label, x and y as shares, positive.
+
+        ``accepted`` are the regions that the draft holds already.
+        """
         session = getattr(self._local, "session", None)
         if session is None:
             session = self._local.session = requests.Session()
@@ -83,8 +87,9 @@ class ServerUnderTest:
         context = None
         if clicks is not None:
             context = {"result": [_keypoint(number, *click) for number, click in enumerate(clicks)]}
+        drafts = [{"id": 1, "result": list(accepted)}] if accepted else []
         body = {
-            "tasks": [{"id": task, "data": {"image": f"/data/{photo}"}, "drafts": [], "annotations": []}],
+            "tasks": [{"id": task, "data": {"image": f"/data/{photo}"}, "drafts": drafts, "annotations": []}],
             "project": "1.1",
             "label_config": label_config or label_config_of("lip"),
             "params": {"context": context},

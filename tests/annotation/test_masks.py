@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ihp_backend.annotation.masks import MOST_CLICKS, AcceptedMask, PackedMask, TimedClick, are_same, with_new
 from ihp_backend.clicks import Click
+from ihp_backend.geometry import digest
 
 
 def clicks(count: int) -> list[Click]:
@@ -59,6 +60,19 @@ def test_an_accepted_mask_is_looked_at_and_taken_out_packed_or_not(is_packed: bo
     kept = other & ~pixels
     accepted.take_from(other)
     assert np.array_equal(other, kept)
+    accepted.add_to(other)
+    assert np.array_equal(other, kept | pixels)
+    assert np.array_equal(accepted.packed.unpacked(), pixels)
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 70), st.integers(0, 9)), min_size=1, max_size=4))
+def test_packed_masks_are_put_together_and_told_apart_as_plain_ones_are(blobs: list[tuple[int, int, int]]) -> None:
+    plain = [blob(top, left, side, side) for top, left, side in blobs]
+    union = PackedMask.union([PackedMask.of(mask) for mask in plain])
+    whole = np.logical_or.reduce(plain)
+    assert np.array_equal(union.unpacked(), whole)
+    assert union.is_empty == (not whole.any())
+    assert union.digest == digest(whole)
 
 
 def test_two_masks_are_the_same_if_they_share_half_of_the_smaller_one() -> None:

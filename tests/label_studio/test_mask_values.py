@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 from label_studio_sdk.converter.brush import decode_rle
+from numpy.typing import NDArray
 
+from ihp_backend.cache import LoadingCache
+from ihp_backend.label_studio import mask_values
 from ihp_backend.label_studio.mask_values import (
     BITMASK,
     BRUSH,
@@ -16,6 +19,7 @@ from ihp_backend.label_studio.mask_values import (
     RECTANGLE,
     MaskError,
     decode,
+    decode_packed,
     encode,
     holds_mask,
     label_of,
@@ -57,6 +61,55 @@ def test_brush_regions_are_those_of_the_sdk() -> None:
 def test_what_cannot_be_read_says_why(broken: dict[str, Any], expected: str) -> None:
     with pytest.raises(MaskError, match=expected):
         decode(broken, 4, 6)
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What was decoded and not remembered."""
+    seen: list[dict[str, Any]] = []
+
+    def counted(region: dict[str, Any], height: int, width: int) -> NDArray[np.bool_]:
+        seen.append(region)
+        return decode(region, height, width)
+
+    monkeypatch.setattr(mask_values, "decode", counted)
+    monkeypatch.setattr(mask_values, "KNOWN", LoadingCache(2**20, lambda mask: mask.bits.nbytes))
+    return seen
+
+
+@pytest.mark.parametrize(("kind", "times"), [(BRUSH, 1), (BITMASK, 1), (POLYGON, 3), (RECTANGLE, 3)])
+def test_a_mask_that_is_sent_again_is_not_decoded_again(kind: str, times: int, decoded: list[dict[str, Any]]) -> None:
+    for _ in range(3):
+        assert np.array_equal(decode_packed(region(kind), 4, 6).unpacked(), MASK)
+    assert len(decoded) == times, "the corners of an outline are quicker read than remembered"
+
+
+@pytest.mark.parametrize("kind", [BRUSH, BITMASK])
+def test_one_pixel_more_is_another_mask(kind: str, decoded: list[dict[str, Any]]) -> None:
+    decode_packed(region(kind), 4, 6)
+    for row, column in np.argwhere(~MASK):
+        more = MASK.copy()
+        more[row, column] = True
+        (value,) = encode(more, "Face", kind)
+        assert np.array_equal(decode_packed({"type": kind, "value": value}, 4, 6).unpacked(), more)
+    assert len(decoded) == 1 + (~MASK).sum()
+
+
+@pytest.mark.parametrize("kind", [BRUSH, BITMASK])
+def test_a_remembered_mask_is_none_for_a_photo_of_another_size(kind: str, decoded: list[dict[str, Any]]) -> None:
+    decode_packed(region(kind), 4, 6)
+    for _ in range(2):
+        with pytest.raises(MaskError):
+            decode_packed(region(kind), 6, 8)
+    assert len(decoded) == 3, "what cannot be read is not remembered"
+
+
+@pytest.mark.parametrize(
+    "broken", [{"type": BITMASK, "value": {"imageDataURL": 3}}, {"type": BRUSH, "value": {"rle": "x"}}, {"type": BRUSH}]
+)
+def test_what_is_no_mask_at_all_is_refused_before_it_is_looked_up(broken: dict[str, Any]) -> None:
+    with pytest.raises(MaskError):
+        decode_packed(broken, 4, 6)
 
 
 def test_a_label_is_that_of_the_regions_type() -> None:
