@@ -84,7 +84,8 @@ class TrainingQueue:
         Args:
             project: Label Studio's id, such as ``"1.1795392500"``.
             reason: Who or what asks.
-            thorough: Whether it may take minutes; one that is queued already becomes so.
+            thorough: Whether it may take minutes. One that is queued already becomes so; while a quick one runs, a
+                thorough one is queued behind it.
 
         Raises:
             OSError: If the request cannot be written down, as on a full disk.
@@ -94,13 +95,22 @@ class TrainingQueue:
         def queued(record: Record) -> Record:
             nonlocal answer
             if record.state == "running" and self.records.is_training(project):
+                if thorough and not record.thorough and not record.then_thorough:
+                    return replace(record, then_thorough=True)
                 answer = "already running"
                 return record
             if record.state in ("queued", "waiting"):
                 answer = "already queued"
                 return replace(record, state="queued", retry_at=0.0, thorough=record.thorough or thorough)
             return replace(
-                record, state="queued", reason=reason, thorough=thorough, attempts=0, asked=now(), retry_at=0.0
+                record,
+                state="queued",
+                reason=reason,
+                thorough=thorough or record.then_thorough,
+                then_thorough=False,
+                attempts=0,
+                asked=now(),
+                retry_at=0.0,
             )
 
         record = self.records.change(project, queued)
@@ -110,9 +120,12 @@ class TrainingQueue:
         return answer
 
     def put_back_lost(self) -> None:
-        """Puts trainings in again that their records call open, but that nobody does or carries."""
+        """Puts trainings in that their records call open, but that nobody does or carries."""
         for project in self.records.projects():
             record = self.records.read(project)
+            if record.then_thorough and record.state in OUTCOMES:
+                self.ask(project, "asked for while a quick training ran", thorough=True)
+                continue
             if record.state not in BUSY or self.records.is_training(project):
                 continue
             if record.state == "running":

@@ -40,6 +40,7 @@ class Record:
             ``rejected``, ``failed``.
         reason: Why it is so, for people.
         thorough: Whether somebody asked for it, rather than a count of annotations: it may take minutes.
+        then_thorough: Whether a thorough one was asked for while a quick one ran: it comes next.
         version: The version that came out.
         attempts: How often it was begun.
         retry_at: When a waiting one is due, in seconds since 1970.
@@ -55,6 +56,7 @@ class Record:
     state: str = "never"
     reason: str = ""
     thorough: bool = False
+    then_thorough: bool = False
     version: str = ""
     attempts: int = 0
     retry_at: float = 0.0

@@ -316,6 +316,33 @@ def trainer(folder: Path, code: str = TRAINER, *options: str) -> Iterator[subpro
         process.wait()
 
 
+@pytest.mark.parametrize("outcome", ["promoted", "failed"])
+def test_a_thorough_training_asked_for_while_a_quick_one_runs_comes_next(tmp_path: Path, outcome: str) -> None:
+    thorough: list[bool] = []
+
+    def work(project: str, report: Report) -> Result:
+        thorough.append(queue.records.read(P).thorough)
+        if not thorough[-1]:
+            assert queue.ask(P, "annotations") == "already running"
+            assert queue.ask(P, "Start Training", thorough=True) == "queued"
+            assert queue.ask(P, "Start Training", thorough=True) == "already running", "once is enough"
+        else:
+            assert queue.ask(P, "Start Training", thorough=True) == "already running"
+        if outcome == "failed":
+            raise TrainingError("no masks")
+        return DONE
+
+    queue = queue_of(tmp_path, work)
+    queue.ask(P, "annotations")
+    assert queue.run(P).state == outcome
+    queue.put_back_lost()
+    assert queue.records.read(P).state == "queued"
+    assert queue.run(P).state == outcome
+    queue.put_back_lost()
+    assert queue.run(P).state == outcome, "and then nothing waits"
+    assert thorough == [False, True]
+
+
 def test_a_trainer_takes_jobs_and_stops_in_the_middle_when_told(tmp_path: Path) -> None:
     queue = queue_of(tmp_path)
     queue.ask(P, "a test")
