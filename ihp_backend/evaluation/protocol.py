@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -92,7 +96,7 @@ class Evaluation:
         photos: One result a photo.
         changes: For each correction click the clicks per class so far, and by how much it changed the IoU of the
             class that was clicked, on its photo.
-        seconds_per_click: Time of each parse.
+        seconds_per_click: Time of each parse, on one core, beside others.
         guesses: Of each mask that is suggested without a click, the share that is right.
     """
 
@@ -103,6 +107,22 @@ class Evaluation:
     changes: list[tuple[float, float]] = field(default_factory=list)
     seconds_per_click: list[float] = field(default_factory=list)
     guesses: list[float] = field(default_factory=list)
+
+    @classmethod
+    def of_none(cls, schema: Schema, max_clicks: float) -> Evaluation:
+        """An evaluation of no photo yet, up to so many clicks per class."""
+        nothing = np.zeros((len(schema), len(schema)), np.int64)
+        return cls(schema, {b: nothing.copy() for b in BUDGETS if b <= max_clicks}, nothing.copy())
+
+    def add(self, other: Evaluation) -> None:
+        """Takes in what was measured on other photos, at the same budgets."""
+        for budget, matrix in other.confusions.items():
+            self.confusions[budget] += matrix
+        self.presence_only += other.presence_only
+        self.photos += other.photos
+        self.changes += other.changes
+        self.seconds_per_click += other.seconds_per_click
+        self.guesses += other.guesses
 
     def lowered(self, by_more_than: float = 0.0, up_to: float = float("inf")) -> float:
         """Returns the share of correction clicks after which their class's IoU was lower.
@@ -122,8 +142,9 @@ def evaluate(
     *,
     labels: Mapping[str, tuple[str, ...]] | None = None,
     quiet: bool = False,
+    threads: int | None = None,
 ) -> Evaluation:
-    """Runs the protocol.
+    """Runs the protocol, on some photos at the same time.
 
     Round 0 is one click for each part present; then one click at a time into the largest error. A photo ends when no
     error is left to click, or at the limit. At each budget the photo counts with the parse it had after that many
@@ -135,17 +156,21 @@ def evaluate(
         config: How.
         labels: The parts of the weights that each of the data's classes means; by default, those of its name.
         quiet: No progress bar.
+        threads: So many photos at the same time, by default one a core; each has one core, whatever their number.
 
     Raises:
         ValueError: If the data has another schema than the weights.
     """
-    labels = labels or labels_of(data.schema, predictor)
-    count = len(data.schema)
-    budgets = [b for b in BUDGETS if b <= config.max_clicks]
-    nothing = np.zeros((count, count), np.int64)
-    result = Evaluation(data.schema, {b: nothing.copy() for b in budgets}, nothing.copy())
-    for index in tqdm(range(len(data)), desc="evaluate", unit="photo", disable=quiet):
-        _photo(predictor, data, index, config, result, labels)
+    result = Evaluation.of_none(data.schema, config.max_clicks)
+    one = partial(_photo, predictor, data, config, labels or labels_of(data.schema, predictor))
+    cores = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads or os.cpu_count(), "evaluate", partial(torch.set_num_threads, 1)) as pool:
+            found = pool.map(one, range(len(data)))
+            for photo in tqdm(found, total=len(data), desc="evaluate", unit="photo", disable=quiet):
+                result.add(photo)
+    finally:
+        torch.set_num_threads(cores)  # those of threads to come
     return result
 
 
@@ -163,13 +188,9 @@ def labels_of(schema: Schema, predictor: Predictor) -> dict[str, tuple[str, ...]
 
 
 def _photo(
-    predictor: Predictor,
-    data: DataSet,
-    index: int,
-    config: ProtocolConfig,
-    result: Evaluation,
-    labels: Mapping[str, tuple[str, ...]],
-) -> None:
+    predictor: Predictor, data: DataSet, config: ProtocolConfig, labels: Mapping[str, tuple[str, ...]], index: int
+) -> Evaluation:
+    result = Evaluation.of_none(data.schema, config.max_clicks)
     sample = data[index]
     annotator = SimulatedAnnotator(sample.labels, data.schema, user=config.user, seed=config.seed + index)
     present = annotator.classes
@@ -217,11 +238,12 @@ def _photo(
             result.confusions[budget] += matrix
             del due[budget]
         if min(due, default=math.inf) > _EVERYWHERE and all(value is not None for value in reached.values()):
-            return
+            return result
         click = annotator.next_click(predicted)
         new = [click] if click else []
     for budget in due:
         result.confusions[budget] += matrix
+    return result
 
 
 def class_ids(parse: Parse, schema: Schema, allowed: Sequence[int] | None = None) -> NDArray[np.uint8]:

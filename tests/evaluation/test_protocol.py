@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ihp_backend.data.sample import Sample
+from ihp_backend.data.sample import DataError, Sample
 from ihp_backend.evaluation.metrics import mean_iou
 from ihp_backend.evaluation.protocol import Evaluation, ProtocolConfig, evaluate
 from ihp_backend.evaluation.report import summarise, summary, write_report
@@ -178,8 +181,6 @@ def test_other_classes_are_refused() -> None:
 
 
 def test_the_real_predictor_gives_the_same_figures_on_every_run(tmp_path: Path) -> None:
-    import torch
-
     torch.manual_seed(0)
     parser = HumanParser(ParserConfig(width=32, area=64 * 48)).eval()
     labels = np.zeros((60, 45), np.uint8)
@@ -204,6 +205,44 @@ def test_the_real_predictor_gives_the_same_figures_on_every_run(tmp_path: Path) 
     for picture in ("curve.png", "failures.png"):
         with Image.open(tmp_path / picture) as opened:
             assert min(opened.size) > 200
+
+
+class ManyPhotos(OnePhoto):
+    """Photos of as many kinds, so that one that is taken for another is seen."""
+
+    def __len__(self) -> int:
+        return 5
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = super().__getitem__(0)
+        return replace(sample, name=f"photo {index}", labels=np.roll(sample.labels, 3 * index, axis=0))
+
+
+def test_photos_at_the_same_time_are_measured_as_one_after_the_other(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    parser = HumanParser(ParserConfig(width=32, area=64 * 48)).eval()
+    labels = np.zeros((60, 45), np.uint8)
+    labels[5:20, 10:30], labels[25:55, 8:36] = 13, 5
+    config, data = ProtocolConfig(user="sloppy", max_clicks=2), ManyPhotos(labels)
+    cores = torch.get_num_threads()
+    one, many = (evaluate(Predictor(parser), data, config, quiet=True, threads=count) for count in (1, 4))
+    assert [photo.name for photo in many.photos] == [f"photo {number}" for number in range(5)]
+    assert one.photos == many.photos
+    assert (one.changes, one.guesses) == (many.changes, many.guesses)
+    assert np.array_equal(one.presence_only, many.presence_only)
+    assert one.confusions.keys() == many.confusions.keys()
+    assert all(np.array_equal(one.confusions[budget], many.confusions[budget]) for budget in one.confusions)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == cores, "what comes after has all cores again"
+
+
+def test_a_photo_that_cannot_be_read_ends_the_evaluation() -> None:
+    class Broken(OnePhoto):
+        def __getitem__(self, index: int) -> Sample:
+            raise DataError("photo.jpg: it is cut short")
+
+    with pytest.raises(DataError, match=r"photo\.jpg"):
+        evaluate(Scripted({}), Broken(), ProtocolConfig(), quiet=True)  # type: ignore[arg-type]
 
 
 def test_a_full_disk_leaves_the_earlier_report_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
