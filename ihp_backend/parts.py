@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from colorsys import hsv_to_rgb
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 IGNORE = 255
@@ -39,11 +39,19 @@ def normalise(label: str) -> str:
 
 @dataclass(frozen=True)
 class Schema:
-    """An ordered set of parts; a part's id is its place, and id 0 is the background."""
+    """An ordered set of parts; a part's id is its place, and id 0 is the background.
+
+    Attributes:
+        name: Such as ``lip``.
+        title: As people read it.
+        parts: By id.
+        tells_people_apart: Its data sets say whose a part is, and so do the masks of its projects.
+    """
 
     name: str
     title: str
     parts: tuple[Part, ...]
+    tells_people_apart: bool = False
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -94,7 +102,7 @@ class Schema:
             colour = "#{:02x}{:02x}{:02x}".format(*(round(255 * c) for c in hsv_to_rgb(hue, 0.65, 0.95)))
             other = _mirrored_name(normalise(label))
             parts.append(Part(label, colour, flip_pair=None if other is None else by_name.get(other, "")))
-        return Schema(self.name, self.title, self.parts + tuple(parts))
+        return replace(self, parts=self.parts + tuple(parts))
 
     @cached_property
     def colours(self) -> tuple[tuple[int, int, int], ...]:
@@ -145,7 +153,10 @@ def _lip(name: str, title: str, tenth: Part) -> Schema:
 
 
 LIP = _lip("lip", "LIP (20 classes)", Part("jumpsuits", "#ff6688", ("jumpsuit", "romper", "overalls")))
-CIHP = _lip("cihp", "CIHP (20 classes, several people)", Part("torso-skin", "#ff6688", ("torso", "neck")))
+CIHP = replace(
+    _lip("cihp", "CIHP (20 classes, several people)", Part("torso-skin", "#ff6688", ("torso", "neck"))),
+    tells_people_apart=True,
+)
 
 PASCAL_PERSON_PART = Schema(
     "pascal-person-part",

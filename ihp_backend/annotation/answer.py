@@ -33,6 +33,7 @@ def answer_masks(
     may_overlap: bool = False,
     refined: Collection[str] = (),
     on_others: NDArray[np.bool_] | None = None,
+    person: int | None = None,
 ) -> list[AcceptedMask]:
     """Makes the masks of the answer: the clicked label's first.
 
@@ -50,6 +51,7 @@ def answer_masks(
         refined: Other labels whose masks follow this click.
         on_others: (H, W), what of the corrected mask is on other people than the clicked one: it becomes a region
             of its own.
+        person: Whose the click is; ``None``: not known, or not to be told.
     """
     mask, following = masks[label], _following(state, masks, refined)
     others = () if may_overlap else [m for m in state.accepted if m.id not in following and not m.is_box]
@@ -60,10 +62,10 @@ def answer_masks(
     if not mask.any():
         return []
     replaced = corrected or _replaced(state, label, mask, may_overlap=may_overlap)
-    own = AcceptedMask(_new_id() if replaced is None else replaced.id, label, mask)
+    own = AcceptedMask(_new_id() if replaced is None else replaced.id, label, mask, person=person)
     if replaced is not None:
         clicks = replaced.clicks if replaced.label == label else ()
-        own = replace(own, clicks=clicks, person=replaced.person, pieces=replaced.pieces)
+        own = replace(own, clicks=clicks, person=person or replaced.person, pieces=replaced.pieces)
     answers = [own]
     if on_others is not None and (on_others & ~mask).any():
         answers.append(AcceptedMask(_new_id(), label, on_others & ~mask))

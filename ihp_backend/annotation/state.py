@@ -104,16 +104,20 @@ class AnnotationState:
         timed = sorted((t for mask in kept for t in mask.clicks if t.click not in open_clicks), key=lambda t: t.at)
         return [t.click for t in timed[-_EARLIER_CLICKS:]]
 
-    def corrected(self, label: str) -> AcceptedMask | None:
+    def corrected(self, label: str, person: int | None = None) -> AcceptedMask | None:
         """Returns the mask of this label that the newest click means: it lies in it or near it.
 
         ``None``: the click begins a new mask, such as another person's. Somebody who clicks negatively alone corrects a
         mask that is there. So for such clicks a remembered answer counts as accepted.
+
+        Args:
+            label: The clicked label.
+            person: Whose the click is, if that is known: a mask that is somebody else's is not meant.
         """
         own = [c for c in self.clicks if c.part == label]
         corrects_memory = not any(c.is_positive for c in own)
         for masks in (self.accepted, self.recent if corrects_memory else ()):
-            same = [m for m in masks if m.label == label]
+            same = [m for m in masks if m.label == label and _may_be_of(m, person)]
             inside = next((m for m in same if m.holds(own[-1])), None)
             if inside is not None:
                 return inside
@@ -151,6 +155,10 @@ class AnnotationState:
     def is_clicked(self, mask: AcceptedMask, label: str) -> bool:
         """Whether a positive click of this label lies in a mask."""
         return any(c.part == label and c.is_positive and mask.holds(c) for c in self.clicks)
+
+
+def _may_be_of(mask: AcceptedMask, person: int | None) -> bool:
+    return None in (person, mask.person) or mask.person == person
 
 
 def _distance(mask: PackedMask, click: Click) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ihp_backend.clicks import Click
-from ihp_backend.geometry import OUTPUT_STRIDE, Box, box_of
+from ihp_backend.geometry import OUTPUT_STRIDE, Box, View, box_of
 from ihp_backend.inference.postprocess.split_people import (
     DEFAULTS,
     Place,
@@ -35,6 +35,8 @@ _PIECE = 0.25
 """A piece smaller than this share of a person, at the person's edge, belongs to them: a shoe, a hand."""
 _LEAST_PERSON = 0.02
 """A piece smaller than this share of the largest one is nobody."""
+_LOOKED_AT = 24
+"""Of a mask, about so many rows or columns are looked at to find whom it lies on."""
 _LEAST_ON_OTHERS = 0.05
 """Less than this share of a mask on somebody else is a border that is not exact."""
 
@@ -95,6 +97,29 @@ class People:
             )
         return cls(coarse, heads, instance_map, boxes)
 
+    def owners(self, view: View) -> NDArray[Any]:
+        """Returns the id of the person at or near each stride-2 pixel of a view, (h, w); 0 is nobody."""
+        h, w = view.grid
+        if not self.boxes:
+            return np.zeros((h, w), np.int32)
+        seen = self.instance_map > 0
+        away, numbers = cv2.distanceTransformWithLabels(
+            np.logical_not(seen).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE, labelType=cv2.DIST_LABEL_PIXEL
+        )
+        person_of: NDArray[Any] = np.zeros(int(numbers.max()) + 1, np.int32)
+        person_of[numbers[seen]] = self.instance_map[seen]
+        nearest, reach = person_of[numbers], np.zeros(int(self.instance_map.max()) + 1)
+        for person in self.boxes:
+            reach[person] = self._reach(person)
+        nearest[away > reach[nearest]] = 0
+        places = [self.coarse.view.into_grid(*view.out_of_grid(i + 0.5, i + 0.5)) for i in range(max(h, w))]
+        columns, rows = (np.floor(along).astype(int) for along in np.array(places).T)
+        columns, rows = columns[:w], rows[:h]
+        inside = np.ix_((rows >= 0) & (rows < len(nearest)), (columns >= 0) & (columns < nearest.shape[1]))
+        found: NDArray[Any] = np.zeros((h, w), np.int32)
+        found[inside] = nearest[np.ix_(rows[inside[0].ravel()], columns[inside[1].ravel()])]
+        return found
+
     def at(self, x: float, y: float) -> int | None:
         """Returns the id of the person at or near a place (x, y) of the photo; ``None`` is nobody."""
         column, row = self.coarse.view.into_grid(x, y)
@@ -104,11 +129,31 @@ class People:
         squared = (rows + 0.5 - row) ** 2 + (columns + 0.5 - column) ** 2
         nearest = int(squared.argmin())
         person = int(self.instance_map[rows[nearest], columns[nearest]])
+        return person if squared[nearest] <= self._reach(person) ** 2 else None
+
+    def _reach(self, person: int) -> float:
+        """How far from a person a place may be to be theirs, in stride-2 pixels of the coarse pass."""
         box, view = self.boxes[person], self.coarse.view
         longer = max(box.width * view.width / view.box.width, box.height * view.height / view.box.height)
         longer /= OUTPUT_STRIDE
-        reach = max(3.0, min(_NEAR * max(self.instance_map.shape), _NEAR_OF_PERSON * longer))
-        return person if squared[nearest] <= reach**2 else None
+        return max(3.0, min(_NEAR * max(self.instance_map.shape), _NEAR_OF_PERSON * longer))
+
+    def under(self, box: Box, inside: NDArray[np.bool_]) -> int | None:
+        """Returns the id of the person whom most of a mask lies on; ``None`` if it lies on nobody.
+
+        Args:
+            box: What holds all of the mask, in pixels of the photo.
+            inside: The mask there, (h, w).
+        """
+        step = max(1, min(inside.shape) // _LOOKED_AT)
+        rows, columns = (step * found for found in np.nonzero(inside[::step, ::step]))
+        x, y = self.coarse.view.into_grid(columns + 0.5 + box.left, rows + 0.5 + box.top)  # type: ignore[arg-type]
+        row, column = (np.floor(along).astype(int) for along in (y, x))
+        h, w = self.instance_map.shape
+        is_seen = (row >= 0) & (row < h) & (column >= 0) & (column < w)
+        shares = np.bincount(self.instance_map[row[is_seen], column[is_seen]], minlength=1)
+        shares[0] = 0
+        return int(shares.argmax()) if shares.any() else None
 
     def on_same_person(self, earlier: Sequence[Click], clicks: Sequence[Click]) -> list[Click]:
         """Leaves out earlier clicks on other people than those whom the clicks mean."""

@@ -122,7 +122,16 @@ class PhotoSession:
             more = self.predict(replace(prompts, clicks=newest_last, wanted=later, suggest=False))
             masks |= {label: mask & ~answered for label, mask in more.masks.items()}
             scores |= more.scores
-        return Prediction(masks, scores, target.among)
+        return Prediction(masks, scores, target.among, parse)
+
+    def people(self, prompts: Prompts) -> People:
+        """Returns who is in the photo, as the zoom-ins see them that the prompts ask for.
+
+        Raises:
+            ValueError: If a label is unknown, or a mask prompt has another shape than the photo.
+        """
+        prompts.check(self._schema, *self.image.shape[:2])
+        return self._find_target(prompts).among
 
     def with_clicks_in_boxes(self, prompts: Prompts) -> Prompts:
         """Puts a positive click into each box that has none: on the innermost place of what is seen of its label there.

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _BEYOND = 5.0
 """Logit of the background, and minus that of all parts, where a view did not see."""
 
+_NOT_THERE = -10_000.0
+"""Logit of a part where it is not looked for."""
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -32,11 +35,13 @@ class Prediction:
         masks: (H, W) bool for each answered label.
         scores: Expected IoU of each mask, 0 to 1, by the network's own probabilities.
         people: Who is in the photo, as the prediction has seen them.
+        parse: What the masks are read off; those of labels that had to wait for a channel are of a later one.
     """
 
     masks: dict[str, NDArray[np.bool_]]
     scores: dict[str, float]
     people: People
+    parse: Parse
 
     @property
     def score(self) -> float:
@@ -114,6 +119,12 @@ class Parse:
     def _enlarge(self, margin: NDArray[np.float32]) -> NDArray[np.float32]:
         """A margin (h, w) at the size of the view's box; positive where the margin is."""
         return self.view.enlarge(margin) if self.upsampling is None else self.upsampling.enlarge(_scaled(margin))
+
+    def within(self, own: NDArray[np.bool_]) -> Parse:
+        """Returns the parse as if there were background outside of some stride-2 pixels, (h, w)."""
+        logits = np.where(own, self.logits, np.float32(_NOT_THERE))
+        logits[0, ~own] = 0
+        return replace(self, logits=logits, predicted=None)
 
     def cells(self, label: str) -> int:
         """In how many stride-2 pixels a label is the most probable one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from time import time
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ihp_backend.annotation.answer import answer_masks
+from ihp_backend.annotation.clicked_person import clicked_person
 from ihp_backend.annotation.masks import AcceptedMask, with_new
 from ihp_backend.annotation.state import AnnotationState
 from ihp_backend.geometry import Box
@@ -54,6 +55,7 @@ class Answering:
     def __init__(self, runtime: Runtime, project: str | None, config: LabelConfig, told: Connection | None) -> None:
         self._runtime, self._project, self._config, self._told = runtime, project, config, told
         self._predictor: Predictor = runtime.predictor(project, config)
+        self._tells_people_apart = self._predictor.schema.tells_people_apart and config.people == "one"
         self._labels = runtime.meanings.parts(project, config, self._predictor.schema)
 
     def answer(
@@ -117,15 +119,21 @@ class Answering:
         return pixels * (3 + masks) + drawn * (pixels // 8)
 
     def _without_clicks(self, session: PhotoSession) -> Answer:
-        """Answers a photo with a region for each part that was found."""
+        """Answers a photo with a region for each part that was found; of each person, where people are told apart."""
         prompts = Prompts(labels=self._labels)
         prediction = self._runtime.computing.run(partial(session.predict, prompts), stage="predict")
+        parts: Iterable[tuple[str, NDArray[np.bool_], float, int | None]]
+        parts = ((label, mask, prediction.scores[label], None) for label, mask in prediction.masks.items())
+        if self._tells_people_apart:
+            from ihp_backend.inference.person_parts import person_parts
+
+            parts = ((p.label, p.mask, p.score, p.person) for p in person_parts(session, prediction, self._labels))
         with self._runtime.metrics.stage("encode"):
             regions = [
                 region
-                for label, mask in prediction.masks.items()
+                for label, mask, score, person in parts
                 if mask.any()
-                for region in mask_regions(mask, label, prediction.scores[label], self._config)
+                for region in mask_regions(mask, label, score, self._config, person=person)
             ]
         return self._written(regions, prediction.score)
 
@@ -170,7 +178,8 @@ class Answering:
     ) -> tuple[list[AcceptedMask], list[dict[str, Any]], float]:
         """Answers the clicks of one label: the masks that they make and change, their regions, the label's score."""
         config = self._config
-        corrected = state.corrected(label)
+        person = self._person(label, state, session)
+        corrected = state.corrected(label, person)
         refined = state.refinable(label) if config.refine == "all" else []
         clicks = [*state.other_clicks, *state.clicks]  # the newest last
         prompts = Prompts(
@@ -185,7 +194,8 @@ class Answering:
         )
         prediction = self._runtime.computing.run(partial(session.predict, prompts), stage="predict")
         on_others = None
-        if corrected is not None and corrected.from_prediction and config.people == "one":
+        is_a_guess = corrected is not None and corrected.from_prediction and corrected.person is None
+        if corrected is not None and is_a_guess and config.people == "one":
             on_others = self._runtime.computing.run(partial(prediction.people.on_others, corrected.mask, state.clicks))
         with self._runtime.metrics.stage("encode"):
             answered = answer_masks(
@@ -196,6 +206,7 @@ class Answering:
                 may_overlap=config.overlap == "yes",
                 refined=refined,
                 on_others=on_others,
+                person=person,
             )
             score = prediction.scores[label]
             regions: list[dict[str, Any]] = []
@@ -209,6 +220,14 @@ class Answering:
                 answered[n] = replace(answered[n], pieces=len(written))
                 regions += written
         return answered, regions, score
+
+    def _person(self, label: str, state: AnnotationState, session: PhotoSession) -> int | None:
+        """Whose the clicks of a label are; ``None`` where masks do not say whose they are."""
+        if not self._tells_people_apart:
+            return None
+        own = [click for click in state.clicks if click.part == label]
+        people = self._runtime.computing.run(partial(session.people, Prompts(own, labels=self._labels)))
+        return clicked_person(state.accepted, own, people)
 
     def _regions(self, mask: AcceptedMask) -> list[dict[str, Any]]:
         told = (mask.id, mask.clicks, mask.person, mask.pieces)

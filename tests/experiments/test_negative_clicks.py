@@ -47,7 +47,7 @@ class Model:
         mask = RIGHT | WRONG | EDGE | UNKNOWN
         if not all(click.is_positive for click in prompts.clicks):
             mask = mask & ~block(10, 100, 30, 105) & ~block(10, 10, 15, 60)
-        return Prediction({label: mask}, {label: 1.0}, nobody)
+        return Prediction({label: mask}, {label: 1.0}, nobody, nobody)
 
 
 class Data(list[Sample]):

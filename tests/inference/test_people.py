@@ -2,58 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import cv2
 import numpy as np
 import pytest
+from drawn_group import HEIGHT, WIDTH, drawn, group, middle
 from numpy.typing import NDArray
 
 from ihp_backend.clicks import Click
-from ihp_backend.data.synthetic import draw_person
+from ihp_backend.geometry import Box, View, box_of
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.parts import LIP
 
-HEIGHT, WIDTH = 480, 320
 PARTS = ("face", "hair", "upper-clothes", "pants")
 
 
 @cache
 def shipped() -> Predictor:
     return Predictor.load("lip", device="cpu")
-
-
-@cache
-def drawn(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    return draw_person(np.random.default_rng(seed), HEIGHT, WIDTH)
-
-
-def group(*seeds: int, step: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Draws people side by side, each before the one at their left.
-
-    Args:
-        seeds: One for each person.
-        step: Pixels from one to the next; below about 200 they cover each other.
-
-    Returns:
-        The photo (H, W, 3), and for each person the ids of what is seen of them, (people, H, W).
-    """
-    people = [drawn(seed) for seed in seeds]
-    width = WIDTH + step * (len(people) - 1)
-    image = cv2.resize(people[0][0][:, :20], (width, HEIGHT))  # the wall, without the person
-    labels = np.zeros((len(people), HEIGHT, width), np.uint8)
-    for number, (photo, ids) in enumerate(people):
-        there, body = slice(number * step, number * step + WIDTH), ids > 0
-        image[:, there][body] = photo[body]
-        labels[:number, :, there][:, body] = 0
-        labels[number, :, there][body] = ids[body]
-    return image.astype(np.uint8), labels
-
-
-def middle(part: NDArray[np.bool_]) -> tuple[float, float]:
-    distance = cv2.distanceTransform(np.pad(part.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
-    row, column = np.unravel_index(distance.argmax(), distance.shape)
-    return float(column) + 0.5, float(row) + 0.5
 
 
 def iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
@@ -145,3 +113,31 @@ def test_a_small_person_in_a_large_photo_is_cut_out_as_sharply_as_alone() -> Non
             assert mask.sum() == mask[cell].sum(), "nothing of it lies elsewhere"
             large.append(iou(mask[cell], truth))
     assert np.mean(large) > np.mean(alone) - 0.02
+
+
+def test_whose_each_pixel_is_agrees_with_whose_a_place_is() -> None:
+    image, _ = group(0, 1, step=230)
+    people = shipped().predict(image, key="two whole").people
+    view = View(Box(40, 0, image.shape[1] + 60, HEIGHT), 96, 128)  # partly beyond the photo
+    owners = people.owners(view)
+    assert owners.shape == (48, 64)
+    assert set(np.unique(owners)) == {0, *people.boxes}
+    rng = np.random.default_rng(1)
+    for row, column in rng.integers((0, 0), owners.shape, (200, 2)):
+        x, y = view.out_of_grid(column + 0.5, row + 0.5)
+        near = np.unique(owners[max(0, row - 2) : row + 3, max(0, column - 2) : column + 3])
+        if len(near) == 1 and x < image.shape[1]:  # away from the edges, which the two grids round apart
+            assert (people.at(x, y) or 0) == owners[row, column]
+    nobody = replace(people, boxes={}, instance_map=np.zeros_like(people.instance_map))
+    assert not nobody.owners(view).any()
+
+
+def test_whom_a_mask_lies_on() -> None:
+    image, labels = group(0, 1, step=230)
+    people = shipped().predict(image, key="two whole").people
+    for who in labels > 0:
+        box = box_of(who)
+        assert box is not None
+        assert people.under(box, who[box.slices]) == people.at(*middle(who))
+    assert people.under(Box(0, 0, 3, 2), np.ones((2, 3), bool)) is None
+    assert people.under(Box(0, 0, 0, 0), np.ones((0, 0), bool)) is None

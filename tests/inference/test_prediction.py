@@ -141,10 +141,11 @@ def test_the_score_is_the_expected_iou() -> None:
 
 
 def test_a_prediction_scores_the_mean_of_its_masks() -> None:
-    people = People.of(parse_of(block(0, 0, 30, 20)))
+    parse = parse_of(block(0, 0, 30, 20))
+    people = People.of(parse)
     mask = np.ones((90, 120), bool)
-    assert Prediction({"a": mask, "b": mask}, {"a": 0.25, "b": 0.75}, people).score == 0.5
-    assert Prediction({}, {}, people).score == 0
+    assert Prediction({"a": mask, "b": mask}, {"a": 0.25, "b": 0.75}, people, parse).score == 0.5
+    assert Prediction({}, {}, people, parse).score == 0
 
 
 def test_another_view_sees_the_same_logits_and_background_beyond() -> None:

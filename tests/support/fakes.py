@@ -40,16 +40,17 @@ def png(width: int = 640, height: int = 480) -> bytes:
 if TYPE_CHECKING:  # a fake fits the real types, without torch
     from ihp_backend.inference.people import People
     from ihp_backend.inference.photo_session import PhotoSession
-    from ihp_backend.inference.prediction import Prediction
+    from ihp_backend.inference.prediction import Parse, Prediction
     from ihp_backend.inference.predictor import Predictor
 else:
-    People = PhotoSession = Predictor = object
+    People = PhotoSession = Parse = Predictor = object
 
     @dataclass
     class Prediction:
         masks: dict[str, NDArray[np.bool_]]
         scores: dict[str, float]
         people: Alone
+        parse: Parse
         score: float = 0.75
 
 
@@ -98,7 +99,7 @@ class DiscModel(Predictor):
                     mask |= (columns - click.x) ** 2 + (rows - click.y) ** 2 < 20**2
             if prompts.wanted is None:
                 mask[:, : image.shape[1] // 2] = True
-        return Prediction(masks, dict.fromkeys(masks, 0.75), Alone())
+        return Prediction(masks, dict.fromkeys(masks, 0.75), Alone(), Parse.__new__(Parse))
 
 
 @dataclass
