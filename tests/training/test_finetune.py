@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,9 @@ from ihp_backend.network.parser import HumanParser, ParserConfig
 from ihp_backend.network.weights import SHIPPED, load_parser, save_parser
 from ihp_backend.parts import HELEN, LIP
 from ihp_backend.training import finetune as module
+from ihp_backend.training.config import TrainConfig
 from ihp_backend.training.finetune import FinetuneConfig, Outcome, finetune, interpolate_weights, least_gain_of
+from ihp_backend.training.pseudo_labels import Samples
 from ihp_backend.training.trainer import Trainer
 
 PARSER = ParserConfig(width=32, area=48 * 32)
@@ -189,6 +192,27 @@ def test_few_held_back_photos_get_help_from_those_learnt_from(base: Path, tmp_pa
     enough = Drawn(4, 5, 6, 7, 8)
     outcome = finetune(base, Drawn(1, 2, 3), enough, tmp_path / "enough", version="v", base=base, config=CONFIG)
     assert "of 5 photos, are better" in outcome.reason
+
+
+@pytest.mark.parametrize(("photos", "trainings"), [(16, 2), (15, 3)])
+def test_one_short_training_measures_what_is_left_out_if_enough_is_left(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photos: int, trainings: int
+) -> None:
+    sizes = []
+
+    class Counted(Trainer):
+        def __init__(self, config: TrainConfig, data: Samples, *args: Any, **options: Any) -> None:
+            sizes.append(len({sample.name for sample in data.samples}))
+            super().__init__(config, data, *args, **options)
+
+    monkeypatch.setattr("ihp_backend.training.finetune.Trainer", Counted)
+    config = replace(CONFIG, steps=1)
+    outcome = finetune(
+        base, Drawn(*range(photos)), Drawn(*range(20, 24)), tmp_path, version="v", base=base, config=config
+    )
+    assert "of 8 photos, 4 of them by cross-validation" in outcome.reason
+    assert len(sizes) == trainings
+    assert sum(photos - size for size in sizes) == 4, "each of the four is left out once"
 
 
 def test_only_the_last_layers_learn(base: Path, tmp_path: Path) -> None:
