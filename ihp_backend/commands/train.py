@@ -26,6 +26,7 @@ from ihp_backend.network.weights import WeightsError, load_parser, save_parser
 from ihp_backend.training.calibration import calibrated
 from ihp_backend.training.config import TrainConfig
 from ihp_backend.training.curves import draw_curves
+from ihp_backend.training.processes import joined_processes
 from ihp_backend.training.run_folder import TrainerError
 from ihp_backend.training.trainer import Trainer
 
@@ -57,6 +58,7 @@ logger = logging.getLogger(__name__)
 @click.option("--until", type=click.IntRange(1), help="Stop at this step of the schedule.")
 @click.option("--seed", type=int, help="Instead of the configuration's.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
+@click.option("--workers", default=0, show_default=True, type=click.IntRange(0), help="Processes that make batches.")
 @click.option("--calibrate", default=200, show_default=True, help="Training photos that set the classes' biases.")
 @click.option("--version", help="What predictions of the result call it; by default, the label set's name.")
 def train(
@@ -75,6 +77,7 @@ def train(
     until: int | None,
     seed: int | None,
     device: str,
+    workers: int,
     calibrate: int,
     version: str | None,
 ) -> None:
@@ -85,39 +88,47 @@ def train(
     OUT/log.csv and OUT/curves.png show the way there. --config is a JSON file with any of the options that
     OUT/config.json lists, such as {"steps": 9000, "parser": {"early_fusion": false}}.
 
+    Under torchrun several processes, on one machine or many, share each batch. One that was stopped may go on with
+    another number of processes or workers. Each process starts so many --workers; without, a thread makes the batches.
+
     \b
     ihp train --data DIR --init backbone.safetensors --out runs/lip
+    torchrun --nproc-per-node=4 -m ihp_backend train --data DIR --out runs/lip --workers 4
     """
-    logs.configure("INFO")
     try:
-        config = read_config(config_file) if config_file else TrainConfig()
-        config = replace(config, steps=steps or config.steps, seed=config.seed if seed is None else seed)
-        photos = mixed(open_data_set(data, split, layout, images), also, split)
-        unseen = first_photos(open_data_set(data, val_split, layout, images), val_photos)
-        config = replace(config, parser=config.parser.of(photos.schema))
-        device = find_device(device)
+        with joined_processes(find_device(device)) as (processes, own_device):
+            logs.configure("INFO" if processes.is_first else "WARNING")
+            config = read_config(config_file) if config_file else TrainConfig()
+            config = replace(config, steps=steps or config.steps, seed=config.seed if seed is None else seed)
+            photos = mixed(open_data_set(data, split, layout, images), also, split)
+            unseen = first_photos(open_data_set(data, val_split, layout, images), val_photos)
+            config = replace(config, parser=config.parser.of(photos.schema))
 
-        def validate(parser: HumanParser) -> dict[str, float]:
-            found = evaluate(Predictor(parser, device=device), unseen, ProtocolConfig(max_clicks=2))
-            scores = {f"miou_at_{b:g}": mean_iou(m) for b, m in found.confusions.items() if b in (0, 1, 2)}
-            return {"score": scores["miou_at_2"], **scores}
+            def validate(parser: HumanParser) -> dict[str, float]:
+                found = evaluate(Predictor(parser, device=own_device), unseen, ProtocolConfig(max_clicks=2))
+                scores = {f"miou_at_{b:g}": mean_iou(m) for b, m in found.confusions.items() if b in (0, 1, 2)}
+                return {"score": scores["miou_at_2"], **scores}
 
-        info = {"version": version or photos.schema.name, "command": shlex.join(["ihp", *sys.argv[1:]])}
-        trainer = Trainer(
-            config,
-            photos,
-            out,
-            validate=validate,
-            start=init,
-            forget_clicks=forget_clicks,
-            device=device,
-            info=info,
-        )
-        trainer.run(until)
-        if calibrate and (until is None or until >= config.steps):
-            parser, kept = load_parser(out / "best")
-            save_parser(calibrated(parser, spread_photos(photos, calibrate), device=device), out / "best", kept)
-        draw_curves(out / "log.csv", out / "curves.png")
+            info = {"version": version or photos.schema.name, "command": shlex.join(["ihp", *sys.argv[1:]])}
+            trainer = Trainer(
+                config,
+                photos,
+                out,
+                validate=validate,
+                start=init,
+                forget_clicks=forget_clicks,
+                device=own_device,
+                info=info,
+                processes=processes,
+                workers=workers,
+            )
+            trainer.run(until)
+            if not processes.is_first:
+                return
+            if calibrate and (until is None or until >= config.steps):
+                parser, kept = load_parser(out / "best")
+                save_parser(calibrated(parser, spread_photos(photos, calibrate), device=own_device), out / "best", kept)
+            draw_curves(out / "log.csv", out / "curves.png")
     except (DataError, TrainerError, WeightsError, SafetensorError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"best mIoU at 2 clicks per class: {trainer.best:.4f}; weights in {out / 'best'}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ class Batch:
         everyone: Of each photo whether its clicks mean everyone in it. Then ``prev_mask`` starts with what the network
             predicts without a click; where a click means one person it does not.
         unknown: (N, K) bool: channels that nobody asks for, see ``Sample.unknown``.
+        error_rounds: How often the network answers and is corrected before the pass that it learns from.
         rng: Source of the randomness that the training step still needs.
     """
 
@@ -38,7 +39,13 @@ class Batch:
     no_clicks_allowed: list[bool]
     everyone: list[bool]
     unknown: Tensor
+    error_rounds: int
     rng: np.random.Generator
+
+    def pin_memory(self) -> Batch:
+        """Returns the batch in memory from which a GPU copies while it computes; torch's loader asks for it."""
+        pinned = {name: getattr(self, name).pin_memory() for name in ("images", "labels", "accepted", "unknown")}
+        return replace(self, **pinned)
 
     def click_maps(self, parser: ParserConfig) -> Tensor:
         """Draws the clicks: (N, K, H, W) float32 localization maps, channels last in memory."""

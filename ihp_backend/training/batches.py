@@ -1,4 +1,4 @@
-"""Training batches: a pure function of the seed and the step, made in the background."""
+"""Training batches: a pure function of the seed, the step and the share of it, made in the background."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from ihp_backend.cache import LoadingCache
 from ihp_backend.data.augment import (
@@ -31,6 +32,7 @@ from ihp_backend.network.preprocessing import to_input
 from ihp_backend.parts import IGNORE
 from ihp_backend.simulation.sampling import SamplingConfig, first_clicks, sample_open_classes
 from ihp_backend.training.batch import Batch
+from ihp_backend.training.processes import Processes
 
 _ASPECTS = (2.0, 2.0, 2.0, 2.0, 1.5, 1.5, 1.0, 1.0, 0.65)
 """Height over width of a batch; people who stand are tall, portraits are square."""
@@ -39,11 +41,13 @@ _ASPECTS = (2.0, 2.0, 2.0, 2.0, 1.5, 1.5, 1.0, 1.0, 0.65)
 _OTHER_BACKGROUND = 0.8
 """Share of the views with another background, where the opacity of the people is known."""
 _MEMORY = 2 * 2**30
-"""Bytes of decoded photos that are kept."""
+"""Bytes of decoded photos that are kept by one training process and its workers."""
+_AHEAD = 2
+"""Batches that are made before their use, by each worker."""
 
 
 class Batches:
-    """Makes the batch of any step; asking again for a step gives the same batch.
+    """Makes the batch of any step; asking again for a step gives the same batch, whoever makes it.
 
     Decoded photos are kept in memory, up to a limit: a few hundred photos of 600 pixels take half a gigabyte.
     """
@@ -62,6 +66,7 @@ class Batches:
         everyone: float = 0.0,
         views: ViewConfig | None = None,
         backgrounds: Sequence[NDArray[np.uint8]] = (),
+        processes: Processes | None = None,
     ) -> None:
         """Prepares.
 
@@ -69,7 +74,7 @@ class Batches:
             data: Photos.
             parser: Says which channels there are.
             sampling: How clicks are drawn.
-            size: Photos in a batch.
+            size: Photos in a batch, of all processes together.
             seed: Source of all randomness.
             area: Height times width of a step's photos, in pixels.
             balance: Photos with a class that a smaller share of them has are seen more often; 0: all equally often.
@@ -78,21 +83,28 @@ class Batches:
             everyone: Share of the views in which a click means everyone, see ``Batch``.
             views: What part of the photos is seen.
             backgrounds: (h, w, 3) photos without people, put behind those whose opacity is known.
+            processes: Who trains together; this one makes its share of each batch.
+
+        Raises:
+            ValueError: If a batch has no photo for some process.
         """
+        self.processes = processes or Processes()
+        if size < self.processes.count:
+            raise ValueError(f"batch is {size}; expected at least a photo for each of {self.processes.count} processes")
         self.data, self.parser, self.sampling, self.size, self.seed = data, parser, sampling, size, seed
         self.area, self.views, self.neighbours, self.backgrounds = area, views or ViewConfig(), neighbours, backgrounds
         self.everyone = everyone
-        self._samples: LoadingCache[int, Sample] = LoadingCache(_MEMORY, lambda s: s.image.nbytes + s.labels.nbytes)
+        self._samples = _memory_of(_MEMORY)
         self._repeats = self._repeat_factors(balance) if balance else np.ones(len(data))
         if isinstance(data, Mixture):
             self._repeats = self._repeats * data.repeats
 
     def indices(self, step: int) -> list[int]:
-        """The photos of a step: every pass over the data is a new order."""
+        """The photos of this process at a step: every pass over the data is a new order."""
         upto = np.cumsum(self._repeats)
         n = round(upto[-1])
         picks = []
-        for place in range(step * self.size, (step + 1) * self.size):
+        for place in (step * self.size + i for i in self.processes.share(self.size)):
             rng = np.random.default_rng((self.seed, place // n))
             counts = np.diff(np.floor(upto * (n / upto[-1]) + rng.random()), prepend=0.0).astype(int)
             order = rng.permutation(np.repeat(np.arange(len(counts)), counts))
@@ -131,19 +143,23 @@ class Batches:
         return self._samples.get(index, lambda: self.data[index])
 
     def make(self, step: int) -> Batch:
-        """Makes the batch of a step.
+        """Makes the batch of a step, or this process' share of it.
 
         Raises:
             DataError: If a photo cannot be read; the message names it.
         """
-        rng = np.random.default_rng((self.seed, 1, step))
+        # All processes see photos of one size, and as many rounds: none waits for another.
+        common = rng = np.random.default_rng((self.seed, 1, step))
         side = self.area(step) ** 0.5
-        aspect = _ASPECTS[int(rng.integers(len(_ASPECTS)))] ** 0.5
+        aspect = _ASPECTS[int(common.integers(len(_ASPECTS)))] ** 0.5
+        if self.processes.count > 1:
+            rng = np.random.default_rng((self.seed, 1, step, 1 + self.processes.rank, self.processes.count))
         height, width = (round(s / 16) * 16 for s in (side * aspect, side / aspect))
         schema, channels = self.data.schema, self.parser.channels
         images, labels, points, accepted, no_clicks_allowed, everyone = [], [], [], [], [], []
         names = []
-        unknown = torch.zeros((self.size, channels), dtype=torch.bool)
+        indices = self.indices(step)
+        unknown = torch.zeros((len(indices), channels), dtype=torch.bool)
 
         def view(index: int) -> Sample:
             sample = random_view(self._sample(index), height, width, rng, self.views)
@@ -151,7 +167,7 @@ class Batches:
                 sample = on_background(sample, self.backgrounds[int(rng.integers(len(self.backgrounds)))], rng)
             return mirror(sample, schema) if rng.random() < 0.5 else sample
 
-        for place, index in enumerate(self.indices(step)):
+        for place, index in enumerate(indices):
             sample, other = view(index), None
             if rng.random() < self.neighbours:
                 neighbour = view(int(rng.integers(len(self.data))))
@@ -190,18 +206,62 @@ class Batches:
             no_clicks_allowed,
             everyone,
             unknown,
+            int(common.integers(self.sampling.error_rounds + 1)),
             rng,
         )
 
-    def run(self, start: int, stop: int) -> Iterator[Batch]:
-        """Yields the batches of the steps from start to stop, two ahead of their use."""
+    def run(self, start: int, stop: int, *, workers: int = 0, pin_memory: bool = False) -> Iterator[Batch]:
+        """Yields the batches of the steps from start to stop, made before their use.
+
+        Args:
+            start: First step.
+            stop: The step after the last.
+            workers: Processes that make them; 0: a thread. The batches are the same.
+            pin_memory: Whether a GPU shall copy them while it computes; only with workers.
+
+        Raises:
+            DataError: If a photo cannot be read; the message names it.
+        """
+        if workers:
+            self._samples = _memory_of(_MEMORY // workers)  # what was read to look at the classes is given up
+            loader = DataLoader(
+                _Steps(self),
+                batch_size=None,
+                sampler=range(start, stop),
+                num_workers=workers,
+                prefetch_factor=_AHEAD,
+                pin_memory=pin_memory,
+                generator=torch.Generator(),  # or it would draw from the network's
+            )
+            for made in loader:
+                if isinstance(made, DataError):
+                    raise made
+                yield made
+            return
         with ThreadPoolExecutor(1) as pool:
-            waiting = [pool.submit(self.make, step) for step in range(start, min(start + 2, stop))]
+            waiting = [pool.submit(self.make, step) for step in range(start, min(start + _AHEAD, stop))]
             for step in range(start, stop):
                 batch = waiting.pop(0).result()
-                if step + 2 < stop:
-                    waiting.append(pool.submit(self.make, step + 2))
+                if step + _AHEAD < stop:
+                    waiting.append(pool.submit(self.make, step + _AHEAD))
                 yield batch
+
+
+class _Steps(Dataset["Batch | DataError"]):
+    """Batches by their step, for torch's loader: its workers are copies of this process."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
+
+    def __getitem__(self, step: int) -> Batch | DataError:
+        try:
+            return self.batches.make(step)
+        except DataError as error:  # raised in a worker, it would come with the worker's traceback for a message
+            return error
+
+
+def _memory_of(size: int) -> LoadingCache[int, Sample]:
+    return LoadingCache(size, lambda sample: sample.image.nbytes + sample.labels.nbytes)
 
 
 def _accept_some(

@@ -3,6 +3,9 @@
 Base losses: cross-entropy, or normalised focal (Sofiiuk et al., 2021), and Lovasz-softmax (Berman et al., CVPR
 2018). The semantic-perceiving loss is named in "Clicking Matters" (2021) but not defined in its abstract: the two
 readings here are ours.
+
+Each is a sum over what is counted, divided by the count; where several processes train together, by the mean of their
+counts, so that the mean of their losses is that of the whole batch.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from ihp_backend.network.decoder import prototype_similarity
 from ihp_backend.network.parser import ParserOutput
 from ihp_backend.parts import IGNORE
 from ihp_backend.training.config import TrainConfig
+from ihp_backend.training.processes import mean_over_processes
 
 TEMPERATURE = 10.0
 
@@ -71,7 +75,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None)
     valid = labels != IGNORE
     counted = valid.sum() if weights is None else weights[labels[valid]].sum()
     total = F.cross_entropy(logits, labels, weights, ignore_index=IGNORE, reduction="sum")
-    return total / counted.clamp(min=1)
+    return total / mean_over_processes(counted).clamp(min=1)
 
 
 def normalised_focal(logits: Tensor, labels: Tensor, gamma: float = 2.0) -> Tensor:
@@ -81,7 +85,7 @@ def normalised_focal(logits: Tensor, labels: Tensor, gamma: float = 2.0) -> Tens
     weight = (1 - torch.exp(-entropy)).clamp(min=0) ** gamma * valid
     total = weight.sum((1, 2), keepdim=True).detach().clamp(min=1e-6)
     weight = weight * (valid.sum((1, 2), keepdim=True) / total)
-    return (weight * entropy).sum() / valid.sum().clamp(min=1)
+    return (weight * entropy).sum() / mean_over_processes(valid.sum()).clamp(min=1)
 
 
 def keep_loss(logits: Tensor, known: Tensor, labels: Tensor, classes: int) -> Tensor:
@@ -102,7 +106,7 @@ def keep_loss(logits: Tensor, known: Tensor, labels: Tensor, classes: int) -> Te
     before, now = known[:, :classes].log_softmax(1), logits[:, :classes].log_softmax(1)
     agreed = (labels >= classes) | (before.argmax(1) == labels)
     divergence = (before.exp() * (before - now)).sum(1)
-    return (divergence * agreed).sum() / agreed.sum().clamp(min=1)
+    return (divergence * agreed).sum() / mean_over_processes(agreed.sum()).clamp(min=1)
 
 
 def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
@@ -122,6 +126,7 @@ def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
         rows.append((foreground - image[present]).abs() * valid)  # an ignored pixel has no error
         truths.append(foreground)
     errors, foreground = torch.cat(rows), torch.cat(truths)
+    count = mean_over_processes(torch.tensor(len(errors), device=logits.device))
     if not len(errors):
         return logits.sum() * 0
     errors, order = errors.sort(dim=1, descending=True)
@@ -129,7 +134,7 @@ def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
     total = foreground.sum(1, keepdim=True)
     jaccard = 1 - (total - foreground.cumsum(1)) / (total + (1 - foreground).cumsum(1))
     gradient = torch.diff(jaccard, dim=1, prepend=torch.zeros_like(total))
-    return (errors * gradient).sum(1).mean()
+    return (errors * gradient).sum(1).sum() / count
 
 
 def sp_pairs(embedding: Tensor, points: Sequence[Sequence[Point]], stride: int) -> Tensor:
@@ -156,7 +161,8 @@ def sp_pairs(embedding: Tensor, points: Sequence[Sequence[Point]], stride: int) 
         cosine = (vectors.T @ vectors)[i, j]
         same = (parts[i] == parts[j]).float()
         losses.append(F.binary_cross_entropy_with_logits(TEMPERATURE * cosine, same))
-    return torch.stack(losses).mean() if losses else embedding.sum() * 0
+    count = mean_over_processes(torch.tensor(len(losses), device=embedding.device))
+    return torch.stack(losses).sum() / count if losses else embedding.sum() * 0
 
 
 def sp_prototypes(similarity: Tensor, clicked: Tensor, labels: Tensor) -> Tensor:

@@ -29,14 +29,21 @@ class WriteError(TrainerError):
 class RunFolder:
     """What a run leaves on disk. Every file but the log is whole or not there."""
 
-    def __init__(self, path: Path, config: TrainConfig) -> None:
+    def __init__(self, path: Path, config: TrainConfig, *, writes: bool = True) -> None:
         """Opens the folder of a run, or makes it.
+
+        Args:
+            path: The folder.
+            config: The run.
+            writes: Whether this process writes; if not, another one does, and this one touches nothing.
 
         Raises:
             TrainerError: If it holds another run.
         """
-        self.path = path
+        self.path, self._writes = path, writes
         self._log, self._state = path / "log.csv", path / "last.pt"
+        if not writes:
+            return
         written, known = json.dumps(asdict(config), indent=1), path / "config.json"
         if known.exists() and known.read_text() != written:
             raise TrainerError(f"{known} belongs to a run with other options; take another --out, or remove it")
@@ -49,6 +56,8 @@ class RunFolder:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Adds a row for each value: step, name, value."""
+        if not self._writes:
+            return
         with self._log.open("a", newline="") as file:
             csv.writer(file).writerows((step, name, f"{value:.6g}") for name, value in values.items())
 
@@ -58,6 +67,8 @@ class RunFolder:
         Raises:
             WriteError: If it cannot be written; what was there is kept.
         """
+        if not self._writes:
+            return
         try:
             with replacing(self._state) as new:
                 torch.save(state, new)

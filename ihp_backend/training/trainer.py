@@ -26,6 +26,7 @@ from ihp_backend.training.batches import Batches, read_backgrounds
 from ihp_backend.training.config import TrainConfig
 from ihp_backend.training.initial_weights import load_start
 from ihp_backend.training.losses import keep_loss, training_loss
+from ihp_backend.training.processes import Processes
 from ihp_backend.training.run_folder import RunFolder, TrainerError
 
 log = logging.getLogger(__name__)
@@ -50,8 +51,10 @@ class Trainer:
         forget_clicks: bool = False,
         device: str = "cpu",
         info: dict[str, Any] | None = None,
+        processes: Processes | None = None,
+        workers: int = 0,
     ) -> None:
-        """Prepares the run, or picks it up where it stopped.
+        """Prepares the run, or picks it up where it stopped: with as many processes and workers as then, or others.
 
         Args:
             config: The run.
@@ -62,11 +65,15 @@ class Trainer:
             forget_clicks: Of a parser take only what it does with the image, see ``load_start``.
             device: Where to train.
             info: Kept in info.json beside the weights, such as data, licence and command.
+            processes: Who trains together. Each has its share of every batch; the first one validates and writes.
+            workers: Processes that make the batches, for each that trains; 0: a thread.
 
         Raises:
             TrainerError: If the folder holds another run.
+            ValueError: If a batch has no photo for some process.
         """
         self.config, self.validate, self.device = config, validate, torch.device(device)
+        self.processes, self.workers = processes or Processes(), workers
         torch.manual_seed(config.seed)
         self.parser = HumanParser(config.parser, pretrained=config.pretrained)
         if start is not None:
@@ -99,6 +106,7 @@ class Trainer:
             everyone=config.everyone if config.parser.previous else 0.0,
             views=config.views,
             backgrounds=read_backgrounds(config.backgrounds) if config.backgrounds else (),
+            processes=self.processes,
         )
         power = config.rare_classes
         self.class_weights = self.batches.class_weights(power).to(self.device) if power else None
@@ -108,9 +116,10 @@ class Trainer:
         self.stale = 0
         self.validated = 0
         self.info = {**(info or {}), "training": asdict(config)}
-        self.folder = RunFolder(out, config)
-        if state := self.folder.load_state(self.device):
+        self.folder = RunFolder(out, config, writes=self.processes.is_first)
+        if state := self.processes.from_first(lambda: self.folder.load_state(torch.device("cpu"))):
             self._resume(state)
+        self.learning = self.processes.joined(_LearningPass(self.parser, uses_embedding=config.sp_loss != "none"))
 
     def run(self, until: int | None = None) -> None:
         """Trains to the last step, or to an earlier one of the same schedule.
@@ -125,11 +134,12 @@ class Trainer:
             return
         if 0 < self.step != self.validated and (self.step % config.validate_every == 0 or self.step == stop):
             self._validate()  # the run was stopped in the middle of it
-        bar = tqdm(total=stop, initial=self.step, desc="train", unit="step", mininterval=5)
+        quiet = None if self.processes.is_first else True  # None: as TQDM_DISABLE says
+        bar = tqdm(total=stop, initial=self.step, desc="train", unit="step", mininterval=5, disable=quiet)
         smooth: dict[str, float] = {}
         since = time.monotonic()
 
-        for batch in self.batches.run(self.step, stop):
+        for batch in self.batches.run(self.step, stop, workers=self.workers, pin_memory=device.type == "cuda"):
             # The learning rate rises linearly, then falls as a cosine.
             share = min(1.0, (self.step + 1) / config.warmup)
             share *= 0.5 + 0.5 * math.cos(math.pi * self.step / config.steps)
@@ -151,7 +161,7 @@ class Trainer:
                 no_clicks = torch.zeros_like(batch.click_maps(config.parser), device=device)
                 logits = self._predicted(features, images, no_clicks, torch.zeros_like(accepted), unknown)
                 prev_mask = torch.where(everyone, torch.maximum(logits.softmax(1), accepted), accepted)
-            for _ in range(int(batch.rng.integers(config.sampling.error_rounds + 1))):
+            for _ in range(batch.error_rounds):
                 maps = batch.click_maps(config.parser).to(device)
                 logits = self._predicted(features, images, maps, prev_mask, unknown)
                 batch.click_errors(logits, config.sampling)
@@ -163,7 +173,7 @@ class Trainer:
             self._set_training()
             maps = batch.click_maps(config.parser).to(device)
             with self._autocast():
-                output = parser.decode(features or parser.encode(images, maps), maps, prev_mask)
+                output = self.learning(features, images, maps, prev_mask)
             logits = output.logits.float().masked_fill(unknown, MASKED_IN_TRAINING)
             labels = batch.labels_at_half_size().to(device)
             loss, terms = training_loss(
@@ -193,8 +203,9 @@ class Trainer:
             smooth = {k: v if k not in smooth else 0.98 * smooth[k] + 0.02 * v for k, v in terms.items()}
             is_last, is_validated = self.step == stop, self.step % config.validate_every == 0
             if self.step % _LOG_EVERY == 0 or is_last:
-                bar.set_postfix({k: f"{v:.3f}" for k, v in smooth.items()})
-                self.folder.log(self.step, {**smooth, "seconds": time.monotonic() - since})
+                means = self.processes.mean(smooth)
+                bar.set_postfix({k: f"{v:.3f}" for k, v in means.items()})
+                self.folder.log(self.step, {**means, "seconds": time.monotonic() - since})
                 since = time.monotonic()
             if self.step % _SAVE_EVERY == 0 or is_validated or is_last:
                 self._save_state()
@@ -215,18 +226,22 @@ class Trainer:
             return self.parser.decode(kept, maps, prev_mask).logits.float().masked_fill(unknown, MASKED_IN_TRAINING)
 
     def _validate(self) -> None:
+        self.validated = self.step
+        self.best, self.stale = self.processes.from_first(self._measured)
+        self._save_state()
+
+    def _measured(self) -> tuple[float, int]:
+        """The best score so far, and for how many validations it has not been beaten; the best weights are kept."""
         averaged = copy.deepcopy(self.averaged.module).eval()
         assert isinstance(averaged, HumanParser)
         found = self.validate(averaged) if self.validate else {"score": float(self.step)}
         self.folder.log(self.step, found)
         figures = ", ".join(f"{k} {v:.4f}" for k, v in found.items()) if self.validate else "not validated"
         log.info("step %d: %s", self.step, figures)
-        self.stale += 1
-        self.validated = self.step
-        if found["score"] > self.best:
-            self.best, self.stale = found["score"], 0
-            self.folder.save_best(averaged, {**self.info, "step": self.step, "validation": found})
-        self._save_state()
+        if not found["score"] > self.best:
+            return self.best, self.stale + 1
+        self.folder.save_best(averaged, {**self.info, "step": self.step, "validation": found})
+        return found["score"], 0
 
     def _save_state(self) -> None:
         self.folder.save_state(
@@ -281,6 +296,20 @@ class Trainer:
                 if not self.parser(*one).logits.isfinite().all():
                     bad.append(name)
         return bad or batch.names
+
+
+class _LearningPass(nn.Module):
+    """The pass whose loss is learnt from, as one module, for several processes to share."""
+
+    def __init__(self, parser: HumanParser, *, uses_embedding: bool) -> None:
+        super().__init__()
+        self.parser, self.uses_embedding = parser, uses_embedding
+
+    def forward(self, features: list[Tensor], images: Tensor, maps: Tensor, prev_mask: Tensor) -> ParserOutput:
+        """Decodes features, or those of the images and clicks where the list is empty."""
+        logits, embedding = self.parser.decode(features or self.parser.encode(images, maps), maps, prev_mask)
+        # What no loss uses gets no gradient: the processes must not wait for it.
+        return ParserOutput(logits, embedding if self.uses_embedding else embedding.detach())
 
 
 def _groups(parser: HumanParser, config: TrainConfig) -> list[dict[str, Any]]:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
@@ -13,6 +17,8 @@ import pytest
 import torch
 from command_line import invoke
 from PIL import Image
+from torchrun import logged, processes_of, torchrun
+from waiting import eventually
 
 from ihp_backend.network.parser import HumanParser, ParserConfig
 from ihp_backend.network.weights import load_parser, save_parser
@@ -111,3 +117,42 @@ def test_train_explains_a_bad_configuration(people: Path, tmp_path: Path) -> Non
         assert expected in output
         assert "c.json" in output
         assert "Traceback" not in output
+
+
+def test_a_run_of_two_processes_that_is_killed_goes_on_with_another_number(people: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.json").write_text(
+        '{"batch": 3, "warmup": 2, "validate_every": 4, "balance": 0.3, "parser": {"width": 32, "area": 1536}}'
+    )
+    run = tmp_path / "run"
+    words = ("-m", "ihp_backend", "train", "--data", people, "--config", tmp_path / "tiny.json", "--out", run)
+    rest = ("--steps", 24, "--calibrate", 0, "--device", "cpu")
+    killed = torchrun(2, *words, *rest)
+    eventually(lambda: (run / "best").exists() or killed.poll() is not None, 120)
+    for process in processes_of(killed.pid)[1:]:
+        os.kill(process, signal.SIGKILL)
+    output, _ = killed.communicate(timeout=60)
+    assert killed.returncode != 0, output
+    steps = {int(step) for step, _ in logged(run)}
+    assert steps
+    assert max(steps) < 24, "the kill came too late to try anything"
+
+    again = torchrun(2, *words, *rest, "--until", 16, "--workers", 1)
+    output, _ = again.communicate(timeout=120)
+    assert again.returncode == 0, output
+    assert output.count("resuming at step") == 1, "one process talks"
+    assert output.count("weights in") == 1
+    alone = subprocess.run([sys.executable, *map(str, words + rest)], capture_output=True, text=True, check=False)
+    assert alone.returncode == 0, alone.stderr
+    assert "resuming at step 16" in alone.stderr
+    assert {int(step) for step, name in logged(run) if name == "score"} == set(range(4, 28, 4))
+    assert (run / "best/model.safetensors").exists()
+    assert not list(run.glob(".new-*"))
+
+
+def test_a_batch_without_a_photo_for_each_process_is_refused(people: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.json").write_text('{"batch": 1, "parser": {"width": 32, "area": 1536}}')
+    words = ("-m", "ihp_backend", "train", "--data", people, "--config", tmp_path / "tiny.json", "--out", tmp_path)
+    refused = torchrun(2, *words, "--device", "cpu")
+    output, _ = refused.communicate(timeout=120)
+    assert refused.returncode != 0
+    assert "batch is 1; expected at least a photo for each of 2 processes" in output

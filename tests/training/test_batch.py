@@ -25,6 +25,7 @@ def batch_of(labels: torch.Tensor, *points: list[Point], no_clicks_allowed: bool
         [no_clicks_allowed] * n,
         [False] * n,
         torch.zeros(n, PARSER.channels, dtype=torch.bool),
+        0,
         np.random.default_rng(0),
     )
 

@@ -10,10 +10,11 @@ import torch
 from drawn import PARSER, Drawn
 
 from ihp_backend.data.augment import ViewConfig
-from ihp_backend.data.sample import Sample
+from ihp_backend.data.sample import DataError, Sample
 from ihp_backend.parts import LIP
 from ihp_backend.simulation.sampling import SamplingConfig
 from ihp_backend.training.batches import Batches
+from ihp_backend.training.processes import Processes
 
 
 def test_batches_are_a_function_of_seed_and_step() -> None:
@@ -27,6 +28,55 @@ def test_batches_are_a_function_of_seed_and_step() -> None:
     assert one.images.shape != other.images.shape or not torch.equal(one.images, other.images)
     places = [i for step in range(3) for i in batches(1).indices(step)]
     assert sorted(places[:3]) == sorted(places[3:]) == [0, 1, 2]  # every pass sees every photo
+
+
+def batches_of(data: Drawn, processes: Processes | None = None) -> Batches:
+    area = lambda step: 48 * 32  # noqa: E731
+    return Batches(data, PARSER, SamplingConfig(), size=3, seed=1, area=area, processes=processes)
+
+
+def test_workers_make_the_batches_that_a_thread_makes() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    by_thread = list(batches_of(Drawn()).run(2, 6))
+    for workers in (1, 2):
+        by_workers = list(batches_of(Drawn()).run(2, 6, workers=workers))
+        assert len(by_workers) == len(by_thread) == 4
+        for made, expected in zip(by_workers, by_thread, strict=True):
+            assert torch.equal(made.images, expected.images)
+            assert torch.equal(made.labels, expected.labels)
+            assert torch.equal(made.accepted, expected.accepted)
+            assert (made.points, made.error_rounds) == (expected.points, expected.error_rounds)
+            assert made.rng.bit_generator.state == expected.rng.bit_generator.state
+    assert torch.equal(torch.get_rng_state(), before), "the network's randomness is its own"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_photo_that_cannot_be_read_is_named_by_whoever_reads_it(workers: int) -> None:
+    class Damaged(Drawn):
+        def __getitem__(self, index: int) -> Sample:
+            raise DataError("sample 'b': photo.jpg is not a readable image")
+
+    with pytest.raises(DataError, match=r"^sample 'b': photo.jpg is not a readable image$"):
+        list(batches_of(Damaged()).run(0, 2, workers=workers))
+
+
+def test_processes_share_a_batch_and_see_photos_of_one_size() -> None:
+    whole = batches_of(Drawn())
+    shares = [batches_of(Drawn(), Processes(rank, 2)) for rank in range(2)]
+    for step in range(6):
+        assert [i for share in shares for i in share.indices(step)] == whole.indices(step)
+        first, second = (share.make(step) for share in shares)
+        assert first.images.shape[2:] == second.images.shape[2:] == whole.make(step).images.shape[2:]
+        assert (len(first.names), len(second.names)) == (1, 2)
+        assert first.error_rounds == second.error_rounds
+        assert first.rng.bit_generator.state != second.rng.bit_generator.state
+    assert len({share.make(step).error_rounds for step in range(6) for share in shares}) > 1
+
+
+def test_a_batch_has_a_photo_for_each_process() -> None:
+    with pytest.raises(ValueError, match="batch is 3; expected at least a photo for each of 4 processes"):
+        batches_of(Drawn(), Processes(0, 4))
 
 
 def test_rare_classes_weigh_more_and_photos_with_them_come_more_often() -> None:

@@ -114,7 +114,7 @@ def test_the_photo_that_breaks_it_is_named(tmp_path: Path) -> None:
     trainer = Trainer(replace(CONFIG, batch=3), Drawn(), tmp_path)
     batch = trainer.batches.make(0)
     batch.images[1, :, 5, 5] = float("nan")
-    trainer.batches.run = lambda start, stop: iter([batch])  # type: ignore[method-assign]
+    trainer.batches.run = lambda *_, **__: iter([batch])  # type: ignore[method-assign]
     with pytest.raises(TrainerError, match=f"loss is nan at step 0, photos {batch.names[1]};"):
         trainer.run()
 
