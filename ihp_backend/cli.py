@@ -24,6 +24,10 @@ COMMANDS = {
         "ihp_backend.commands.negative_clicks:negative_clicks",
         "Measure what an Alt+click takes away.",
     ),
+    "whole-photos": (
+        "ihp_backend.commands.whole_photos:whole_photos_command",
+        "Measure what a photo costs an annotator.",
+    ),
     "bench": ("ihp_backend.commands.bench:bench", "Measure how fast it is on this machine."),
     "ablate": ("ihp_backend.commands.ablate:ablate", "Train once for each part of the method, and compare."),
     "rounds": ("ihp_backend.commands.rounds:rounds", "Measure how many clicks a project's learning saves."),

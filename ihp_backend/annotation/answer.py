@@ -91,7 +91,7 @@ def answer_masks(
             if _is_taken(other.mask, mask):
                 answers.append(replace(other, pixels=np.zeros_like(mask), from_prediction=False, clicks=()))
             else:
-                answers.append(replace(other, pixels=other.mask & ~mask, from_prediction=False))
+                answers.append(replace(other, pixels=other.mask & ~mask))  # and gives way again
     return answers
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from time import monotonic
 
-from ihp_backend.annotation.masks import AcceptedMask, PackedMask, TimedClick, are_same
+from ihp_backend.annotation.masks import AcceptedMask, are_same
 
 _LIFETIME_S = 60.0
 _SUGGESTED_S = 10.0
@@ -34,16 +34,10 @@ _ANSWERS = 40
 
 @dataclass(frozen=True)
 class _Answer:
-    id: str
-    label: str
+    mask: AcceptedMask
     keypoints: frozenset[str]
     clicked: frozenset[str]
     saved: str
-    pixels: PackedMask
-    clicks: tuple[TimedClick, ...]
-    score: float | None
-    person: int | None
-    pieces: int
     at: float
 
     def is_over(self, keypoints: Collection[str], newer: Sequence[AcceptedMask]) -> bool:
@@ -54,9 +48,10 @@ class _Answer:
         return self.keypoints.issubset(keypoints) or any(self._is_same(answer) for answer in newer)
 
     def _is_same(self, other: AcceptedMask) -> bool:
-        if self.id == other.id or self.label != other.label or self.pixels.shape != other.pixels.shape:
+        mine = self.mask
+        if mine.id == other.id or mine.label != other.label or mine.pixels.shape != other.pixels.shape:
             return False
-        return are_same(self.pixels.unpacked(), other.mask)
+        return are_same(mine.mask, other.mask)
 
 
 class RecentAnswers:
@@ -86,11 +81,8 @@ class RecentAnswers:
         """
         if not answers:
             return  # the suggestions that were there stay
-        new = []
-        for answer in answers:
-            opened, pixels = (frozenset(keypoints), frozenset(clicked)), PackedMask.of(answer.mask)
-            made = (answer.id, answer.label, *opened, saved, pixels, answer.clicks, answer.score)
-            new.append(_Answer(*made, answer.person, answer.pieces, self._clock()))
+        told = frozenset(keypoints), frozenset(clicked), saved, self._clock()
+        new = [_Answer(replace(answer, pixels=answer.packed), *told) for answer in answers]
         with self._lock:
             kept = [a for a in self._tasks.get(task, ()) if not a.is_over(keypoints, answers)]
             self._tasks[task] = [*kept, *new][-_ANSWERS:]
@@ -135,9 +127,8 @@ class RecentAnswers:
         for a in answers:
             age, is_drafted = now - a.at, not a.keypoints.isdisjoint(drafted_keypoints)
             is_unsaved = is_drafted or (a.saved == saved and age < _LIFETIME_S)
-            if is_unsaved and a.pixels.shape == shape and a.keypoints.isdisjoint(open_keypoints):
-                found.pop(a.id, None)  # an older answer of this region
+            if is_unsaved and a.mask.pixels.shape == shape and a.keypoints.isdisjoint(open_keypoints):
+                found.pop(a.mask.id, None)  # an older answer of this region
                 is_open = a.clicked.isdisjoint(clicked) and (is_drafted or age < _SUGGESTED_S)
-                kept = AcceptedMask(a.id, a.label, a.pixels, clicks=a.clicks, score=a.score, person=a.person)
-                found[a.id] = replace(kept, is_suggested=is_open, pieces=a.pieces)
+                found[a.mask.id] = replace(a.mask, is_suggested=is_open)
         return list(found.values())

@@ -70,7 +70,7 @@ class AnnotationState:
             if answer.packed.is_empty:
                 there.pop(answer.id, None)
             elif answer.id in there:  # a correction; to lose an accepted one would be worse than to show a rejected one
-                there[answer.id] = replace(answer, from_prediction=is_contradicted(answer))
+                there[answer.id] = replace(answer, from_prediction=answer.from_prediction or is_contradicted(answer))
             elif answer.is_suggested:
                 there[answer.id] = replace(answer, from_prediction=is_contradicted(answer) or not answer.clicks)
             elif answer.label in labels or is_contradicted(answer):

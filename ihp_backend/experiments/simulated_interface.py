@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,21 @@ def run_session(predictor: Predictor, data: DataSet, config: SessionConfig, *, q
     count = len(data.schema)
     budgets = [b for b in BUDGETS if b <= config.max_clicks]
     result = Session({b: np.zeros((count, count), np.int64) for b in budgets})
+    for interface, annotator in tqdm(
+        tasks(predictor, data, config), total=len(data), desc="session", unit="photo", disable=quiet
+    ):
+        _annotate(interface, annotator, config, result)
+    return result
+
+
+def tasks(predictor: Predictor, data: DataSet, config: SessionConfig) -> Iterator[tuple[Interface, SimulatedAnnotator]]:
+    """Makes a task of each photo, not opened yet, and an annotator who knows the truth.
+
+    Args:
+        predictor: Answers.
+        data: Photos with labels of the predictor's schema.
+        config: How the session goes.
+    """
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(
             data_dir=Path(folder) / "data",
@@ -111,14 +127,12 @@ def run_session(predictor: Predictor, data: DataSet, config: SessionConfig, *, q
             label_studio_token="none",
         )
         client = create_app(runtime=Runtime(settings, lambda: predictor, lambda: predictor.version)).test_client()
-        for index in tqdm(range(len(data)), desc="session", unit="photo", disable=quiet):
+        for index in range(len(data)):
             sample = data[index]
             cv2.imwrite(f"{folder}/{index}.png", sample.image[..., ::-1])
             interface = Interface(client, index + 1, f"/data/local-files/?d={index}.png", sample, data.schema, config)
-            annotator = SimulatedAnnotator(sample.labels, data.schema, user=config.user, seed=config.seed + index)
-            _annotate(interface, annotator, config, result)
+            yield interface, SimulatedAnnotator(sample.labels, data.schema, user=config.user, seed=config.seed + index)
             (Path(folder) / f"{index}.png").unlink()
-    return result
 
 
 def _annotate(interface: Interface, annotator: SimulatedAnnotator, config: SessionConfig, result: Session) -> None:
@@ -170,6 +184,7 @@ class Interface:
         self._client, self._task, self._url, self._schema, self._config = client, task, url, schema, config
         self._regions: dict[str, dict[str, Any]] = {}
         self._suggestions: list[dict[str, Any]] = []
+        self._predicted: list[dict[str, Any]] = []
         self._keypoints: list[dict[str, Any]] = []
         self._draft: list[dict[str, Any]] | None = None
         self._saves = self._made = 0
@@ -179,6 +194,14 @@ class Interface:
         """Opens the task: the interface asks twice, without a context."""
         for _ in range(2):
             self._ask(None)
+
+    def open_with_predictions(self) -> None:
+        """Opens the task after a prediction was made for it: its masks are there.
+
+        Until a draft is saved, a click's request has them as the task's predictions alone.
+        """
+        self._predicted = self._ask(None)
+        self._regions = {region["id"]: {**region, "origin": "prediction"} for region in self._predicted}
 
     def click(self, click: Click) -> None:
         """Clicks. A click on the background is a negative one of the label that is there.
@@ -223,9 +246,10 @@ class Interface:
             self._saves += 1
 
     def accept(self) -> None:
-        """Accepts what is suggested; the keypoints go."""
+        """Accepts what is suggested; the keypoints go, and what is ``dynamic``."""
         for region in self._suggestions:
             self._regions[region["id"]] = {**region, "origin": "manual"}
+        self._regions = {name: region for name, region in self._regions.items() if not region.get("dynamic")}
         self._suggestions, self._keypoints = [], []
 
     def label_map(self) -> NDArray[np.uint8]:
@@ -239,8 +263,11 @@ class Interface:
 
     def _ask(self, context: dict[str, Any] | None) -> list[dict[str, Any]]:
         drafts = [] if self._draft is None else [{"id": 1, "result": self._draft, "updated_at": f"{self._saves:06d}"}]
+        task = {"id": self._task, "data": {"image": self._url}, "drafts": drafts, "annotations": []}
+        if self._predicted:
+            task["predictions"] = [{"id": 1, "result": self._predicted}]
         body = {
-            "tasks": [{"id": self._task, "data": {"image": self._url}, "drafts": drafts, "annotations": []}],
+            "tasks": [task],
             "project": "1.1",
             "label_config": self._xml,
             "params": {"login": None, "password": None, "context": context},

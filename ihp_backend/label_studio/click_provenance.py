@@ -19,13 +19,22 @@ from ihp_backend.geometry import digest
 
 
 def to_meta(clicks: Sequence[TimedClick], mask: NDArray[np.bool_]) -> dict[str, Any]:
-    """Returns what a region's ``meta`` holds of its clicks and of the mask (H, W) that they made."""
+    """Returns what a region's ``meta`` holds of its clicks and of the mask (H, W) that they made.
+
+    Without clicks, it is what other clicks have left of a prediction's mask.
+    """
     return {
         "ihp": {
             "clicks": [[t.click.x, t.click.y, int(t.click.is_positive), t.at] for t in clicks],
             "mask": digest(mask).hex(),
         }
     }
+
+
+def is_untouched(meta: object, mask: PackedMask) -> bool:
+    """Whether a region's ``meta`` says that its mask comes from a prediction: no click made it, and it is as it was."""
+    own = meta.get("ihp") if isinstance(meta, Mapping) else None
+    return isinstance(own, Mapping) and own.get("clicks") == [] and own.get("mask") == mask.digest.hex()
 
 
 def from_meta(meta: object, label: str, mask: PackedMask) -> tuple[TimedClick, ...]:

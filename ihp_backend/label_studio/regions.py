@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ihp_backend.annotation.masks import AcceptedMask, PackedMask, TimedClick
 from ihp_backend.clicks import Click
 from ihp_backend.geometry import Box, percent_to_pixels
-from ihp_backend.label_studio.click_provenance import from_meta, to_meta
+from ihp_backend.label_studio.click_provenance import from_meta, is_untouched, to_meta
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.mask_values import (
     OUTPUTS,
@@ -258,7 +258,7 @@ def _accepted(pieces: Sequence[Mapping[str, Any]], mask: PackedMask, taken: Coll
         _own_id(first if number == 1 else {**first, "id": mask_id}, taken),
         label,
         mask,
-        first.get("origin") == "prediction",
+        first.get("origin") == "prediction" or is_untouched(first.get("meta"), mask),
         from_meta(first.get("meta"), label, mask),
         _score(first.get("score")),
         person=person_of(first),
@@ -276,6 +276,8 @@ def mask_regions(
     clicks: Sequence[TimedClick] = (),
     person: int | None = None,
     pieces: int = 1,
+    *,
+    from_prediction: bool = False,
 ) -> list[dict[str, Any]]:
     """Returns a mask as regions of the control that its label is painted with: one, or a polygon for each piece.
 
@@ -291,6 +293,7 @@ def mask_regions(
         clicks: Those that made it; they go into the first region's ``meta``.
         person: Whose it is, 1, 2 ...; it goes there, too.
         pieces: As how many regions the mask may be there that it replaces; those that it does not need are removed.
+        from_prediction: It is what is left of a prediction's mask, of which nobody has said that it is right.
     """
     height, width = mask.shape
     kind, own_id = config.mask_type(label), region_id or uuid.uuid4().hex[:10]
@@ -311,7 +314,7 @@ def mask_regions(
             "score": float(score),
             "value": value,
         }
-        if clicks and number == 1:
+        if (clicks or from_prediction) and number == 1:
             region["meta"] = to_meta(clicks, _as_read(mask, kind, values[:there]))
         if person is not None:
             region = of_person(region, person)

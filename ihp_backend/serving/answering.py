@@ -231,7 +231,9 @@ class Answering:
 
     def _regions(self, mask: AcceptedMask) -> list[dict[str, Any]]:
         told = (mask.id, mask.clicks, mask.person, mask.pieces)
-        return mask_regions(mask.mask, mask.label, mask.score or 0.0, self._config, *told)
+        return mask_regions(
+            mask.mask, mask.label, mask.score or 0.0, self._config, *told, from_prediction=mask.from_prediction
+        )
 
     def _written(self, regions: Sequence[dict[str, Any]], score: float) -> Answer:
         return {"result": list(regions), "score": float(score), "model_version": self._predictor.version}

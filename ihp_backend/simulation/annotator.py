@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, get_args
 
 import cv2
@@ -37,9 +38,9 @@ class SimulatedAnnotator:
         """Ids of the parts present, the background not counted."""
         return [int(i) for i in np.unique(self.labels) if i not in (0, IGNORE)]
 
-    def first_clicks(self) -> list[Click]:
-        """One click for each part present."""
-        clicks = [self._click(self.labels == part) for part in self.classes]
+    def first_clicks(self, parts: Iterable[int] | None = None) -> list[Click]:
+        """One click for each of some parts; by default, for each part present."""
+        clicks = [self._click(self.labels == part) for part in (self.classes if parts is None else parts)]
         return [c for c in clicks if c is not None]
 
     def next_click(self, predicted: NDArray[np.uint8]) -> Click | None:

@@ -113,6 +113,11 @@ def test_a_predicted_mask_gives_way_and_is_answered_again() -> None:
     assert (new.label, rest.label, rest.id) == ("Face", "Coat", "g")
     assert not (new.mask & rest.mask).any()
     assert np.array_equal(new.mask | rest.mask, square(10, 10))
+    assert rest.from_prediction
+    below = Click(25.0, 28.0, "Hair")
+    (hair_mask, less) = answer_masks(state_of(new, rest, clicks=(below,)), "Hair", {"Hair": square(26, 10)}, None)
+    assert np.array_equal(hair_mask.mask, square(26, 10)), "what is left gives way to the next click, too"
+    assert np.array_equal(less.mask, rest.mask & ~hair_mask.mask)
 
 
 def test_a_new_mask_takes_the_place_of_the_largest_predicted_mask_under_it_and_empties_the_others() -> None:

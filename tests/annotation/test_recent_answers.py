@@ -29,6 +29,14 @@ def test_a_remembered_mask_still_says_whose_it_is() -> None:
     assert [mask.person for mask in recent(answers, "k2")] == [2]
 
 
+def test_what_a_click_left_of_a_prediction_stays_a_prediction() -> None:
+    answers = RecentAnswers()
+    answers.remember("1 7", "d", [replace(hair(), from_prediction=True)], {"k1"}, {"Face"})
+    (left,) = recent(answers, "k2")
+    state = AnnotationState.of([Click(50.0, 50.0, "Face")], [], [replace(left, pixels=square(0, 0))], [left])
+    assert [mask.from_prediction for mask in state.accepted] == [True]
+
+
 def test_once_a_newer_draft_is_there_only_the_draft_counts() -> None:
     """It was deleted, say, and the draft without it saved."""
     answers = RecentAnswers()

@@ -224,6 +224,18 @@ def test_until_the_first_draft_the_annotator_sees_the_prediction() -> None:
     assert working_results(task | {"drafts": [{"id": 1, "result": []}]}) == []
 
 
+def test_what_clicks_left_of_a_prediction_is_no_more_than_that_until_somebody_touches_it() -> None:
+    left = {**mask_region(square(), "Face", 0.4, CONFIG, from_prediction=True), "origin": "manual"}
+    (mask,) = read_masks([left], CONFIG, *square().shape)
+    assert (mask.from_prediction, mask.clicks) == (True, ())
+    more = square()
+    more[0, 0] = True
+    painted = left | {"value": mask_region(more, "Face", 0.4, CONFIG)["value"]}
+    for touched in (painted, {**left, "meta": {}}, {**left, "meta": {"ihp": {"clicks": None}}}):
+        (mask,) = read_masks([touched], CONFIG, *square().shape)
+        assert not mask.from_prediction
+
+
 def test_an_empty_mask_removes_its_region_when_it_is_accepted() -> None:
     """Label Studio removes regions that are ``dynamic`` when suggestions are accepted."""
     assert mask_region(np.zeros((4, 6), bool), "Face", 0.4, CONFIG, "r1")["dynamic"] is True
