@@ -24,6 +24,10 @@ COMMANDS = {
         "ihp_backend.commands.negative_clicks:negative_clicks",
         "Measure what an Alt+click takes away.",
     ),
+    "thresholds": (
+        "ihp_backend.commands.thresholds:thresholds_command",
+        "Measure what the numbers in the path of a click are worth.",
+    ),
     "whole-photos": (
         "ihp_backend.commands.whole_photos:whole_photos_command",
         "Measure what a photo costs an annotator.",
