@@ -61,8 +61,8 @@ def export(number: int, url: str | None, token: str | None, layout: str, out: Pa
         connection, client, project = open_project(settings, number)
         key = project_key(project) or str(number)
         config = LabelConfig.parse(project["label_config"])
-        classes = classes_of(config, WRITERS[layout])
-        _announce(number, layout, config, classes)
+        classes = classes_of(config.with_all_labels(), WRITERS[layout])
+        _announce(number, layout, classes)
         fetch = partial(fetch_or_ask, ImageLoader(settings), connection=connection, client=client)
         with ExportFolder.opened(out, {"project": key, "layout": layout}) as folder:
             split = Split(key, folder.sides)
@@ -79,12 +79,9 @@ def export(number: int, url: str | None, token: str | None, layout: str, out: Pa
     sys.exit(LEFT_OUT if summary.left_out else 0)
 
 
-def _announce(number: int, layout: str, config: LabelConfig, classes: Classes) -> None:
+def _announce(number: int, layout: str, classes: Classes) -> None:
     click.echo(f"project {number} in the layout {layout}: {len(classes.schema) - 1} classes and the background")
-    notes = list(classes.notes)
-    if images := sorted({view.image for view in config.others if view.image != config.image}):
-        notes.append(f"the masks of the image {config.image} alone are exported, not those of {', '.join(images)}")
-    for note in notes:
+    for note in classes.notes:
         click.echo(f"note: {note}", err=True)
 
 

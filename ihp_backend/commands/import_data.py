@@ -83,6 +83,8 @@ def import_data(
             schema = next(iter(opened.values())).schema
             occurring = check(tqdm(new, desc="check", unit="photo"))
             matching = _matched(config, schema, occurring, without)
+            if other := sorted({view.image for view in config.others} - {config.image}):
+                click.echo(f"note: tasks get a photo for {config.image} alone, none for {', '.join(other)}", err=True)
             importer = Importer(client, number, config, matching.ids_of, kind, data, photos_at)
             if photos_at and new:
                 _try(importer, new[0], settings, connection)

@@ -17,7 +17,6 @@ from ihp_backend.label_studio.image_decoding import ImageError, decode_image
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.mask_values import MASKS, RECTANGLE, MaskError, decode, label_of, size_of
 from ihp_backend.label_studio.pieces import together
-from ihp_backend.logs import fields
 
 logger = logging.getLogger(__name__)
 
@@ -31,17 +30,24 @@ class TaskError(ValueError):
 
 @dataclass(frozen=True)
 class Photo:
-    """An annotated task.
+    """An annotated photo.
 
     Attributes:
-        task: Label Studio's number of the task.
+        task: Label Studio's number of its task.
         url: The photo's address, as the task's data has it.
-        labels_png: (H, W) uint8 as PNG: 0 where no mask is, k + 1 for the config's k-th label.
+        labels_png: (H, W) uint8 as PNG: 0 where no mask is, k + 1 for the k-th label of all that the config has.
+        place: Which photo of the task it is, 0 for the first.
     """
 
     task: int
     url: str
     labels_png: bytes
+    place: int = 0
+
+    @property
+    def name(self) -> str:
+        """Names it in messages."""
+        return f"task-{self.task}" + (f"-photo-{self.place + 1}" if self.place else "")
 
 
 class Photos:
@@ -60,7 +66,7 @@ class Photos:
         self, photos: Sequence[Photo], labels: Mapping[str, tuple[str, ...]], fetch: Fetch, max_pixels: int
     ) -> None:
         self.labels = dict(labels)
-        self.names = [f"task-{photo.task}" for photo in photos]
+        self.names = [photo.name for photo in photos]
         self._photos = list(photos)
         self._fetch = fetch
         self._max_pixels = max_pixels
@@ -74,7 +80,7 @@ class Photos:
         image = decode_image(self._fetch(photo.url), max_pixels=self._max_pixels)
         labels = np.asarray(cv2.imdecode(np.frombuffer(photo.labels_png, np.uint8), cv2.IMREAD_UNCHANGED), np.uint8)
         if image.shape[:2] != labels.shape:
-            raise ImageError(f"task {photo.task}: its photo has changed from {labels.shape} to {image.shape[:2]}")
+            raise ImageError(f"{photo.name}: the photo has changed from {labels.shape} to {image.shape[:2]}")
         return Sample(self.names[index], image, labels)
 
 
@@ -100,16 +106,51 @@ def read_tasks(tasks: Iterable[Mapping[str, Any]], config: LabelConfig, fetch: F
             is not gone.
         ValueError: If the config has more labels than an image of labels can hold.
     """
-    if len(config.labels) > _MOST_LABELS:
-        raise ValueError(f"the label config has {len(config.labels)} labels; {_MOST_LABELS} can be learnt at most")
-    photos, left_out = [], []
+    labels = config.with_all_labels().labels
+    if len(labels) > _MOST_LABELS:
+        raise ValueError(f"the label config has {len(labels)} labels; {_MOST_LABELS} can be learnt at most")
+    photos: list[Photo] = []
+    left_out: list[str] = []
+
+    def leave_out(name: str, error: Exception) -> None:
+        left_out.append(f"{name}: {error}")
+        logger.warning("%s is left out: %s", name, error)
+
     for task in tasks:
+        name = f"task {task.get('id')}"
         try:
-            photos.append(_read(task, config, fetch, max_pixels))
+            views = annotated_photos(task, config)
         except (TaskError, ImageError) as error:
-            left_out.append(f"task {task.get('id')}: {error}")
-            logger.warning("a task is left out: %s", error, extra=fields(task=task.get("id")))
+            leave_out(name, error)
+            continue
+        for place, view in views:
+            try:
+                photos.append(_read(task, view, place, labels, fetch, max_pixels))
+            except (TaskError, ImageError) as error:
+                leave_out(name + (f", photo {place + 1}" if len(config.of_task(task).photos()) > 1 else ""), error)
     return Reading(photos, left_out)
+
+
+def annotated_photos(
+    task: Mapping[str, Any], config: LabelConfig, types: Collection[str] = MASKS
+) -> list[tuple[int, LabelConfig]]:
+    """Returns those photos of a task that its newest annotation has masks on: their places, and the config of each.
+
+    Args:
+        task: As the API gives it, with its annotations.
+        config: The project's label config.
+        types: Of regions that count, see ``painted_masks``.
+
+    Raises:
+        TaskError: If there is none; the message says why.
+        ImageError: If the task's data has no photos where the config expects them.
+    """
+    annotation = newest_annotation(task)
+    views = config.of_task(task).photos()
+    found = [(place, view) for place, view in enumerate(views) if painted_masks(annotation, view, types)]
+    if not found:
+        raise TaskError(why_no_mask(annotation, views))
+    return found
 
 
 def newest_annotation(task: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -168,14 +209,16 @@ def mask_of(regions: Sequence[Mapping[str, Any]], height: int, width: int) -> ND
     return mask
 
 
-def why_no_mask(annotation: Mapping[str, Any] | None, config: LabelConfig) -> str:
-    """Says why an annotation without ``painted_masks`` has none."""
-    if painted_masks(annotation, config, (RECTANGLE,)):
+def why_no_mask(annotation: Mapping[str, Any] | None, views: Sequence[LabelConfig]) -> str:
+    """Says why an annotation has no ``painted_masks`` on any photo of its task."""
+    if any(painted_masks(annotation, view, (RECTANGLE,)) for view in views):
         return "its newest annotation has rectangles only, which do not tell the pixels of a part"
     return "its newest annotation has no mask of a label that the project has"
 
 
-def painted(annotation: Mapping[str, Any] | None, config: LabelConfig, height: int, width: int) -> NDArray[np.uint8]:
+def painted(
+    annotation: Mapping[str, Any] | None, config: LabelConfig, height: int, width: int, labels: Sequence[str] = ()
+) -> NDArray[np.uint8]:
     """Paints the masks of an annotation over each other, the later over the earlier.
 
     Args:
@@ -183,26 +226,27 @@ def painted(annotation: Mapping[str, Any] | None, config: LabelConfig, height: i
         config: The project's label config. Masks of labels that it lacks are left out.
         height: Height of the photo in pixels.
         width: Its width.
+        labels: By whose place a label is painted; none: the config's.
 
     Returns:
-        (H, W) uint8: 0 where no mask is, k + 1 for the config's k-th label.
+        (H, W) uint8: 0 where no mask is, k + 1 for the k-th label.
 
     Raises:
         TaskError: If a mask cannot be read, or is for a photo of another size.
     """
-    labels = np.zeros((height, width), np.uint8)
+    found, labels = np.zeros((height, width), np.uint8), labels or config.labels
     for regions in painted_masks(annotation, config):
-        labels[mask_of(regions, height, width)] = config.labels.index(label_of(regions[0])) + 1
-    return labels
+        found[mask_of(regions, height, width)] = labels.index(label_of(regions[0])) + 1
+    return found
 
 
-def _read(task: Mapping[str, Any], config: LabelConfig, fetch: Fetch, max_pixels: int) -> Photo:
+def _read(
+    task: Mapping[str, Any], config: LabelConfig, place: int, labels: Sequence[str], fetch: Fetch, max_pixels: int
+) -> Photo:
     annotation = newest_annotation(task)
-    if not painted_masks(annotation, config):
-        raise TaskError(why_no_mask(annotation, config))
     url = address_of(task, config.value)
     image = decode_image(fetch(url), max_pixels=max_pixels)
-    labels = painted(annotation, config, *image.shape[:2])
-    if not labels.any():
+    ids = painted(annotation, config, image.shape[0], image.shape[1], labels)
+    if not ids.any():
         raise TaskError("its masks are empty")
-    return Photo(int(task["id"]), url, cv2.imencode(".png", labels)[1].tobytes())
+    return Photo(int(task["id"]), url, cv2.imencode(".png", ids)[1].tobytes(), place)

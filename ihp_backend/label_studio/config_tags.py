@@ -48,7 +48,7 @@ def read_tags(xml: str) -> Element:
     """Returns the outermost tag of a label config; the names that matter are in Label Studio's own letters.
 
     Raises:
-        LabelConfigError: If it is no XML that can be read, or shows several photos one after the other.
+        LabelConfigError: If it is no XML that can be read.
     """
     if len(xml) > _MAX_LENGTH:
         raise LabelConfigError(f"the label config has {len(xml)} characters; expected at most {_MAX_LENGTH}")
@@ -60,7 +60,6 @@ def read_tags(xml: str) -> Element:
         raise LabelConfigError(f"the label config is not XML that can be read ({error}).\n{FIX}") from error
     for tag in root.iter():  # Label Studio takes them in any letters
         tag.tag = _TAGS.get(str(tag.tag).lower(), tag.tag)
-    _refuse_pages(root)
     return root
 
 
@@ -78,22 +77,6 @@ class _ShallowTree(TreeBuilder):
     def end(self, tag: str) -> Element:
         self._depth -= 1
         return super().end(tag)
-
-
-def _refuse_pages(root: Element) -> None:
-    """Raises for configs that show several photos one after the other: their regions would be mixed up."""
-    for tag in root.iter("Image"):
-        if tag.get("valueList") or tag.get("valuelist"):
-            raise LabelConfigError(
-                f'<Image name="{tag.get("name")}"> has valueList, a task with several pages, which this backend '
-                f'does not work with; expected value="$image" and one task for each photo.\n{FIX}'
-            )
-    for repeater in root.iter("Repeater"):
-        if next(repeater.iter("Image"), None) is not None:
-            raise LabelConfigError(
-                "the label config has an <Image> inside of <Repeater>, which this backend does not work with; expected "
-                f"one <Image> and one task for each photo.\n{FIX}"
-            )
 
 
 def names_of(control: Element) -> list[str]:

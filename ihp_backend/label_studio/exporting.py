@@ -28,10 +28,10 @@ from ihp_backend.files import is_file_name, write_whole
 from ihp_backend.label_studio.annotated_tasks import (
     Fetch,
     TaskError,
+    annotated_photos,
     mask_of,
     newest_annotation,
     painted_masks,
-    why_no_mask,
 )
 from ihp_backend.label_studio.export_classes import Classes, ExportError
 from ihp_backend.label_studio.export_folder import ExportedTask, ExportFolder, file_name, photo_name
@@ -47,6 +47,7 @@ NAME, SPLIT = "ihp_name", "ihp_split"
 REPORT = "report.csv"
 _COLUMNS = (
     "task",
+    "photo_of_task",
     "photo",
     "split",
     "annotation",
@@ -59,6 +60,8 @@ _COLUMNS = (
     "not_exported",
     "left_out",
 )
+FURTHER_PHOTO = 1_000_000_000
+"""A task's first photo has the task's number; each further one has so much more. COCO's JSON has these numbers."""
 _TOGETHER = 4
 """Photos that are fetched and decoded at once."""
 
@@ -91,7 +94,9 @@ class Summary:
 
 @dataclass(frozen=True)
 class _Job:
+    number: int
     task: Mapping[str, Any]
+    view: LabelConfig
     annotation: Mapping[str, Any]
     url: str
     split: str
@@ -133,6 +138,7 @@ class Exporter:
         self._split = split
         self._max_pixels = max_pixels
         self._label_image: LabelImage = grey_png if grey else indexed_png(classes.schema)
+        self._types = OUTPUTS if layout == "coco" else MASKS
         self._rules = (layout, grey, classes.schema.names, tuple(classes.of_label.items()))
         self._held_back: set[int] = set()
 
@@ -164,8 +170,9 @@ class Exporter:
         source = iter(tasks)
         with ThreadPoolExecutor(_TOGETHER) as pool:
             while batch := list(islice(source, 2 * _TOGETHER)):
-                seen |= {int(task["id"]) for task in batch}
-                jobs = [job for task in batch if (job := self._job(task, summary)) is not None]
+                photos = [photo for task in batch for photo in self._photos(task, summary)]
+                seen |= {number for number, _, _ in photos}
+                jobs = [job for photo in photos if (job := self._job(*photo, summary)) is not None]
                 for job, made in zip(jobs, pool.map(self._made, jobs), strict=True):
                     self._put(job, made, summary)
         for number in self._folder.records.keys() - seen:
@@ -177,23 +184,34 @@ class Exporter:
             raise ExportError(f"the lists of photos cannot be written: {error}") from error
         return summary
 
-    def _job(self, task: Mapping[str, Any], summary: Summary) -> _Job | None:
-        """What is to be done for a task; ``None`` if it is there, or cannot be exported."""
+    def _photos(self, task: Mapping[str, Any], summary: Summary) -> list[tuple[int, Mapping[str, Any], LabelConfig]]:
+        """The annotated photos of a task, each with a number; none, and a note, if it has none."""
         number = int(task["id"])
         try:
-            annotation = newest_annotation(task)
-            if annotation is None:
+            if newest_annotation(task) is None:
                 raise TaskError("it has no annotation")
+            found = annotated_photos(task, self._config, self._types)
+        except (TaskError, ImageError) as error:
+            self._leave_out(number, error, summary)
+            return []
+        return [(number + place * FURTHER_PHOTO, task, view) for place, view in found]
+
+    def _job(self, number: int, task: Mapping[str, Any], view: LabelConfig, summary: Summary) -> _Job | None:
+        """What is to be done for a photo; ``None`` if it is there, or cannot be exported."""
+        try:
+            annotation = newest_annotation(task)
+            assert annotation is not None
             data = task.get("data") or {}
-            url = address_of(task, self._config.value)
-            split = self._split_of(number, data)
+            url = address_of(task, view.value)
+            split = self._split_of(int(task["id"]), data)
             state = short_name((annotation.get("id"), annotation.get("updated_at"), url, split, self._rules))
             if self._folder.is_whole(number, state):
                 summary.kept += 1
                 summary.rows.append(self._folder.records[number].row)
                 return None
-            wanted = file_name(str(data[NAME])) if data.get(NAME) else photo_name(url, number)
-            return _Job(task, annotation, url, split, state, self._folder.name_for(number, wanted))
+            is_named = data.get(NAME) and number < FURTHER_PHOTO
+            wanted = file_name(str(data[NAME])) if is_named else photo_name(url, number)
+            return _Job(number, task, view, annotation, url, split, state, self._folder.name_for(number, wanted))
         except (TaskError, ImageError) as error:
             self._leave_out(number, error, summary)
             return None
@@ -214,10 +232,8 @@ class Exporter:
             return error
 
     def _compose(self, job: _Job) -> tuple[ExportedTask, dict[str, bytes], list[dict[str, Any]]]:
-        painted = painted_masks(job.annotation, self._config)
-        boxes = self._boxes(job.annotation)
-        if not painted and not boxes:
-            raise TaskError(why_no_mask(job.annotation, self._config))
+        painted = painted_masks(job.annotation, job.view)
+        boxes = self._boxes(job)
         file = self._fetch(job.url)
         image = decode_image(file, max_pixels=self._max_pixels)
         height, width = image.shape[:2]
@@ -246,14 +262,13 @@ class Exporter:
         if ending is None:
             ending, file = ".png", cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
         files = self._writer.files(LabelledPhoto(job.name, job.split, file, ending, found), self._label_image)
-        number = int(job.task["id"])
         row = self._row(job, found, len(painted))
-        record = ExportedTask(number, job.state, job.name, job.split, ending, width, height, tuple(files), row)
+        record = ExportedTask(job.number, job.state, job.name, job.split, ending, width, height, tuple(files), row)
         return record, files, masks
 
-    def _boxes(self, annotation: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
+    def _boxes(self, job: _Job) -> list[list[Mapping[str, Any]]]:
         """The rectangles of an annotation, which only COCO can hold."""
-        return painted_masks(annotation, self._config, (RECTANGLE,)) if self._layout == "coco" else []
+        return painted_masks(job.annotation, job.view, (RECTANGLE,)) if RECTANGLE in self._types else []
 
     def _row(self, job: _Job, found: Composition, masks: int) -> dict[str, str]:
         counts = {
@@ -263,21 +278,22 @@ class Exporter:
             "masks_without_person": found.without_person if self._layout in ("cihp", "coco") else 0,
         }
         return {
-            "task": str(job.task["id"]),
+            **_numbers(job.number),
             "photo": job.name,
             "split": job.split,
             "annotation": str(job.annotation.get("id")),
             "masks": str(masks),
             "overlaps": "; ".join(f"{pair}: {pixels}" for pair, pixels in found.overlaps.items()),
-            "not_exported": "; ".join(f"{count} {kind}" for kind, count in self._others(job.annotation).items()),
+            "not_exported": "; ".join(f"{count} {kind}" for kind, count in self._others(job).items()),
             **{name: str(count) for name, count in counts.items()},
         }
 
-    def _others(self, annotation: Mapping[str, Any]) -> Counter[str]:
-        """Regions that are no masks of this image: of other controls, other images, or labels that are gone."""
-        results = annotation.get("result")
-        exported = OUTPUTS if self._layout == "coco" else MASKS
-        ours = {id(r) for regions in painted_masks(annotation, self._config, exported) for r in regions}
+    def _others(self, job: _Job) -> Counter[str]:
+        """Regions that are no masks of the task's photos: of other controls, or of labels that are gone."""
+        results = job.annotation.get("result")
+        views = self._config.of_task(job.task).photos()
+        masks = [regions for view in views for regions in painted_masks(job.annotation, view, self._types)]
+        ours = {id(region) for regions in masks for region in regions}
         kinds = [
             str(region.get("type"))
             for region in (results if isinstance(results, list) else [])
@@ -288,24 +304,23 @@ class Exporter:
     def _put(
         self, job: _Job, made: tuple[ExportedTask, dict[str, bytes], list[dict[str, Any]]] | Exception, summary: Summary
     ) -> None:
-        number = int(job.task["id"])
         try:
             if isinstance(made, Exception):
-                self._leave_out(number, made, summary)
+                self._leave_out(job.number, made, summary)
             else:
                 self._folder.put(*made)
                 summary.written += 1
                 summary.rows.append(made[0].row)
         except OSError as error:
             raise ExportError(
-                f"task {number} cannot be written: {error}. {summary.written + summary.kept} tasks are there, whole; "
-                "the same command goes on with this one"
+                f"{_named(job.number)} cannot be written: {error}. {summary.written + summary.kept} tasks are there, "
+                "whole; the same command goes on with this one"
             ) from error
 
     def _leave_out(self, number: int, error: Exception, summary: Summary) -> None:
         self._folder.remove(number)
-        summary.left_out.append(f"task {number}: {error}")
-        summary.rows.append({"task": str(number), "left_out": str(error)})
+        summary.left_out.append(f"{_named(number)}: {error}")
+        summary.rows.append({**_numbers(number), "left_out": str(error)})
 
     def _finish(self, summary: Summary) -> None:
         photos: defaultdict[str, list[ListedPhoto]] = defaultdict(list)
@@ -313,7 +328,7 @@ class Exporter:
             photos[record.split].append(_listed(number, record, self._folder))
         self._folder.finish(self._writer.lists(photos, self._classes.schema))
         summary.splits = {split: len(of_split) for split, of_split in sorted(photos.items())}
-        summary.rows.sort(key=lambda row: int(row["task"]))
+        summary.rows.sort(key=lambda row: (int(row["task"]), int(row.get("photo_of_task") or 1)))
         write_whole(self._folder.root / REPORT, _as_csv(summary.rows))
 
 
@@ -327,6 +342,16 @@ def _listed(number: int, record: ExportedTask, folder: ExportFolder) -> ListedPh
         record.height,
         lambda: folder.annotations(number),
     )
+
+
+def _numbers(number: int) -> dict[str, str]:
+    place, task = divmod(number, FURTHER_PHOTO)
+    return {"task": str(task), "photo_of_task": str(place + 1)}
+
+
+def _named(number: int) -> str:
+    place, task = divmod(number, FURTHER_PHOTO)
+    return f"task {task}" + (f", photo {place + 1}" if place else "")
 
 
 def _as_csv(rows: Sequence[Mapping[str, str]]) -> str:

@@ -44,7 +44,7 @@ def address_in(data: Mapping[str, Any], value: str) -> str:
     if value.startswith("$") and value[1:] in data:
         return _text(data[value[1:]], data, value)
     if (whole := _VARIABLE.fullmatch(value)) is not None:
-        return _text(_find(data, whole[0][1:]), data, value)
+        return _text(find_in(data, whole[0][1:]), data, value)
     return _VARIABLE.sub(lambda found: _part(data, found[0][1:], value), value)
 
 
@@ -121,8 +121,8 @@ def _with_slashes(url: str) -> str:
     return head.replace("\\", "/") + mark + query
 
 
-def _find(data: Any, path: str) -> Any:
-    """Looks a path such as ``photos[0].url`` up; a key that is spelt like it comes first."""
+def find_in(data: Any, path: str) -> Any:
+    """Looks a path such as ``photos[0].url`` up in a task's data; a key that is spelt like it comes first."""
     if isinstance(data, Mapping) and path in data:
         return data[path]
     found = data
@@ -140,10 +140,10 @@ def _find(data: Any, path: str) -> Any:
 def _part(data: Mapping[str, Any], path: str, value: str) -> str:
     """The text for a name with text around it; in ``$file.jpg`` the ending belongs to the text."""
     ending = ""
-    while _find(data, path) is None and "." in path:
+    while find_in(data, path) is None and "." in path:
         path, _, rest = path.rpartition(".")
         ending = f".{rest}{ending}"
-    return _text(_find(data, path), data, value, is_part=True) + ending
+    return _text(find_in(data, path), data, value, is_part=True) + ending
 
 
 def _text(found: Any, data: Mapping[str, Any], value: str, *, is_part: bool = False) -> str:

@@ -33,7 +33,7 @@ MODEL = "imported"
 PHOTOS_A_REQUEST = 10
 _MEGABYTES_A_REQUEST = 50
 _SHOWN = 20
-_KEY = re.compile(r"\$([A-Za-z_]\w*)")
+_KEY = re.compile(r"\$([A-Za-z_]\w*)(\[0\])?(?:\.([A-Za-z_]\w*))?")
 Kind = Literal["predictions", "annotations"]
 
 
@@ -154,7 +154,7 @@ class Importer:
         root: The data set's folder.
 
     Raises:
-        DataError: If the photo's address is not simply a key of a task's data.
+        DataError: If the photo's address is no key of a task's data, nor the first one of a list there.
     """
 
     def __init__(
@@ -168,9 +168,9 @@ class Importer:
         photos_at: str | None = None,
     ) -> None:
         key = _KEY.fullmatch(config.value)
-        if key is None:
+        if key is None or (key[3] and not key[2]):
             raise DataError(f'<Image value="{config.value}"> is no key of a task\'s data; expected such as "$image"')
-        self._key = key[1]
+        self._key, self._is_in_list, self._key_in_list = key[1], bool(key[2]), key[3]
         self._client = client
         self._project = project
         self._config = config
@@ -202,7 +202,8 @@ class Importer:
             yield len(batch)
 
     def _task(self, item: Item, address: str, regions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        task: dict[str, Any] = {"data": {self._key: address, **item.about}}
+        photo: Any = {self._key_in_list: address} if self._key_in_list else address
+        task: dict[str, Any] = {"data": {self._key: [photo] if self._is_in_list else photo, **item.about}}
         if regions:
             task[self._kind] = [
                 {"result": regions, **({"model_version": MODEL} if self._kind == "predictions" else {})}

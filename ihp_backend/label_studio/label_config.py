@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 from xml.etree.ElementTree import Element
 
+from ihp_backend.label_studio.config_pages import list_of, lists_in, repeat, sizes_in
 from ihp_backend.label_studio.config_tags import (
     FIX,
     KINDS,
@@ -46,6 +47,7 @@ class LabelConfig:
     Attributes:
         image: Name of the image, the ``to_name`` of regions.
         value: Where a task's data has the image's address: ``$image``, ``$photos[0]``, see ``image_address``.
+        item: Which page of the image's list it is, the ``item_index`` of regions; ``None``: the image has no list.
         keypoint: Name of the keypoint control.
         brush: Name of the control that most of its labels are painted with: of brush, bitmasks, polygons or rectangles.
         labels: Labels that are painted on the image, in their order.
@@ -66,6 +68,9 @@ class LabelConfig:
         prompt_boxes: Rectangle controls of the image with which a box is drawn around a part, see ``is_prompt_box``.
         others: The config as its other keypoint controls see it.
         faults: Why some clicks cannot be answered, each with what to do; see ``check``.
+        lists: Where a task's data has lists of photos that are shown page by page. A config that no task has filled in
+            has the first page of each; see ``of_task``.
+        xml: The config's text.
     """
 
     image: str
@@ -89,6 +94,9 @@ class LabelConfig:
     prompt_boxes: tuple[str, ...] = ()
     others: tuple[LabelConfig, ...] = ()
     faults: tuple[str, ...] = ()
+    item: int | None = None
+    lists: tuple[str, ...] = ()
+    xml: str = field(default="", repr=False)
 
     @staticmethod
     def parse(xml: str) -> LabelConfig:
@@ -101,6 +109,25 @@ class LabelConfig:
             raise LabelConfigError(f"the label config is {type(xml).__name__}; expected XML as text.\n{FIX}")
         return _parse(xml)
 
+    def of_task(self, task: Mapping[str, Any]) -> LabelConfig:
+        """Returns the config with all pages that a task has; itself if tasks have none.
+
+        Raises:
+            ImageError: If the task's data has no list of photos where the config expects one.
+        """
+        if not self.lists:
+            return self
+        data = task.get("data")
+        return _parse(self.xml, tuple(sizes_in(self.lists, data if isinstance(data, Mapping) else {}).items()))
+
+    def photos(self) -> list[LabelConfig]:
+        """Returns the config once for each photo of a task, as the first keypoint control there sees it."""
+        views = (self, *self.others)
+        first: dict[object, LabelConfig] = {}
+        for view in views:
+            first.setdefault((view.image, view.item), view)
+        return [replace(view, others=tuple(v for v in views if v is not view)) for view in first.values()]
+
     def check(self) -> LabelConfig:
         """Returns the config if each click that it lets an annotator make can be answered: to ask when it is connected.
 
@@ -111,24 +138,38 @@ class LabelConfig:
             raise LabelConfigError(f"{'; '.join(faults)}.\n{FIX}")
         return self
 
+    def with_all_labels(self) -> LabelConfig:
+        """Returns the config with the labels of all of a task's photos: to ask what they mean, not to read regions."""
+        values: dict[str, tuple[str, ...]] = {}
+        brushes: dict[str, str] = {}
+        for view in (self, *self.others):
+            for label, named in zip(view.labels, view.predicted_values, strict=True):
+                values.setdefault(label, named)
+                brushes.setdefault(label, view.brush_of(label))
+        return replace(
+            self, labels=tuple(values), predicted_values=tuple(values.values()), brushes=tuple(brushes.values())
+        )
+
     def clicked_with(self, results: Iterable[Mapping[str, Any]]) -> LabelConfig:
         """Returns the config as the keypoint control sees it that was clicked with; itself if none of its own was.
 
         Args:
             results: Regions as Label Studio sends them; the newest last.
         """
-        views = {view.keypoint: view for view in (self, *self.others)}
+        views = {(view.keypoint, view.item): view for view in (self, *self.others)}
         newest_first = reversed([*results])
         found = next((v for r in newest_first for v in views.values() if v.is_click(r) or v.is_prompt_box(r)), self)
         return replace(found, others=tuple(view for view in views.values() if view is not found))
 
     def is_click(self, region: Mapping[str, Any]) -> bool:
         """Whether a region is of the keypoint control."""
-        return region.get("type") == "keypointlabels" and region.get("from_name") == self.keypoint
+        is_ours = region.get("type") == "keypointlabels" and region.get("from_name") == self.keypoint
+        return is_ours and self._is_on_page(region)
 
     def takes_click(self, keypoint: str, label: str) -> bool:
         """Whether a click with another keypoint control means a mask that is painted as this one would."""
-        views = (v for v in self.others if v.keypoint == keypoint and v.image == self.image and label in v.labels)
+        photo = (self.image, self.item)
+        views = (v for v in self.others if v.keypoint == keypoint and (v.image, v.item) == photo and label in v.labels)
         return any(label in self.labels and view.brush_of(label) == self.brush_of(label) for view in views)
 
     def brush_of(self, label: str) -> str:
@@ -140,8 +181,11 @@ class LabelConfig:
         return dict(self.kinds).get(self.brush_of(label), BRUSH)
 
     def is_on_image(self, region: Mapping[str, Any]) -> bool:
-        """Whether a region lies on this image: on no other one of the task, and on no further page of a list."""
-        return (region.get("to_name") or self.image) == self.image and region.get("item_index") in (None, 0)
+        """Whether a region lies on this image: on no other one of the task, and on no other page of its list."""
+        return (region.get("to_name") or self.image) == self.image and self._is_on_page(region)
+
+    def _is_on_page(self, region: Mapping[str, Any]) -> bool:
+        return (region.get("item_index") or 0) == (self.item or 0)
 
     def is_painted(self, region: Mapping[str, Any]) -> bool:
         """Whether a region of this image is of a control that clicks are answered with: a mask, or a rectangle.
@@ -184,8 +228,12 @@ def _known(names: Iterable[str], schema: Schema) -> list[int]:
 
 
 @lru_cache(maxsize=64)
-def _parse(xml: str) -> LabelConfig:
+def _parse(xml: str, pages: tuple[tuple[str, int], ...] = ()) -> LabelConfig:
+    """Reads a label config with so many pages of each list; with one of those that are not named."""
     root = read_tags(xml)
+    lists = lists_in(root)
+    sizes = dict.fromkeys(lists, 1) | dict(pages)
+    repeat(root, sizes)
     images = {tag.get("name"): tag for tag in root.iter("Image")}
     order = {tag: place for place, tag in enumerate(root.iter())}
     keypoints = _controls(root, "KeyPointLabels", images)
@@ -198,7 +246,11 @@ def _parse(xml: str) -> LabelConfig:
     fitting = [k for k in on_one_image if any(share_a_label(k, b) for b in brushes)]
     if not fitting:
         raise LabelConfigError(f"{what_does_not_fit(on_one_image[0], brushes)}.\n{FIX}")
-    first, *others = (_view(k, keypoints, brushes, images) for k in fitting)
+    first, *others = (
+        replace(view, lists=lists, xml=xml if lists else "")
+        for k in fitting
+        for view in _pages(_view(k, keypoints, brushes, images), list_of(images[k.get("toName")]), sizes)
+    )
     asked = dict.fromkeys(view.schema for view in (first, *others) if view.schema)
     if len(asked) > 1:
         raise LabelConfigError(
@@ -213,12 +265,19 @@ def _parse(xml: str) -> LabelConfig:
     return replace(first, others=tuple(others), faults=(*first.faults, *faults))
 
 
+def _pages(view: LabelConfig, photos: str | None, sizes: Mapping[str, int]) -> list[LabelConfig]:
+    """The view of each page of an image; the only one of an image without a list."""
+    if photos is None:
+        return [view]
+    return [replace(view, value=f"{photos}[{item}]", item=item) for item in range(sizes[photos])]
+
+
 def _view(
     keypoint: Element, keypoints: Sequence[Element], brushes: Sequence[Element], images: Mapping[str | None, Element]
 ) -> LabelConfig:
     """The config as one keypoint control sees it."""
     image = images[keypoint.get("toName")]
-    value = image.get("value", "")
+    value = list_of(image) or image.get("value") or ""
     if not has_variable(value):
         raise LabelConfigError(
             f'<Image name="{image.get("name")}"> has value="{value}"; expected the key of the task\'s data after a '

@@ -314,6 +314,8 @@ def mask_regions(
             "score": float(score),
             "value": value,
         }
+        if config.item is not None:
+            region["item_index"] = config.item
         if (clicks or from_prediction) and number == 1:
             region["meta"] = to_meta(clicks, _as_read(mask, kind, values[:there]))
         if person is not None:

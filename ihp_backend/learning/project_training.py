@@ -112,7 +112,7 @@ class ProjectTraining:
         schema, base = choice.answering, weights[choice.answering]
         info = read_info(base)
         train, held_back = self._sides(project, reading)
-        labels = self._meanings.parts(project, config, schema_of(info))
+        labels = self._meanings.parts(project, config.with_all_labels(), schema_of(info))
 
         def photos(numbers: list[int]) -> Photos:
             chosen = [photo for photo in reading.photos if photo.task in set(numbers)]
@@ -198,7 +198,7 @@ class ProjectTraining:
 
     def _sides(self, project: str, reading: Reading) -> tuple[list[int], list[int]]:
         train, held_back = Split(project, self._splits / f"{project}.json").divide(
-            [photo.task for photo in reading.photos]
+            [*dict.fromkeys(photo.task for photo in reading.photos)]
         )
         why = f" ({len(reading.left_out)} were left out: {reading.left_out[0]})" if reading.left_out else ""
         if len(train) + len(held_back) < 2:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_MOST_PHOTOS = 20
+"""So many photos of a task are parsed before anybody has clicked; Label Studio waits for all of them together."""
 _CLICKED_MASKS, _SUGGESTED_MASKS = 6, 16
 """So many masks of the photo's size are in memory at the same time, about: for one label, and for all that are seen."""
 
@@ -74,29 +76,49 @@ class Answering:
         Raises:
             RequestError: If a keypoint cannot be read, or there are too many.
         """
+        try:
+            config = self._config.of_task(task)
+        except ImageError as error:
+            return self._without_photo(task, error)
+        if config is not self._config:
+            config = config.clicked_with(clicked or ())
+        return self._of(config)._once(task, clicked, prefetches)
+
+    def _of(self, config: LabelConfig) -> Answering:
+        """The same for a config that a task has filled in, or for another one of its photos."""
+        return self if config is self._config else Answering(self._runtime, self._project, config, self._told)
+
+    def _once(self, task: Mapping[str, Any], clicked: Sequence[dict[str, Any]] | None, prefetches: bool) -> Answer:
         if task.get("id") is None:
-            return self._answer(task, clicked, prefetches)
+            return self._all_photos(task, prefetches) if clicked is None else self._answer(task, clicked, prefetches)
         asked = None if clicked is None else [(r.get("id"), r.get("is_positive"), r.get("value")) for r in clicked]
         key = repr((self._project, task["id"], task["data"], self._config, asked, saved_state(task)))
         if clicked is None:
-            return self._runtime.answers.get(key, partial(self._answer, task, clicked, prefetches))
+            return self._runtime.answers.get(key, partial(self._all_photos, task, prefetches))
         return self._runtime.answers.get(key, partial(self._in_turn, task, clicked))
+
+    def _all_photos(self, task: Mapping[str, Any], prefetches: bool) -> Answer:
+        """Answers without a click, with the masks of all photos of a task, of its first ones if there are very many."""
+        views = self._config.photos()
+        if len(views) == 1:
+            return self._answer(task, None, prefetches)
+        answers = [self._of(v)._answer(task, None, prefetches and v is views[0]) for v in views[:_MOST_PHOTOS]]
+        errors = [answer["error"] for answer in answers if "error" in answer]
+        regions = [region for answer in answers for region in answer["result"]]
+        scores = [answer["score"] for answer in answers if answer["result"]]
+        found = self._written(regions, float(np.mean(scores)) if scores else 0.0)
+        return found | ({"error": "; ".join(errors)} if errors else {})
 
     def _in_turn(self, task: Mapping[str, Any], clicked: Sequence[dict[str, Any]]) -> Answer:
         with self._runtime.turns.turn(self._name(task)):
             return self._answer(task, clicked, False)
 
     def _answer(self, task: Mapping[str, Any], clicked: Sequence[dict[str, Any]] | None, prefetches: bool) -> Answer:
-        metrics = self._runtime.metrics
         try:
-            with metrics.stage("fetch"):
+            with self._runtime.metrics.stage("fetch"):
                 image, key = load_photo(self._runtime, self._project, self._config, task, self._told)
         except (ImageError, LabelStudioError) as error:
-            # An error would take a whole batch with it, and Label Studio shows an annotator neither. But its test
-            # request shows what is in an answer.
-            metrics.failures.labels(type(error).__name__).inc()
-            logger.warning("task skipped: %s", error, extra=fields(task=task.get("id"), project=self._project))
-            return self._written([], 0.0) | {"error": str(error)}
+            return self._without_photo(task, error)
         # What would not fit if it were alone has the place of all large ones to itself.
         with reserved(self._memory_of(image, task, clicked), "the answer", or_most=True):
             session = self._predictor.open(image, key)
@@ -108,6 +130,15 @@ class Answering:
                     self._runtime.recent_answers.forget(name)  # a page that is opened shows what is saved
                 self._runtime.computing.prefetch(session.prefetch)
             return answer
+
+    def _without_photo(self, task: Mapping[str, Any], error: Exception) -> Answer:
+        """An error would take a whole batch with it, and Label Studio shows an annotator neither.
+
+        But its test request shows what is in an answer.
+        """
+        self._runtime.metrics.failures.labels(type(error).__name__).inc()
+        logger.warning("task skipped: %s", error, extra=fields(task=task.get("id"), project=self._project))
+        return self._written([], 0.0) | {"error": str(error)}
 
     def _memory_of(
         self, image: NDArray[np.uint8], task: Mapping[str, Any], clicked: Sequence[dict[str, Any]] | None
@@ -245,7 +276,8 @@ class Answering:
     def _names(self, task: Mapping[str, Any]) -> list[str]:
         """The same, of all pairs of controls; the pair that was clicked comes first."""
         named = (self._project, task["data"] if task.get("id") is None else task["id"])
-        return [short_name((*named, pair.image, pair.brush)) for pair in (self._config, *self._config.others)]
+        pairs = (self._config, *self._config.others)
+        return [short_name((*named, pair.image, pair.item, pair.brush)) for pair in pairs]
 
 
 def load_photo(

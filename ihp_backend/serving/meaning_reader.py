@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Any
 
-from ihp_backend.label_studio.annotated_tasks import painted
+from ihp_backend.label_studio.annotated_tasks import TaskError, annotated_photos, painted
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.learning.label_meanings import Overlaps
 from ihp_backend.learning.triggers import DELETED, NEW, project_key, told_annotations
@@ -77,17 +77,21 @@ class MeaningReader:
         new = [number for number, is_new in told if is_new]
         if not new or not isinstance(task, Mapping) or not isinstance(annotation, Mapping):
             return
-        config = LabelConfig.parse(body["project"]["label_config"])
+        config = LabelConfig.parse(body["project"]["label_config"]).with_all_labels()
         if config.meanings == "told":
             return
         predictor = self._runtime.predictor(project, config)
         own = [label for label, parts in config.parts(predictor.schema).items() if not parts]
         if not own:
             return
-        image, _ = load_photo(self._runtime, project, config, task)
-        ids = {label: config.labels.index(label) + 1 for label in own}
+        try:  # of several photos of a task the first one that is annotated tells enough
+            _, view = annotated_photos({**task, "annotations": [annotation]}, config)[0]
+        except TaskError:
+            return
+        image, _ = load_photo(self._runtime, project, view, task)
+        ids = {label: view.labels.index(label) + 1 for label in own if label in view.labels}
         with self._runtime.memory.taken(2 * image.size, "the meaning of labels"):
-            labels = painted(annotation, config, *image.shape[:2])
+            labels = painted(annotation, view, image.shape[0], image.shape[1])
             overlaps = self._runtime.computing.run(lambda: Overlaps.read(predictor, image, labels, ids))
         before = meanings.parts(project, config, predictor.schema)
         meanings.note(project, new[0], overlaps)

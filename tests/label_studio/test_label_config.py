@@ -322,19 +322,9 @@ def test_a_config_some_of_whose_clicks_fit_nothing_is_refused_when_it_is_connect
     ("xml", "expected"),
     [
         (view(PAIR.replace("Face", "face", 1).replace("Hair", "hair", 1)), "'face', 'hair'.*lacks"),
-        (
-            view(PAIR).replace('value="$u"', 'valueList="$u"'),
-            "valueList.*several pages.*one task for each photo",
-        ),
-        (
-            f'<View><Repeater on="$us" indexFlag="{{{{idx}}}}">{view(PAIR)}</Repeater></View>'.replace(
-                '"$u"', '"$us[{{idx}}]"'
-            ),
-            "inside of <Repeater>.*one task for each photo",
-        ),
     ],
 )
-def test_a_config_with_nothing_to_click_or_with_pages_is_refused(xml: str, expected: str) -> None:
+def test_a_config_with_nothing_to_click_is_refused(xml: str, expected: str) -> None:
     with pytest.raises(LabelConfigError, match=expected):
         LabelConfig.parse(xml)
 

@@ -176,7 +176,7 @@ def test_two_tasks_without_an_id_are_two_tasks(client: FlaskClient, studio: Fake
     [
         (config(clicked=labels("face", "Hair")), "'face'"),
         (config(clicked=labels("Face", "Haar")), "'Haar'"),
-        (config().replace("value=", "valueList=", 1), "valueList"),
+        (config("$").replace("value=", "valueList=", 1), "valueList"),
         (config().replace('smart="true"', 'smart="false"'), "sends no click"),
     ],
 )

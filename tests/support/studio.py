@@ -14,8 +14,9 @@ from playwright.sync_api import Page, Response
 
 _IMAGE = """
 () => {
-  const image = [...Htx.annotationStore.selected.names.values()].find(name => name.type === "image");
-  const box = document.querySelector(".konvajs-content").getBoundingClientRect();
+  const images = [...Htx.annotationStore.selected.names.values()].filter(name => name.type === "image");
+  const image = images.find(image => image.stageRef?.content?.isConnected) ?? images[0];  // a page of several
+  const box = (image.stageRef?.content ?? document.querySelector(".konvajs-content")).getBoundingClientRect();
   return {
     left: box.x + image.zoomingPositionX, top: box.y + image.zoomingPositionY,
     width: image.stageWidth * image.zoomScale, height: image.stageHeight * image.zoomScale,
