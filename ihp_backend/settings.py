@@ -68,6 +68,7 @@ class Settings:
     max_image_pixels: int = _option(100_000_000, "Largest image, in pixels.", least=1, most=2**30)
     fetch_timeout_s: float = _option(20.0, "Longest download of an image, in seconds.", least=0.01, most=600)
     image_cache_mb: int = _option(104, "Memory for decoded images, in MB.", least=0)
+    prefetch_next: bool = _option(True, "Make the next photo of a project ready while its annotator looks at this one.")
     base_models_in_memory: int = _option(4, "Label sets whose base weights are kept in memory.", least=1)
     models_in_memory: int = _option(4, "Projects whose own versions are kept in memory.", least=1)
     kept_versions: int = _option(5, "Versions of a project whose weights are kept; older ones are deleted.", least=2)

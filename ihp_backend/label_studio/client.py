@@ -110,7 +110,7 @@ class Client(ApiSession):
             page += 1
 
     def select_tasks(
-        self, project: int, *, annotated: bool | None, page_size: int = 50, masks: bool = True
+        self, project: int, *, annotated: bool | None, page_size: int = 50, masks: bool = True, after: int = 0
     ) -> Iterator[dict[str, Any]]:
         """Yields the tasks of a project that somebody has annotated, or that nobody has, by their numbers.
 
@@ -121,8 +121,9 @@ class Client(ApiSession):
             annotated: Whether a task has an annotation that is not a skip; ``None``: all tasks.
             page_size: Tasks fetched at once: a task carries all its masks.
             masks: Whether to fetch annotations, drafts and predictions, too.
+            after: Only tasks with a higher number than this.
         """
-        last = 0
+        last = after
         while True:
             filters = [_filter("id", "greater", last)]
             if annotated is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from time import time
@@ -68,7 +68,8 @@ class Answering:
         Args:
             task: Label Studio's task.
             clicked: The open keypoints of the clicked label; ``None`` if nobody has clicked.
-            prefetches: Whether the photo is made ready for a first click, after the answer.
+            prefetches: Whether somebody has the task open: after the answer its photo is made ready for a first click,
+                and so is that of the next task.
 
         Returns:
             The answer. If the photo cannot be had, it has no regions, and ``error`` says why, as the log does.
@@ -82,7 +83,25 @@ class Answering:
             return self._without_photo(task, error)
         if config is not self._config:
             config = config.clicked_with(clicked or ())
-        return self._of(config)._once(task, clicked, prefetches)
+        found = self._of(config)._once(task, clicked, prefetches)
+        if prefetches:
+            self._prefetch_next(task)
+        return found
+
+    def _prefetch_next(self, task: Mapping[str, Any]) -> None:
+        """Makes the photo ready that is likely opened after this task's."""
+        runtime, number = self._runtime, task.get("id")
+        connection = runtime.connection(self._project)
+        if not (runtime.settings.prefetch_next and connection and connection.hostname and runtime.trusted(connection)):
+            return
+        if self._project is None or type(number) is not int:
+            return
+
+        def open_photo(following: Mapping[str, Any]) -> Callable[[], list[Callable[[], None]]]:
+            view = self._config.of_task(following).photos()[0]
+            return self._predictor.open(*load_photo(runtime, self._project, view, following, self._told)).prefetch
+
+        runtime.next_photo.after(self._project, number, connection, open_photo)
 
     def _of(self, config: LabelConfig) -> Answering:
         """The same for a config that a task has filled in, or for another one of its photos."""

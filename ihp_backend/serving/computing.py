@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from threading import BoundedSemaphore, Thread
+from threading import BoundedSemaphore, Lock, Thread
 from typing import Any, TypeVar
 
 from ihp_backend.settings import Settings
@@ -17,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+QUIET_S = 1.0
+"""After so long without a request nobody is thought to be clicking."""
 _MOST_PREFETCHES = 2
 """So many things are done ahead at the same time; what more there is to do is left."""
 
@@ -33,6 +36,8 @@ class Computing:
         self._threads = _compute_threads(settings)
         self._metrics = metrics
         self._prefetching = BoundedSemaphore(_MOST_PREFETCHES)
+        self._lock = Lock()
+        self._running, self._busy_until = 0, -QUIET_S
 
     def run(self, work: Callable[[], Result], stage: str = "") -> Result:
         """Does work that keeps the processor or the GPU busy, in its turn, and returns its result or raises its error.
@@ -49,7 +54,29 @@ class Computing:
             with self._metrics.stage(stage):
                 return work()
 
-        return self._threads.submit(copy_context().run, timed if stage else work).result()
+        with self._lock:
+            self._running += 1
+        try:
+            return self._threads.submit(copy_context().run, timed if stage else work).result()
+        finally:
+            with self._lock:
+                self._running -= 1
+                self._busy_until = time.monotonic()
+
+    def run_when_quiet(self, work: Callable[[], Any], within_s: float = 30.0) -> bool:
+        """Does work that nobody waits for, once nothing else has run for a second; returns whether it was done.
+
+        Args:
+            work: What to do; a request that comes meanwhile waits for its end.
+            within_s: For how long it may wait for a quiet second.
+        """
+        until = time.monotonic() + within_s
+        while (left := self._busy_until + QUIET_S - time.monotonic()) > 0 or self._running:
+            if time.monotonic() > until:
+                return False
+            time.sleep(min(0.1, max(0.01, left)))
+        self._threads.submit(work).result()
+        return True
 
     def prefetch(self, steps: Callable[[], Iterable[Callable[[], Any]]]) -> Thread | None:
         """Starts to do ahead what a next request may need, one step at a time, so that requests come in between.

@@ -36,6 +36,7 @@ from ihp_backend.serving.computing import Computing
 from ihp_backend.serving.known_projects import KnownProjects
 from ihp_backend.serving.meaning_reader import MeaningReader
 from ihp_backend.serving.model_pool import ModelPool
+from ihp_backend.serving.next_photo import NextPhoto
 from ihp_backend.serving.turns import Turns
 from ihp_backend.settings import Settings
 from ihp_backend.telemetry import MemoryCounts, Metrics
@@ -77,6 +78,7 @@ class Runtime:
         self.answers: LoadingCache[str, dict[str, Any]] = LoadingCache(0, lambda answer: 1)
         self.metrics = Metrics()
         self.computing = Computing(settings, self.metrics)
+        self.next_photo = NextPhoto(self.computing.run_when_quiet)
         self.registry = Registry(settings.data_dir / "versions")
         load = load_version or self._load_ready
         self.projects = ModelPool(

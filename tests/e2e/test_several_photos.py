@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from drawn_task import PERSON, middle
-from PIL import Image
 from paged_configs import CONFIGS, data_of, on_photo
+from PIL import Image
 from running_demo import Demo, new_project
 from studio import Studio, answered, mask_of
 
@@ -38,6 +38,7 @@ def test_the_second_photo_of_a_task(demo: Demo, studio: Studio, tmp_path: Path, 
     demo.client.import_tasks(project, [{"data": data_of(kind, *urls)}])
     (task,) = (int(task["id"]) for task in demo.client.list_tasks(project))
     studio.page.set_default_timeout(60_000)
+    studio.page.set_viewport_size({"width": 1400, "height": 1400})  # the labels are below the photo
     for place in range(2):
         studio.open(project, task)
         if place:
