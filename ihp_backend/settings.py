@@ -35,8 +35,10 @@ class Settings:
 
     host: str = _option("127.0.0.1", "Address to listen on.")
     port: int = _option(9090, "Port to listen on; 0 takes a free one.", least=0, most=65535)
-    threads: int = _option(0, "Predictions computed at the same time; 0: one for each 4 cores.", least=0, most=256)
-    torch_threads: int = _option(0, "CPU threads of one prediction; 0: the cores, divided by IHP_THREADS.", least=0)
+    threads: int = _option(
+        0, "Predictions computed at the same time; 0: two, or one for each 4 cores.", least=0, most=256
+    )
+    torch_threads: int = _option(0, "CPU threads of one prediction; 0: the cores, shared by those under way.", least=0)
     queue_limit: int = _option(64, "Requests waiting or running before new ones get 503.", least=1)
     max_body_mb: int = _option(64, "Largest request, in MB; every request carries the draft's masks.", least=1)
     request_memory_mb: int = _option(

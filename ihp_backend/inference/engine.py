@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 _Output = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Logits (K, h/2, w/2) of a view and the embedding (D, h/4, w/4)."""
 
-FEATURE_CACHE_MB = 24
+FEATURE_CACHE_MB = 48
 """Memory for features; a view takes about 2 MB with the shipped network, 4 in float32."""
 
 

@@ -49,7 +49,7 @@ class Caches:
     """
 
     people: LoadingCache[Hashable, People] = field(
-        default_factory=lambda: LoadingCache(12 * 2**20, lambda people: _bytes_of(people.coarse))
+        default_factory=lambda: LoadingCache(32 * 2**20, lambda people: _bytes_of(people.coarse))
     )
     parses: LoadingCache[Hashable, Parse] = field(default_factory=lambda: LoadingCache(32 * 2**20, _bytes_of))
     upsampling: LoadingCache[Hashable, GuidedUpsampling] = field(

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from contextvars import copy_context
 from threading import BoundedSemaphore, Lock, Thread
 from typing import Any, TypeVar
@@ -33,7 +34,10 @@ class Computing:
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self._threads = _compute_threads(settings)
+        self._cores = os.cpu_count() or 1
+        count = settings.threads or max(min(2, self._cores), self._cores // 4)
+        self._threads = ThreadPoolExecutor(count, "compute")
+        self._torch_threads = settings.torch_threads
         self._metrics = metrics
         self._prefetching = BoundedSemaphore(_MOST_PREFETCHES)
         self._lock = Lock()
@@ -43,7 +47,8 @@ class Computing:
         """Does work that keeps the processor or the GPU busy, in its turn, and returns its result or raises its error.
 
         Only these few threads ever run the network. Each thread that does has helpers of its own, which OpenMP lets
-        sleep between two layers as soon as there are more of them than cores: then a click takes half as long again.
+        sleep between two layers as soon as there are more of them than cores: then a click takes half as long again. So
+        who is alone gets all cores, and who is not gets a share of them.
 
         Args:
             work: What to do.
@@ -51,17 +56,25 @@ class Computing:
         """
 
         def timed() -> Result:
-            with self._metrics.stage(stage):
+            self._share_the_cores()
+            with self._metrics.stage(stage) if stage else nullcontext():
                 return work()
 
         with self._lock:
             self._running += 1
         try:
-            return self._threads.submit(copy_context().run, timed if stage else work).result()
+            return self._threads.submit(copy_context().run, timed).result()
         finally:
             with self._lock:
                 self._running -= 1
                 self._busy_until = time.monotonic()
+
+    def _share_the_cores(self) -> None:
+        import torch
+
+        threads = self._torch_threads or max(1, self._cores // max(1, self._running))
+        if torch.get_num_threads() != threads:  # to set it drops what torch keeps of each convolution
+            torch.set_num_threads(threads)
 
     def run_when_quiet(self, work: Callable[[], Any], within_s: float = 30.0) -> bool:
         """Does work that nobody waits for, once nothing else has run for a second; returns whether it was done.
@@ -104,16 +117,3 @@ class Computing:
         thread = Thread(target=work, name="prefetch", daemon=True)
         thread.start()
         return thread
-
-
-def _compute_threads(settings: Settings) -> ThreadPoolExecutor:
-    cores = os.cpu_count() or 1
-    count = settings.threads or max(1, cores // 4)
-    each = settings.torch_threads or max(1, cores // count)
-
-    def share_the_cores() -> None:
-        import torch
-
-        torch.set_num_threads(each)
-
-    return ThreadPoolExecutor(count, "compute", share_the_cores)

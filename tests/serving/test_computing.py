@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from threading import Event, Thread, current_thread
+from threading import Barrier, Event, Thread, current_thread
 
 import pytest
 import torch
@@ -53,6 +53,26 @@ def test_only_a_few_threads_compute_whoever_asks_and_models_load_there(tmp_path:
     assert found[0][0] != current_thread().name
     with pytest.raises(ZeroDivisionError):
         runtime.computing.run(lambda: 1 / 0)
+
+
+def test_who_is_alone_gets_all_cores_and_others_share_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    computing = make(tmp_path).computing
+    together = Barrier(2)
+
+    def cores(*, meet: bool) -> int:
+        if meet:
+            together.wait(10)
+        return torch.get_num_threads()
+
+    assert computing.run(partial(cores, meet=False)) == 2
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: computing.run(partial(cores, meet=True)), range(2)))
+    assert 1 in both, "two at a time, and the second one leaves the first a core"
+    assert computing.run(partial(cores, meet=False)) == 2
+    given = make(tmp_path, IHP_THREADS="1").computing
+    assert given.run(partial(cores, meet=False)) == 2
+    assert make(tmp_path, IHP_TORCH_THREADS="1").computing.run(partial(cores, meet=False)) == 1
 
 
 def test_what_is_prefetched_lets_requests_in_between_and_never_raises(
