@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from ihp_backend.cli import COMMANDS, main
 from ihp_backend.data.synthetic import draw_person
 from ihp_backend.experiments.soak import MOST_MB
+from ihp_backend.label_studio.predict_request import MOST_TASKS
 from ihp_backend.settings import Settings, variable
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +61,14 @@ def test_variables_are_settings(page: Path) -> None:
 
 def test_the_memory_that_a_soak_allows_is_the_one_that_is_stated() -> None:
     assert f"{MOST_MB} MB where strangers reach it" in (ROOT / "docs" / "deploy.md").read_text()
+
+
+def test_the_tasks_that_a_request_may_have_are_the_ones_that_are_stated() -> None:
+    predict = json.loads((ROOT / "docs/openapi.json").read_text())["paths"]["/predict"]["post"]
+    schema = predict["requestBody"]["content"]["application/json"]["schema"]
+    assert schema["properties"]["tasks"]["maxItems"] == MOST_TASKS
+    assert f"At most {MOST_TASKS} photos at" in (ROOT / "README.md").read_text()
+    assert f"more than {MOST_TASKS} tasks in a request" in (ROOT / "docs/security.md").read_text()
 
 
 def test_the_messages_that_are_explained_are_ours() -> None:

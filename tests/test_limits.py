@@ -14,8 +14,9 @@ from fakes import DiscModel, ImageHost, golden
 from flask.testing import FlaskClient
 from one_region import mask_region
 
-from ihp_backend.label_studio import regions
+from ihp_backend.label_studio import predict_request, regions
 from ihp_backend.label_studio.label_config import LabelConfig
+from ihp_backend.serving import sdk_adapter
 
 CONFIG = LabelConfig.parse(golden("predict_click")["label_config"])
 
@@ -94,6 +95,32 @@ def test_masks_that_take_longer_than_any_annotators_are_not_read(
     answer = ask(client, keypoints(1), accepted(2))
     assert answer.status_code == 400
     assert "take over 0 s to read" in answer.json["detail"]
+
+
+def asked_to_predict(client: FlaskClient, count: int) -> Any:
+    body = golden("predict_task_opened")
+    (task,) = body["tasks"]
+    return client.post("/predict", json=body | {"tasks": [task | {"id": number} for number in range(count)]})
+
+
+def test_at_most_so_many_tasks_are_predicted_at_once(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    most = predict_request.MOST_TASKS
+    assert asked_to_predict(client, most).status_code == 200
+    monkeypatch.delattr("ihp_backend.serving.answering.Answering.answer")
+    answer = asked_to_predict(client, most + 1)
+    assert answer.status_code == 400
+    assert f"the request has {most + 1} tasks; expected at most {most}" in answer.json["detail"]
+    monkeypatch.undo()
+
+
+def test_tasks_that_take_longer_than_anybody_waits_are_not_answered(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sdk_adapter, "MOST_S", -1.0)
+    answer = asked_to_predict(client, 3)
+    assert answer.status_code == 400
+    assert "0 of 3 tasks took -1 s; send fewer at once" in answer.json["detail"]
+    monkeypatch.undo()
 
 
 def test_what_is_remembered_is_short(client: FlaskClient) -> None:

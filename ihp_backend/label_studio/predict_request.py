@@ -24,6 +24,8 @@ from ihp_backend.label_studio.regions import (
 
 logger = logging.getLogger(__name__)
 
+MOST_TASKS = 500
+"""In one request. Label Studio sends all that were selected in one, and waits 100 s: 0.2 s for each."""
 _MOST_CLICKS = 200
 """More open keypoints than anybody makes; each takes time."""
 
@@ -51,15 +53,23 @@ class OpenAnnotation:
     boxes: Mapping[str, Box] = field(default_factory=dict)
 
 
-def read_task(task: object) -> Mapping[str, Any]:
-    """Returns a task that has ``data``.
+def read_tasks(tasks: Sequence[object]) -> list[Mapping[str, Any]]:
+    """Returns the tasks of a request, each of which has ``data``.
 
     Raises:
-        RequestError: If it is none.
+        RequestError: If one is none, or there are more than ``MOST_TASKS``.
     """
-    if not isinstance(task, Mapping) or not isinstance(task.get("data"), Mapping):
-        raise RequestError("a task is not an object with `data`; expected {'id': 1, 'data': {'image': '...'}, ...}")
-    return task
+    if len(tasks) > MOST_TASKS:
+        raise RequestError(
+            f"the request has {len(tasks)} tasks; expected at most {MOST_TASKS}: select fewer at once, or use "
+            "`ihp preannotate`"
+        )
+    found = []
+    for task in tasks:
+        if not isinstance(task, Mapping) or not isinstance(task.get("data"), Mapping):
+            raise RequestError("a task is not an object with `data`; expected {'id': 1, 'data': {'image': '...'}, ...}")
+        found.append(task)
+    return found
 
 
 def read_context(context: object) -> list[dict[str, Any]] | None:

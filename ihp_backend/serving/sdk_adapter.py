@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from time import monotonic
 from typing import Any
 
 from ihp_backend.label_studio.connections import Connection
 from ihp_backend.label_studio.label_config import LabelConfig, LabelConfigError
-from ihp_backend.label_studio.predict_request import read_context, read_task
+from ihp_backend.label_studio.predict_request import read_context, read_tasks
+from ihp_backend.label_studio.regions import RequestError
 from ihp_backend.serving.answering import Answering
 from ihp_backend.serving.runtime import Runtime, shared_runtime
 
@@ -18,6 +20,10 @@ except ImportError as error:
         f"cannot import Label Studio's ML SDK ({error}); install it with "
         "`pip install -r requirements.txt && pip install --no-deps -r requirements-sdk.txt`"
     ) from error
+
+
+MOST_S = 300.0
+"""So long the tasks of a request are answered; Label Studio waits 100 s, if it was not told otherwise."""
 
 
 class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the SDK is untyped
@@ -64,18 +70,24 @@ class InteractiveHumanParsing(LabelStudioMLBase):  # type: ignore[misc]  # the S
             kwargs: ``opened=False`` if nobody will click next; whatever else the request held.
 
         Raises:
-            RequestError: If the request is malformed; the message says where.
+            RequestError: If the request is malformed, or has more tasks than can be answered; the message says where.
             LabelConfigError: If no label config came with the project.
             ModelUnavailableError: If the model's weights cannot be loaded.
         """
         if self._config is None:
             raise LabelConfigError("no label config came with the project; expected its XML as `label_config`")
-        clicked, read = read_context(context), [read_task(task) for task in tasks]
+        clicked, read = read_context(context), read_tasks(tasks)
         if self._project is None and read:  # 1.0.9's own server does not tell it
             self._project = self._runtime.project_of(read[0].get("project"))
         answering = Answering(self._runtime, self._project, self._config.clicked_with(clicked or ()), self._told)
         is_opened = kwargs.get("opened", True) and len(read) == 1
-        return [answering.answer(task, clicked, prefetches=is_opened) for task in read]
+        answers: list[dict[str, Any]] = []
+        until = monotonic() + MOST_S
+        for task in read:
+            if monotonic() > until:
+                raise RequestError(f"{len(answers)} of {len(read)} tasks took {MOST_S:.0f} s; send fewer at once")
+            answers.append(answering.answer(task, clicked, prefetches=is_opened))
+        return answers
 
     def get(self, key: str) -> Any:
         """Returns what the SDK 2.x keeps of a project; for ``model_version``, the version that answers."""
