@@ -6,13 +6,16 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import click
 
 from ihp_backend import logs
+from ihp_backend.files import write_whole
 from ihp_backend.label_studio.connections import Connections
 from ihp_backend.learning.registry import BASE, Registry, RegistryError, Version
+from ihp_backend.learning.version_plot import draw_versions
 from ihp_backend.parts import SCHEMAS
 from ihp_backend.settings import Settings
 
@@ -96,6 +99,22 @@ def show(registry: Registry, project: str, name: str) -> None:
         "schema": version.schema,
     }
     click.echo(json.dumps(found, indent=1))
+
+
+@versions.command()
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="PNG to write.")
+@click.option("--schema", type=click.Choice(list(SCHEMAS)), help="Of which label set, where there are several.")
+@_of_a_project
+def plot(registry: Registry, project: str, out: Path, schema: str | None) -> None:
+    """Draws what each version came to on the photos that were held back from it."""
+    schemas = registry.schemas(project)
+    if not schemas or (schema is None and len(schemas) > 1) or (schema and schema not in schemas):
+        there = ", ".join(schemas) or "none yet"
+        raise click.ClickException(f"project {project} has versions of: {there}; say which with --schema")
+    of = schema or schemas[0]
+    of_schema = [version for version in registry.versions(project) if version.schema == of]
+    write_whole(out, draw_versions(of_schema, registry.current(project, of)))
+    click.echo(f"wrote {out}: {len(of_schema)} versions")
 
 
 @versions.command()

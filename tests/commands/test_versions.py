@@ -35,6 +35,19 @@ def test_list_shows_what_is_served_and_why(tmp_path: Path, registry: Registry) -
     assert [version["name"] for version in found[P]["versions"]] == [first, second]
 
 
+def test_plot_writes_a_picture_of_one_label_sets_versions(tmp_path: Path, registry: Registry) -> None:
+    picture = tmp_path / "versions.png"
+    refused = ihp(tmp_path, "plot", "--project", P, "--out", str(picture))
+    assert refused.exit_code == 1
+    add(registry)
+    assert ihp(tmp_path, "plot", "--project", P, "--out", str(picture)).output == f"wrote {picture}: 1 versions\n"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    add(registry, schema="helen")
+    assert "--schema" in ihp(tmp_path, "plot", "--project", P, "--out", str(picture)).output
+    written = ihp(tmp_path, "plot", "--project", P, "--out", str(picture), "--schema", "helen")
+    assert written.exit_code == 0
+
+
 def test_show_promote_rollback(tmp_path: Path, registry: Registry) -> None:
     first, second = add(registry), add(registry, state="rejected")
     shown = json.loads(ihp(tmp_path, "show", first, "--project", "1").output)
