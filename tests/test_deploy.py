@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,9 @@ from ihp_backend.settings import Settings
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-MANIFESTS = list(yaml.safe_load_all((ROOT / "deploy" / "kubernetes.yaml").read_text()))
+KUBERNETES = [ROOT / "deploy" / name for name in ("kubernetes.yaml", "autoscaler.yaml")]
+MANIFESTS = [manifest for path in KUBERNETES for manifest in yaml.safe_load_all(path.read_text())]
+WITH_S3 = ROOT / "deploy" / "compose-s3.yaml"
 LOCKS = [ROOT / "deploy" / f"requirements-{device}.lock" for device in ("cpu", "cuda")]
 
 
@@ -113,10 +117,27 @@ def test_a_lock_pins_what_the_requirements_say_with_hashes(lock: Path) -> None:
 # docker compose
 
 
-def test_the_compose_file_is_what_the_specification_allows() -> None:
+def test_the_compose_files_are_what_the_specification_allows() -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
-    done = subprocess.run([*command, ROOT / "docker-compose.yml"], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, ROOT / "docker-compose.yml", WITH_S3], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_photos_in_s3_are_fetched_where_label_studio_sends_the_backend(tmp_path: Path) -> None:
+    """Label Studio signs with boto3 and version 4 of its signatures: the bucket's name is the host's first part."""
+    more = yaml.safe_load(WITH_S3.read_text())["services"]
+    assert set(more) == {"labelstudio", *dict(services())}, "whoever fetches photos"
+    for name, service in services():
+        environment = service["environment"] | more[name]["environment"]
+        assert not service["environment"].keys() & more[name]["environment"].keys()
+        text = environment["IHP_ALLOWED_HOSTS"]
+        environment["IHP_ALLOWED_HOSTS"] = re.sub(r"\$\{S3_BUCKET:\?[^}]*\}", "my-photos", text)
+        settings = read(environment, {f"/run/secrets/{s}": s for s in service["secrets"]}, tmp_path)
+        assert settings.allowed_hosts == ("my-photos.s3.amazonaws.com",)
+    guide = (ROOT / "docs" / "deploy.md").read_text()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "S3_BUCKET"):
+        assert f"{name}=" in guide
+        assert f"${{{name}:?" in WITH_S3.read_text()
 
 
 def test_compose_starts_everything_on_either_device() -> None:
@@ -189,6 +210,27 @@ def test_every_service_of_compose_is_watched() -> None:
             assert service["healthcheck"]["test"], name  # the image of ours has its own
 
 
+@pytest.mark.parametrize("age_s", [0, 70, None])
+def test_a_trainer_is_alive_while_it_touches_its_file(age_s: int | None, tmp_path: Path) -> None:
+    trainers = {name: s for name, s in services() if s["command"][0] == "trainer"}
+    pod = dict(pods())["human-parsing-trainer"]["containers"][0]
+    probes = [(s["command"], [word.replace("$$", "$") for word in s["healthcheck"]["test"]]) for s in trainers.values()]
+    assert len(probes) == 2
+    beat = tmp_path / "alive"
+    if age_s is not None:
+        beat.touch()
+        os.utime(beat, (time.time() - age_s,) * 2)
+    started = pod["startupProbe"]["exec"]["command"]
+    for arguments, probe in [*probes, (pod["args"], ["CMD", *pod["livenessProbe"]["exec"]["command"]])]:
+        assert arguments[1] == "--heartbeat"
+        assert probe[0] == "CMD"
+        assert started == ["test", "-e", arguments[2]]
+        command = [word.replace(arguments[2], str(beat)) for word in probe[1:]]
+        assert str(beat) in command[-1]
+        done = subprocess.run(command, check=False, capture_output=True)
+        assert (done.returncode == 0) is (age_s == 0)
+
+
 # Kubernetes
 
 
@@ -230,6 +272,40 @@ def test_pods_have_no_rights_and_get_no_variables_from_services() -> None:
             assert locked["readOnlyRootFilesystem"] is True
             assert locked["allowPrivilegeEscalation"] is False
             assert locked["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_the_autoscaler_scales_the_backend_by_what_its_pods_request() -> None:
+    (scaler,) = of_kind("HorizontalPodAutoscaler").values()
+    target = scaler["spec"]["scaleTargetRef"]
+    deployment = of_kind(target["kind"])[target["name"]]
+    assert target["apiVersion"] == deployment["apiVersion"]
+    assert scaler["spec"]["minReplicas"] == deployment["spec"]["replicas"]
+    (metric,) = scaler["spec"]["metrics"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert metric["resource"]["name"] in container["resources"]["requests"], "utilization is a share of the request"
+    (budget,) = of_kind("PodDisruptionBudget").values()
+    assert budget["spec"]["selector"] == deployment["spec"]["selector"]
+
+
+def test_prometheus_reads_every_replica_with_the_password_that_it_asks_for() -> None:
+    jobs = yaml.safe_load((ROOT / "deploy" / "prometheus.yaml").read_text())["scrape_configs"]
+    in_kubernetes, in_compose = jobs
+    user = of_kind("ConfigMap")["human-parsing"]["data"]["IHP_BASIC_AUTH_USER"]
+    for job in jobs:
+        assert job["metrics_path"] in routes()
+        assert job["basic_auth"]["username"] == user
+        assert "password" not in job["basic_auth"]
+    (found,) = in_kubernetes["kubernetes_sd_configs"]
+    (selector,) = found["selectors"]
+    assert found["role"] == selector["role"] == "pod"
+    wanted = dict(pair.split("=") for pair in selector["label"].split(","))
+    template = of_kind("Deployment")["human-parsing"]["spec"]["template"]
+    assert wanted == template["metadata"]["labels"]
+    port, _ = in_kubernetes["relabel_configs"]
+    assert port["regex"] in {p["name"] for c in template["spec"]["containers"] for p in c["ports"]}
+    (target,) = in_compose["static_configs"][0]["targets"]
+    published = [port for _, service in services() for port in service.get("ports", ())]
+    assert all(port.startswith(f"{target}:") for port in published)
 
 
 def test_replicas_share_a_folder_and_services_find_their_pods() -> None:

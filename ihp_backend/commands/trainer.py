@@ -6,6 +6,8 @@ import logging
 import os
 import signal
 import sys
+from functools import partial
+from pathlib import Path
 from threading import Event, Thread
 
 import click
@@ -18,8 +20,15 @@ _NICE = 10
 
 @click.command()
 @click.option("--parent", type=int, hidden=True, help="Stop when this process is not the parent any more.")
-def trainer(parent: int | None) -> None:
+@click.option(
+    "--heartbeat",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file to touch every two seconds: who watches the trainer looks how old it is.",
+)
+def trainer(parent: int | None, heartbeat: Path | None) -> None:
     """Does the trainings that projects ask for, one after the other, until Ctrl+C or SIGTERM.
+
+    While no training waits, it does the jobs of `ihp preannotate --workers queue`. Any number of trainers may run.
 
     `ihp serve` starts one beside the server. On another machine, such as one with a GPU, start it by hand, with
     IHP_DATA_DIR on a folder that both share and IHP_QUEUE_URL on a Redis that both reach; the server then wants
@@ -33,6 +42,7 @@ def trainer(parent: int | None) -> None:
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     logs.configure(settings.log_level)
+    from ihp_backend.serving.preannotation import do_job
     from ihp_backend.serving.runtime import Runtime
 
     os.nice(max(0, _NICE - os.nice(0)))  # whoever clicks goes first
@@ -41,7 +51,10 @@ def trainer(parent: int | None) -> None:
         Thread(target=_follow, args=(parent,), name="parent", daemon=True).start()
     runtime = Runtime(settings)
     logging.getLogger(__name__).info("the trainer waits for work", extra=logs.fields(data_dir=settings.data_dir))
-    has_trained = runtime.trainings.serve(runtime.training(), after=runtime.triggers.ask_if_due)
+    runtime.preannotations.work = partial(do_job, runtime)
+    has_trained = runtime.trainings.serve(
+        runtime.training(), after=runtime.triggers.ask_if_due, jobs=runtime.preannotations, heartbeat=heartbeat
+    )
     logging.shutdown()
     if has_trained:  # anew, under the same process id: the memory of a training is not given back otherwise
         os.execv(sys.executable, [sys.executable, "-m", "ihp_backend", *sys.argv[1:]])

@@ -13,17 +13,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property, partial
+from pathlib import Path
 from threading import Event, Thread
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huey import Huey
 
 from ihp_backend.files import LockedError
-from ihp_backend.learning.queue_transport import OrderlyConsumer, open_queue
+from ihp_backend.learning.queue_transport import FIRST, OrderlyConsumer, open_queue
 from ihp_backend.learning.records import BUSY, OUTCOMES, Record, TrainingRecords, now
 from ihp_backend.logs import fields
 from ihp_backend.settings import Settings
+
+if TYPE_CHECKING:
+    from ihp_backend.learning.preannotation_jobs import PreannotationJobs
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +81,8 @@ class TrainingQueue:
         self._enough = Event()
         self._current: str | None = None
         self._untold: dict[str, str] = {}
+        self._jobs: PreannotationJobs | None = None
+        self._heartbeat: Path | None = None
 
     def ask(self, project: str, reason: str, *, thorough: bool = False) -> str:
         """Asks for a training, and answers at once: ``queued``, ``already queued`` or ``already running``.
@@ -166,22 +172,30 @@ class TrainingQueue:
             self._enough.set()
         return record
 
-    def serve(self, work: Callable[[str, Report], Result], after: Callable[[str], object] | None = None) -> bool:
+    def serve(
+        self,
+        work: Callable[[str, Report], Result],
+        after: Callable[[str], object] | None = None,
+        jobs: PreannotationJobs | None = None,
+        heartbeat: Path | None = None,
+    ) -> bool:
         """Does trainings until one has ended, or until SIGTERM or SIGINT.
 
         Args:
             work: Trains a project, given its name and a function to report stage and share to. It raises
                 TemporaryError if another try may go well.
             after: Is called with the project when a training has ended.
+            jobs: Are done while no training waits.
+            heartbeat: A file that is touched every two seconds while this process is alive.
 
         Returns:
             Whether a training has ended: the next one is best done by a new process, for the memory that the last one
             took is not given back.
         """
-        self.work, self.after = work, after
+        self.work, self.after, self._jobs, self._heartbeat = work, after, jobs, heartbeat
         # Of a queue that is down, huey would tell twice a second, at length.
         logging.getLogger("huey").setLevel(logging.CRITICAL)
-        _ = self.task  # the consumer must know it
+        _ = self.task, jobs and jobs.task  # the consumer must know them
         consumer = OrderlyConsumer(self.transport, self.stop, grace_s=_GRACE_S)
         self._enough = consumer.stop_flag
         Thread(target=self._look_after, name="lost trainings", daemon=True).start()
@@ -193,13 +207,19 @@ class TrainingQueue:
     def stop(self) -> None:
         """Ends ``serve``; a training under way gives up at its next report, and begins anew with the next trainer."""
         self._stopping.set()
+        if self._jobs:
+            self._jobs.stop()
 
     def _look_after(self) -> None:
         before = ""
         while not self._stopping.wait(_LOOK_EVERY_S):
             try:
+                if self._heartbeat:
+                    self._heartbeat.touch()
                 self.carried()
                 self.put_back_lost()
+                if self._jobs:
+                    self._jobs.put_back_lost()
                 trouble = ""
             except Exception as error:
                 trouble = str(error) or type(error).__name__
@@ -283,7 +303,7 @@ class TrainingQueue:
     @cached_property
     def task(self) -> Callable[[str], Any]:
         """Puts the job of a project into the queue."""
-        task: Callable[[str], Any] = self.transport.task(name="train")(self.run)
+        task: Callable[[str], Any] = self.transport.task(name="train", priority=FIRST)(self.run)
         return task
 
     @cached_property

@@ -8,13 +8,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from huey import Huey, RedisHuey, SqliteHuey
+from huey import Huey, PriorityRedisHuey, SqliteHuey
 from huey.consumer import Consumer
 from huey.registry import Message
 from huey.serializer import Serializer
 from redis import ConnectionPool
 
 _REDIS_S = 5.0
+FIRST = 1
+"""Priority of what does not wait behind thousands of jobs."""
 
 
 def open_queue(url: str, folder: Path) -> Huey:
@@ -30,7 +32,7 @@ def open_queue(url: str, folder: Path) -> Huey:
     options = {"results": False, "serializer": _JsonSerializer()}
     if url:
         pool = ConnectionPool.from_url(url, socket_connect_timeout=_REDIS_S, socket_timeout=_REDIS_S)
-        return RedisHuey("ihp", connection_pool=pool, **options)
+        return PriorityRedisHuey("ihp-work", connection_pool=pool, **options)
     folder.mkdir(parents=True, exist_ok=True)
     return SqliteHuey("ihp", filename=str(folder / "queue.sqlite"), **options)
 

@@ -23,6 +23,7 @@ from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.mask_values import KNOWN
 from ihp_backend.label_studio.schema_choice import Choice
 from ihp_backend.learning.label_meanings import LabelMeanings
+from ihp_backend.learning.preannotation_jobs import PreannotationJobs
 from ihp_backend.learning.project_training import ProjectTraining
 from ihp_backend.learning.queue import TrainingQueue
 from ihp_backend.learning.records import TrainingCounts
@@ -95,6 +96,7 @@ class Runtime:
             (lambda folder: read_version()) if read_version else version_of,
         )
         self.trainings = TrainingQueue(settings)
+        self.preannotations = PreannotationJobs(settings.data_dir / "preannotations", lambda: self.trainings.transport)
         self.metrics.add(TrainingCounts(self.trainings.records))
         self.metrics.add(MemoryCounts(self._caches, gpu_memory))
         self.known = KnownProjects(settings, self.connections, self.registry, self.images)

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import random
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -9,7 +15,9 @@ from click.testing import CliRunner, Result
 from fake_label_studio import LEGACY
 from fake_project import PROJECT, FakeProject, box, region
 from fakes import DiscModel
+from server_process import ENVIRONMENT
 from versions import add
+from waiting import eventually
 
 from ihp_backend.cli import main
 from ihp_backend.commands import preannotate as command
@@ -121,3 +129,91 @@ def test_without_an_address_it_says_what_to_give(tmp_path: Path, project: FakePr
     wrong = CliRunner(env=environ).invoke(main, ["preannotate", "--project", "1", *options[:2], "--token", "f" * 40])
     assert wrong.exit_code == 1
     assert "401" in wrong.output
+
+
+# Many workers
+
+WORKER = Path(__file__).parents[1] / "support/job_worker.py"
+
+
+def start_worker(tmp_path: Path, project: FakeProject) -> subprocess.Popen[bytes]:
+    environ = {"IHP_DATA_DIR": str(tmp_path), "IHP_LABEL_STUDIO_URL": project.url, "IHP_LABEL_STUDIO_TOKEN": LEGACY}
+    with (tmp_path / "workers.log").open("a") as log:
+        return subprocess.Popen([sys.executable, str(WORKER)], env=ENVIRONMENT | environ, stdout=log, stderr=log)
+
+
+@contextmanager
+def workers(tmp_path: Path, project: FakeProject, count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    running = [start_worker(tmp_path, project) for _ in range(count)]
+    try:
+        yield running
+    finally:
+        for worker in running:
+            worker.kill()
+            worker.wait()
+
+
+def is_worked_on(tmp_path: Path) -> bool:
+    return any((tmp_path / "preannotations" / PROJECT / "locks").glob("*"))
+
+
+def test_two_workers_that_are_killed_at_random_miss_nothing_and_do_nothing_twice(
+    tmp_path: Path, project: FakeProject
+) -> None:
+    for number in range(8, 64):
+        project.add(number, *([FACE] if number % 9 == 0 else []))
+    # Label Studio adds predictions later than they were sent: whoever sent them may be dead by then.
+    project.after.append(lambda path: time.sleep(0.3 if "import/predictions" in path else 0.0))
+    results: list[Result] = []
+    command = Thread(target=lambda: results.append(run(tmp_path, project, "--workers", "queue")))
+    dice, kills = random.Random(18), 0
+    with workers(tmp_path, project, 2) as running:
+        command.start()
+        while kills < 5 and command.is_alive():
+            eventually(lambda: is_worked_on(tmp_path) or not command.is_alive(), 60)
+            time.sleep(dice.uniform(0.0, 1.0))
+            victim = dice.randrange(2)
+            if command.is_alive():
+                running[victim].kill()
+                running[victim].wait()
+                running[victim] = start_worker(tmp_path, project)
+                kills += 1
+        command.join(120)
+    (done,) = results
+    assert done.exit_code == 0, done.output
+    assert kills >= 3
+    open_tasks = [number for number in range(1, 64) if number not in (2, 5) and (number < 8 or number % 9)]
+    assert versions(project) == {n: ["discs-1"] if n in open_tasks else [] for n in range(1, 64)}
+    assert "tasks predicted" in done.output
+    assert "0 tasks predicted" in run(tmp_path, project).output
+
+
+def test_jobs_may_be_left_to_the_workers_and_looked_at_later(tmp_path: Path, project: FakeProject) -> None:
+    detached = run(tmp_path, project, "--workers", "queue", "--detach")
+    assert detached.exit_code == 0, detached.output
+    assert "5 tasks are in the queue" in detached.output
+    assert not any(versions(project).values())
+    with workers(tmp_path, project, 1):
+        done = run(tmp_path, project, "--workers", "queue")
+        eventually(lambda: (tmp_path / "alive").exists() and time.time() - (tmp_path / "alive").stat().st_mtime < 3, 20)
+    assert done.exit_code == 0, done.output
+    assert "5 tasks predicted, 0 had predictions of discs-1" in done.output
+    assert "--workers queue" in run(tmp_path, project, "--detach").output
+
+
+def test_what_is_given_up_is_told_and_tried_again(
+    tmp_path: Path, project: FakeProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IHP_DATA_DIR", str(tmp_path))
+    run(tmp_path, project, "--workers", "queue", "--detach")
+    home = tmp_path / "preannotations" / PROJECT
+    (job,) = (home / "open").iterdir()
+    job.write_text("{")
+    monkeypatch.setattr(command, "UNTAKEN_S", 0.0)
+    with workers(tmp_path, project, 1):
+        failed = run(tmp_path, project, "--workers", "queue")
+        assert failed.exit_code == 1
+        assert "given up" in failed.output
+        assert "nobody takes the jobs" in failed.output
+        again = run(tmp_path, project, "--workers", "queue")
+    assert "5 tasks predicted" in again.output

@@ -207,3 +207,4 @@ def test_all_pages_are_read_each_task_once_while_annotators_work(project: FakePr
         project.add(20, face)
     assert seen == [*range(1, 8), 20]
     assert [t["id"] for t in Client(project.url, LEGACY).select_tasks(1, annotated=False)] == []
+    assert [t["id"] for t in Client(project.url, LEGACY).select_tasks(1, annotated=True, after=5)] == [6, 7, 20]
