@@ -278,13 +278,14 @@ def _blobs(height: int, width: int, count: int) -> NDArray[np.bool_]:
 
 
 def batches(predictor: Predictor, runs: int, note: Callable[[Row], None]) -> None:
-    """Measures pre-annotation without HTTP: decoded photos a second; on a GPU, what is asked together is one batch."""
+    """Measures pre-annotation without HTTP: decoded photos a second, as many at once as `ihp preannotate` does.
+
+    On a GPU, what is asked together is one batch; on a CPU each photo has one core.
+    """
     image = decode_image(draw_photo(512, 512), max_pixels=10**9)
-    together = 32 if predictor.device.type == "cuda" else 1
-    with ThreadPoolExecutor(together) as pool:
-
-        def annotate(number: int) -> None:
-            list((pool.map if together > 1 else map)(predictor.predict, [image] * together))
-
-        median, p95 = timed(annotate, runs)
+    on_gpu, cores = predictor.device.type == "cuda", torch.get_num_threads()
+    together = 32 if on_gpu else os.cpu_count() or 1
+    with ThreadPoolExecutor(together, initializer=None if on_gpu else partial(torch.set_num_threads, 1)) as pool:
+        median, p95 = timed(lambda number: list(pool.map(predictor.predict, [image] * together)), runs)
+    torch.set_num_threads(cores)
     note(Row("pre-annotation", "512x512 decoded", 1000 * together / median, 1000 * together / p95, "1/s"))
