@@ -252,6 +252,8 @@ class PreannotationJobs:
         if (found := self._read(here)) is None or (home / "done" / name).exists():
             here.unlink(missing_ok=True)
             return
+        if _waits(found):
+            return  # the queue carries it twice
         job = replace(found, begun=found.begun + 1, attempts=found.attempts + 1)
         if job.attempts > ATTEMPTS or not job.tasks:
             died = f"the worker died {ATTEMPTS} times in the middle"
@@ -298,8 +300,7 @@ class PreannotationJobs:
             if lock.exists() and is_locked(lock):
                 continue
             job = self._read(home / "open" / name)
-            longest = FIRST_RETRY_S * 4**ATTEMPTS  # if it seems to wait longer, the clock was put back
-            if job and not 0 < job.retry_at - time.time() <= longest:
+            if job and not _waits(job):
                 yield name
 
     def _send(self, project: str, name: str) -> bool:
@@ -320,6 +321,11 @@ class PreannotationJobs:
 
     def _write(self, path: Path, job: Job) -> None:
         write_whole(path, json.dumps(asdict(job)) + "\n")
+
+
+def _waits(job: Job) -> bool:
+    """Whether a job is not to be tried again yet. If it seems to wait very long, the clock was put back."""
+    return 0 < job.retry_at - time.time() <= FIRST_RETRY_S * 4.0**ATTEMPTS
 
 
 def _names(folder: Path, run: str = "") -> list[str]:

@@ -116,7 +116,7 @@ def test_a_project_learns_from_what_is_submitted(demo: Demo, studio: Studio, tmp
     assert mask_of(answered(answer)).any()
     studio.accept()
     studio.shot("9-a-new-version")
-    made = ihp(demo, "preannotate", "--project", str(project))
+    made = ihp(demo, "preannotate", "--project", str(project), "--workers", "queue")
     assert f"predicted, 0 had predictions of {version}" in made
     assert version in {prediction["model_version"] for prediction in demo.client.predictions(last)}
     assert annotations_of(demo, project) == annotations, "annotations are never written to"
