@@ -18,11 +18,16 @@ COMMANDS = {
     "preannotate": ("ihp_backend.commands.preannotate:preannotate", "Predict for all tasks without an annotation."),
     "export": ("ihp_backend.commands.export:export", "Write a project's annotations as a data set."),
     "import": ("ihp_backend.commands.import_data:import_data", "Make tasks of a data set, with its masks."),
+    "review": ("ihp_backend.commands.review:review", "Find the annotations that are likely wrong."),
     "predict": ("ihp_backend.commands.predict:predict", "Cut the clicked parts out of one photo."),
     "evaluate": ("ihp_backend.commands.evaluate:evaluate", "Measure how many clicks the weights need."),
     "negative-clicks": (
         "ihp_backend.commands.negative_clicks:negative_clicks",
         "Measure what an Alt+click takes away.",
+    ),
+    "wrong-labels": (
+        "ihp_backend.commands.wrong_labels:wrong_labels",
+        "Measure how well `ihp review` finds wrong labels.",
     ),
     "thresholds": (
         "ihp_backend.commands.thresholds:thresholds_command",

@@ -69,6 +69,7 @@ MIRRORED_ELSEWHERE = {
     "commands/fill.py": "training/test_pseudo_labels.py",
     "commands/meanings.py": "experiments/test_label_meanings.py",
     "commands/negative_clicks.py": "experiments/test_negative_clicks.py",
+    "commands/wrong_labels.py": "experiments/test_wrong_labels.py",
     "commands/rounds.py": "experiments/test_active_learning.py",
     "commands/serve.py": "test_cli.py",
     "label_studio/config_tags.py": "label_studio/test_label_config.py",

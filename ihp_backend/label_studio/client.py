@@ -146,6 +146,25 @@ class Client(ApiSession):
                 return
             yield from tasks
 
+    def put_task_data(self, task: int, data: Mapping[str, Any]) -> None:
+        """Replaces a task's data: what is shown, and the columns of the list. Annotations stay as they are."""
+        self.patch(f"/api/tasks/{task}/", json={"data": dict(data)})
+
+    def put_tab(self, project: int, title: str, **data: Any) -> bool:
+        """Makes a tab of Label Studio's list, unless there is one of that title; returns whether it was made.
+
+        Args:
+            project: The project's id.
+            title: Its title.
+            data: What it shows, such as ``ordering``.
+        """
+        there = self.get("/api/dm/views/", project=project)
+        if any((tab.get("data") or {}).get("title") == title for tab in there):
+            return False
+        shown = {"title": title, "type": "list", "target": "tasks", **data}
+        self.post("/api/dm/views/", json={"project": project, "data": shown})
+        return True
+
     def annotations(self, task: int) -> list[dict[str, Any]]:
         """Returns a task's annotations."""
         return list(self.get(f"/api/tasks/{task}/annotations/"))

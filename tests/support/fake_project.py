@@ -64,6 +64,7 @@ class FakeProject(FakeLabelStudio):
         self.project: dict[str, Any] = {"id": 1, "created_at": "2026-11-23T00:08:20.485548Z", "label_config": CONFIG}
         self.tasks: dict[int, dict[str, Any]] = {}
         self.fails: dict[str, int] = {}
+        self.tabs: list[dict[str, Any]] = []
         self.after: list[Callable[[str], None]] = []
         self.uploads: dict[int, dict[str, Any]] = {}
         self._numbers = count(1000)
@@ -131,6 +132,13 @@ class FakeProject(FakeLabelStudio):
             if query["fields"] != "all":
                 shown = [{"id": task["id"], "data": task["data"]} for task in shown]
             return reply(handler, 200, {"tasks": shown, "total": len(chosen)})
+        if handler.command == "PATCH" and url.path.startswith("/api/tasks/"):
+            self.tasks[int(url.path.split("/")[3])] |= json.loads(body or b"{}")
+            return reply(handler, 200, {"id": 1})
+        if url.path == "/api/dm/views/":
+            if handler.command == "POST":
+                self.tabs.append(json.loads(body or b"{}"))
+            return reply(handler, 200, json.dumps(self.tabs).encode())
         if url.path == "/api/projects/1/file-uploads":
             ids = json.loads(parse_qs(url.query)["ids"][0])
             return reply(handler, 200, json.dumps([self.uploads[i] for i in sorted(ids)]).encode())
