@@ -3,7 +3,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier, Event, Lock
+from threading import Barrier, Event, Lock, Thread
 
 import pytest
 from hypothesis import given
@@ -81,6 +81,43 @@ def test_a_failure_reaches_all_who_wait_and_is_not_kept() -> None:
                 asked.result()
     assert cache.misses == 1
     assert cache.get("key", lambda: b"there") == b"there"
+
+
+@pytest.mark.parametrize("where", ["load", "size_of"])
+def test_who_waits_for_a_load_that_fails_is_told(where: str) -> None:
+    """Whatever fails, and however: nobody waits for ever, and the next one loads anew."""
+    started, go, ends = Event(), Event(), list[BaseException]()
+
+    def size_of(value: bytes) -> int:
+        raise SystemExit("no size")
+
+    def load() -> bytes:
+        started.set()
+        go.wait(10)
+        if where == "load":
+            raise SystemExit("no image")
+        return b"there"
+
+    cache: LoadingCache[str, bytes] = LoadingCache(10, size_of)
+
+    def ask() -> None:
+        try:
+            cache.get("key", load)
+        except BaseException as error:
+            ends.append(error)
+
+    threads = [Thread(target=ask, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+        assert started.wait(10)
+    eventually(lambda: cache.hits == 2)
+    go.set()
+    for thread in threads:
+        thread.join(10)
+    assert [type(error) for error in ends] == [SystemExit] * 3
+    with pytest.raises(SystemExit):
+        cache.get("key", load)
+    assert cache.misses == 2
 
 
 def test_a_slow_load_does_not_block_other_keys() -> None:

@@ -22,7 +22,7 @@ _DEFAULT_LIFE_S = 300.0
 _TOKEN_BYTES = 100_000
 ANSWER_BYTES = 500_000_000
 """A page of tasks has all their masks."""
-_LONGEST_ANSWER = 10
+LONGEST_ANSWER = 10
 """An answer may take so many times the longest silence."""
 _PIECE = 1 << 14
 """Bytes that are unpacked at a time: a thousand times as many may come out."""
@@ -209,7 +209,7 @@ class ApiSession:
 
     def _read(self, response: requests.Response) -> None:
         """Reads an answer's body, within limits on its bytes, as they are unpacked, and on its time."""
-        until, parts, size = monotonic() + _LONGEST_ANSWER * self.timeout_s, [], 0
+        until, parts, size = monotonic() + LONGEST_ANSWER * self.timeout_s, [], 0
         while part := response.raw.read1(_PIECE, decode_content=True):
             parts.append(part)
             size += len(part)

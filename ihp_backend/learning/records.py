@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 BUSY = ("queued", "running", "waiting")
 OUTCOMES = ("promoted", "rejected", "failed")
-_MOST_SERIES = 200
+MOST_SERIES = 200
 """Of so many projects, /metrics tells each one's trainings."""
 _TRIES, _PAUSE_S = 5, 0.05
 
@@ -145,7 +145,7 @@ class TrainingCounts(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yields trainings by outcome and their time, what runs, and what waits."""
-        projects = self._records.projects()[-_MOST_SERIES:]
+        projects = self._records.projects()[-MOST_SERIES:]
         records = {project: self._records.read(project) for project in projects}
         ended = CounterMetricFamily("ihp_trainings", "Trainings that ended", labels=("project", "outcome"))
         seconds = CounterMetricFamily("ihp_training_seconds", "Time that trainings took", labels=("project",))

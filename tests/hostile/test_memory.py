@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from waiting import eventually
 from ihp_backend import memory
 from ihp_backend.label_studio import images
 from ihp_backend.memory import Lane, MemoryBudget, MemoryLimitError, limited_by, reserved
+from ihp_backend.serving import answering, application
+from ihp_backend.serving.json_body import measure
 from ihp_backend.serving.runtime import Runtime
 
 MB = 1_000_000
@@ -198,6 +201,54 @@ def test_while_others_have_it_a_request_is_told_to_come_again(served: tuple[Flas
             assert answer.status_code == 503
             assert int(answer.headers["Retry-After"]) > 0
         assert client.get("/live").status_code == client.get("/metrics").status_code == 200
+
+
+def test_each_thing_that_a_request_makes_is_taken_before_it_is_made(
+    served: tuple[FlaskClient, Runtime], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The body, the copies that measuring it takes, its objects, the answer's masks."""
+    client, runtime = served
+    taken: dict[str, int] = {}
+
+    def seen(where: Any, name: str) -> None:
+        inner = getattr(where, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            taken[name] = runtime.memory.total - runtime.memory.free
+            return inner(*args, **kwargs)
+
+        monkeypatch.setattr(where, name, call)
+
+    seen(application, "measure")
+    seen(application, "parse")
+    seen(answering, "load_photo")
+    seen(DiscModel, "answer")
+    body = json.dumps(golden("predict_click")).encode()
+    assert client.post("/predict", data=body, content_type="application/json").status_code == 200
+    monkeypatch.undo()
+    objects = measure(body).memory
+    pixels = 640 * 480
+    assert taken["measure"] == 3 * len(body)
+    assert taken["parse"] == taken["load_photo"] == len(body) + objects
+    assert taken["answer"] == len(body) + objects + pixels * (3 + 6)
+
+
+def test_what_a_request_took_is_given_back_at_its_end_and_not_when_it_is_collected(
+    served: tuple[FlaskClient, Runtime], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, runtime = served
+    held: list[ExitStack] = []  # as the log of an error may hold them
+
+    class Held(ExitStack):
+        def __init__(self) -> None:
+            super().__init__()
+            held.append(self)
+
+    monkeypatch.setattr(application, "ExitStack", Held)
+    for route, name in (("/predict", "predict_click"), ("/predict", "setup"), ("/webhook", "webhook_start_training")):
+        client.post(route, json=golden(name))
+        assert runtime.memory.free == runtime.memory.total
+    assert len(held) == 3
 
 
 def data_url(data: bytes, kind: str = "png", number: int = 0) -> str:

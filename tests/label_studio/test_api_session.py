@@ -195,7 +195,7 @@ def dripping(handler: Any) -> None:
     handler.send_header("Content-Length", "100000")
     handler.end_headers()
     with suppress(OSError):
-        for _ in range(200):
+        for _ in range(200):  # 10 s
             handler.wfile.write(b" ")
             time.sleep(0.05)
 
@@ -203,6 +203,7 @@ def dripping(handler: Any) -> None:
 HOSTILE_ANSWERS = {
     "a bomb": answering(gzip.compress(b" " * 50_000_000), Content_Encoding="gzip"),
     "long": answering(b" " * 5_000_000),
+    "long, with a token behind": answering(b" " * 5_000_000 + b'{"access": "abc"}'),
     "nested": answering(b"[" * 50_000),
     "dripping": dripping,
     "a number": answering(b"5"),
@@ -225,6 +226,17 @@ def test_an_exchange_is_bounded_in_bytes_and_time(name: str) -> None:
             tracemalloc.stop()
     assert time.monotonic() - began < 8
     assert name != "a bomb" or took < 10_000_000
+
+
+def test_an_answer_of_which_a_little_comes_again_and_again_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each letter comes in time; all of them take 10 s."""
+    monkeypatch.setattr("ihp_backend.label_studio.api_session.LONGEST_ANSWER", 2)
+    with FakeLabelStudio() as studio:
+        studio.routes["/api/version"] = dripping
+        began = time.monotonic()
+        with pytest.raises(LabelStudioError, match="without an end"):
+            Client(studio.url, LEGACY, timeout_s=1.0).version()
+        assert 2 <= time.monotonic() - began < 6
 
 
 def test_other_answers_are_bounded_as_they_are_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -173,6 +176,72 @@ def test_a_bomb_ends_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImageError, match="takes longer than"):
         decode_apart(bmp_with_run_lengths(9900, 9900), max_pixels=10**8, pixels=98_010_000)
     assert time.monotonic() - began < 10
+
+
+class Never:
+    """In the place of a Timer."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def start(self) -> None:
+        pass
+
+    cancel = start
+
+
+def test_a_bomb_ends_by_the_time_that_its_processor_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding_process, "BASE_S", 0.5)
+    monkeypatch.setattr(decoding_process, "S_A_PIXEL", 0.0)
+    monkeypatch.setattr(decoding_process, "Timer", Never)
+    with pytest.raises(ImageError, match="takes longer than"):
+        decode_apart(bmp_with_run_lengths(9900, 9900), max_pixels=10**8, pixels=98_010_000)
+
+
+def test_a_process_that_waits_for_ever_ends_by_the_clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sleeper = tmp_path / "python"
+    sleeper.write_text("#!/bin/sh\nexec sleep 20\n")
+    sleeper.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(sleeper))
+    monkeypatch.setattr(decoding_process, "BASE_S", 0.2)
+    began = time.monotonic()
+    with pytest.raises(ImageError, match="takes longer than"):
+        decode_apart(encoded("TIFF"), max_pixels=10**6, pixels=2400)
+    assert time.monotonic() - began < 10
+
+
+GREEDY = """
+import sys
+import numpy
+from ihp_backend.label_studio import decoding_process
+
+def decode_image(data, *, max_pixels):
+    taken = bytearray({size})
+    return numpy.zeros((1, 1, 3), numpy.uint8)
+
+decoding_process.decode_image = decode_image
+sys.argv = ["", "1000", "10"]
+decoding_process.main()
+"""
+
+
+@pytest.mark.parametrize(("size", "is_answered"), [(100_000_000, True), (3_000_000_000, False)])
+def test_a_process_that_takes_more_memory_than_any_image_fails(size: int, is_answered: bool) -> None:
+    code = GREEDY.format(size=size)
+    done = subprocess.run([sys.executable, "-c", code], input=b"", capture_output=True, check=False, timeout=60)
+    assert (done.returncode == 0) is is_answered
+    assert b"MemoryError" not in done.stderr or not is_answered
+    assert bool(done.stdout) is is_answered
+
+
+@pytest.mark.parametrize("kind", ["ICO", "PCX", "TGA", "EPS", "SGI", "JPEG2000", "DDS", "ICNS"])
+def test_formats_that_have_no_business_here_are_no_images(kind: str) -> None:
+    """Pillow reads them, and would start another program for one of them."""
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, kind)
+    assert Work.of(file.getvalue(), 10**8) == Work(0)
+    with pytest.raises(ImageError, match="not an image"):
+        decode_image(file.getvalue(), max_pixels=10**8)
 
 
 def test_a_reason_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:

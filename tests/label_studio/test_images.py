@@ -496,6 +496,17 @@ def test_local_files_are_read_below_their_root_only(studio: FakeLabelStudio, tmp
     assert studio.requests == []
 
 
+def test_a_pipe_is_no_local_file_even_where_an_image_comes_out_of_it(studio: FakeLabelStudio, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    both_ends = os.open(tmp_path / "pipe.png", os.O_RDWR)
+    try:
+        os.write(both_ends, png())
+        with pytest.raises(ImageError, match="is not a file"):
+            load(loader(studio, local_files_root=tmp_path), "/data/local-files/?d=pipe.png")
+    finally:
+        os.close(both_ends)
+
+
 def test_local_files_come_through_label_studio_where_no_root_is_set(studio: FakeLabelStudio) -> None:
     studio.files["/data/local-files/?d=deep/a.png"] = png()
     assert np.array_equal(load(loader(studio), "/data/local-files/?d=deep/a.png"), RED)

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -21,6 +22,7 @@ from fakeredis import TcpFakeServer
 from prometheus_client import CollectorRegistry, generate_latest
 from waiting import eventually
 
+from ihp_backend.learning import records
 from ihp_backend.learning.queue import (
     ATTEMPTS,
     InterruptedTraining,
@@ -52,6 +54,16 @@ def counted(queue: TrainingQueue) -> str:
     registry = CollectorRegistry()
     registry.register(TrainingCounts(queue.records))
     return generate_latest(registry).decode()
+
+
+def test_trainings_of_so_many_projects_are_told_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "MOST_SERIES", 3)
+    queue = queue_of(tmp_path)
+    for number in range(1, 7):
+        queue.records.change(f"{number}.1", lambda record: replace(record, state="promoted"))
+    lines = counted(queue).splitlines()
+    assert sum(line.startswith("ihp_training_seconds_total{") for line in lines) == 3
+    assert sum(line.startswith("ihp_trainings_total{") for line in lines) == 3 * len(records.OUTCOMES)
 
 
 @pytest.mark.parametrize("outcome", ["promoted", "rejected"])

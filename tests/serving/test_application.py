@@ -401,11 +401,11 @@ def test_a_project_is_answered_by_its_own_version(tmp_path: Path, image_host: Im
 
 
 def test_a_web_page_cannot_post_here_from_its_visitors_browser(client: FlaskClient) -> None:
-    body = json.dumps(golden("setup"))
-    for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""):
-        answer = client.post("/setup", data=body, content_type=content_type)
-        assert answer.status_code == 415
-        assert "application/json" in json_of(answer)["detail"]
+    for route, name in (("/setup", "setup"), ("/predict", "predict_click"), ("/webhook", "webhook_start_training")):
+        for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""):
+            answer = client.post(route, data=json.dumps(golden(name)), content_type=content_type)
+            assert answer.status_code == 415
+            assert "application/json" in json_of(answer)["detail"]
 
 
 def test_other_events_are_ignored_and_broken_ones_refused(client: FlaskClient) -> None:

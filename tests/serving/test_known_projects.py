@@ -175,6 +175,31 @@ def test_an_answer_that_is_no_project_confirms_none(tmp_path: Path, studio: Fake
     assert runtime.known.knows(project) is None
 
 
+@pytest.mark.parametrize(
+    ("more", "is_believed"),
+    [
+        ([[[[]]]], True),
+        ("deep", False),
+        ([[]] * 10_000, True),
+        ([[]] * 1_200_000, False),
+    ],
+    ids=["as nested as any", "nested deep", "as long as any", "of more objects than any"],
+)
+def test_a_project_is_believed_where_its_answer_is_small(
+    tmp_path: Path, studio: FakeLabelStudio, more: Any, is_believed: bool
+) -> None:
+    """A parser takes a hundred megabytes for such four."""
+    client, runtime = make(tmp_path, DiscModel())
+    body = {"id": 5, "created_at": datetime.fromtimestamp(CREATED, UTC).isoformat(), "more": more}
+    data = json.dumps(body, separators=(",", ":")).replace('"deep"', "[" * 300 + "]" * 300).encode()
+    assert len(data) < 4_000_000
+    project = has(studio, 5, data)
+    set_up(client, studio.url, LEGACY, project)
+    eventually(lambda: "/api/projects/5/" in studio.paths())
+    runtime.known.close()
+    assert known(runtime, project) is is_believed
+
+
 def test_an_answer_without_an_end_is_cut_off(
     tmp_path: Path, studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
