@@ -75,6 +75,7 @@ class HttpConnection:
             while await self._one(is_first=is_first):
                 self._http.start_next_cycle()
                 is_first = False
+                await asyncio.sleep(0)  # one that sends thousands at once takes turns with the others
         except _RefusedError as refused:
             self._front.policy.count(refused.reason)
             if refused.answer is not None:

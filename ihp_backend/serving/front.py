@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 _IN_LOOP = ("/live", "/ready")
 _PROBES = ("/", "/health", "/metrics")
-_PROBE_THREADS = 4
+PROBE_THREADS = 4
 LOOKED_AT_S = 1.0
 
 
@@ -145,7 +145,7 @@ class Front:
         self.connections: dict[Waiting, None] = {}
         self._application = application
         self._threads = ThreadPoolExecutor(threads, "request")
-        self._probes = ThreadPoolExecutor(_PROBE_THREADS, "probe")
+        self._probes = ThreadPoolExecutor(PROBE_THREADS, "probe")
 
     async def answer(self, environ: WSGIEnvironment, body: IO[bytes] | None) -> HttpAnswer:
         """Lets the application answer a request that is all there."""
@@ -159,12 +159,16 @@ class Front:
         return call(self._application, environ)
 
     def has_place(self, environ: WSGIEnvironment, body: IO[bytes] | None) -> bool:
-        """Whether a request may go to the application; what the loop answers always may."""
+        """Whether a request may go to the application; what the loop answers always may.
+
+        One address has three quarters of the places at most: others do not pay for it.
+        """
         if is_answered_in_loop(environ, body):
             return True
         for_probe = is_probe(environ, body)
         most = self.limits.probing if for_probe else self.limits.answering
-        return sum(c.is_answering and c.is_probe == for_probe for c in self.connections) < most
+        taken = [c.peer for c in self.connections if c.is_answering and c.is_probe == for_probe]
+        return len(taken) < most and taken.count(environ["REMOTE_ADDR"]) < most - most // 4
 
     def make_room(self, body_bytes: int = 0) -> None:
         """Drops who waits longest, where there are too many connections, bodies, or answers that nobody takes.

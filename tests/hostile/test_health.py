@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -29,8 +31,9 @@ CROWDS = {
 }
 
 
-def status(port: int, path: bytes) -> bytes:
-    with connect(port, ASK % path) as opened:
+def status(port: int, path: bytes, source: str = "127.0.0.1") -> bytes:
+    with socket.create_connection(("127.0.0.1", port), 10, (source, 0)) as opened:
+        opened.sendall(ASK % path)
         return all_of(opened)[9:12]
 
 
@@ -81,7 +84,7 @@ def stuck(policy: Policy) -> Iterator[tuple[int, Any]]:
 
 
 def test_the_loop_answers_while_all_threads_are_stuck() -> None:
-    with stuck(Policy(Limits(answering=5, probing=8))) as (port, _):
+    with stuck(Policy(Limits(answering=3, probing=3))) as (port, _):
         for path in (b"/live", b"/ready"):
             assert status(port, path) == b"200"
 
@@ -98,8 +101,66 @@ def test_neither_kind_takes_the_others_places() -> None:
         assert status(port, b"/x") == b"503"
 
 
+@pytest.mark.parametrize("path", [b"/x", b"/health"])
+def test_one_address_leaves_places_to_others(path: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+
+    def application(environ: dict[str, Any], start_response: Callable[..., object]) -> list[bytes]:
+        if "HTTP_LATE" in environ:
+            go_on.wait(10)
+        start_response("200 OK", [("Content-Length", "0")])
+        return []
+
+    monkeypatch.setattr(front_module, "PROBE_THREADS", 20)
+    with (
+        fronted(application, Policy(Limits(answering=8, probing=8)), threads=20) as (port, front),
+        ExitStack() as stack,
+    ):
+        try:
+            late = b"\r\nLate: 1\r\n\r\n"
+            for _ in range(6):
+                stack.enter_context(connect(port, (ASK % path)[:-4] + late))
+            eventually(lambda: sum(c.is_answering for c in front.connections) == 6)
+            assert status(port, path) == b"503"
+            assert status(port, path, source="127.0.0.2") == b"200"
+        finally:
+            go_on.set()
+
+
+@pytest.mark.parametrize("path", [b"/live", b"/health"])
+def test_one_connection_with_thousands_of_requests_at_once_holds_up_nobody(path: bytes) -> None:
+    answered = 0
+
+    def application(environ: dict[str, Any], start_response: Callable[..., object]) -> list[bytes]:
+        nonlocal answered
+        answered += "HTTP_MANY" in environ
+        time.sleep(0.001)
+        start_response("200 OK", [("Content-Length", "0")])
+        return []
+
+    many = (ASK % path).replace(b"Connection: close", b"Many: 1") * 20_000
+    with fronted(application, Policy()) as (port, _), connect(port) as one:
+        sending = threading.Thread(target=send_all, args=(one, many))
+        sending.start()
+        try:
+            eventually(lambda: answered > 20)
+            for asked in (b"/live", b"/ready", b"/health", b"/x"):
+                before = answered
+                assert status(port, asked) == b"200"
+                assert answered - before < 500, "it waits for a few of them, and not for all that came"
+            eventually(lambda: answered > before)
+        finally:
+            one.shutdown(socket.SHUT_RDWR)
+            sending.join()
+
+
+def send_all(opened: socket.socket, data: bytes) -> None:
+    with suppress(OSError):
+        opened.sendall(data)
+
+
 def test_a_refusal_waits_for_no_thread() -> None:
-    with stuck(Policy(Limits(answering=5, probing=5), refuses=lambda environ: "HTTP_STRANGER" in environ)) as (port, _):
+    with stuck(Policy(Limits(answering=3, probing=3), refuses=lambda environ: "HTTP_STRANGER" in environ)) as (port, _):
         with connect(port, (POST % 1000)[:-2] + b"Stranger: 1\r\n\r\n{") as opened:
             assert all_of(opened)[9:12] == b"401"
         with connect(port, POST % (1 << 40)) as opened:
