@@ -7,11 +7,13 @@ import json
 import re
 from collections.abc import Mapping
 from http.cookiejar import DefaultCookiePolicy
+from math import isfinite
 from threading import Lock
 from time import monotonic
 from typing import Any
 
 import requests
+import urllib3
 
 from ihp_backend.label_studio.fetching import FetchError, HttpUrl, get
 
@@ -54,10 +56,12 @@ class ApiSession:
         url: Label Studio's address, such as ``"http://127.0.0.1:8080"``.
         token: A legacy token or a personal access token; both are on its page "Account & Settings".
         timeout_s: Longest silence of Label Studio, in seconds.
+        answer_bytes: Longest answer; its objects may take some thirty times as much.
     """
 
-    def __init__(self, url: str, token: str, timeout_s: float = 30.0) -> None:
+    def __init__(self, url: str, token: str, timeout_s: float = 30.0, answer_bytes: int = ANSWER_BYTES) -> None:
         self.url = url.rstrip("/")
+        self._answer_bytes = answer_bytes
         self.timeout_s = timeout_s
         self.token = token.strip()
         self._session = requests.Session()
@@ -144,6 +148,14 @@ class ApiSession:
             )
         return answer
 
+    def _list(self, path: str, **params: Any) -> list[dict[str, Any]]:
+        answer = self.get(path, **params)
+        if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
+            raise LabelStudioError(
+                f"{path} of {self.url} answered no list of objects", remedy="is this Label Studio's address?"
+            )
+        return answer
+
     def _exchange(self) -> str:
         """Exchanges the personal token; bytes and time are bounded, for anybody may have told the address."""
         path = "/api/token/refresh"
@@ -201,7 +213,7 @@ class ApiSession:
                 f"Label Studio at {self.url} did not answer {method} {path} in time",
                 remedy="look at its log, or whether the address is right",
             ) from None
-        except (requests.RequestException, UnicodeError, ValueError) as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError, ValueError) as error:
             raise LabelStudioError(
                 f"Label Studio at {self.url} cannot be reached ({self._blank(_root_cause(error))})",
                 remedy="is it running, and is the address right, seen from this machine?",
@@ -213,7 +225,7 @@ class ApiSession:
         while part := response.raw.read1(_PIECE, decode_content=True):
             parts.append(part)
             size += len(part)
-            if size > ANSWER_BYTES or monotonic() > until:
+            if size > self._answer_bytes or monotonic() > until:
                 response.close()
                 raise LabelStudioError(
                     f"{self.url} answers without an end: {size} bytes are there",
@@ -263,9 +275,10 @@ def _life_s(access: str) -> float:
     try:
         payload = access.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return float(claims["exp"]) - float(claims["iat"])
-    except (ValueError, KeyError, IndexError, TypeError):
+        life = float(claims["exp"]) - float(claims["iat"])
+    except (ValueError, KeyError, IndexError, TypeError, OverflowError, RecursionError):
         return _DEFAULT_LIFE_S
+    return life if isfinite(life) else _DEFAULT_LIFE_S
 
 
 def _detail(response: requests.Response) -> str:

@@ -22,7 +22,7 @@ class Client(ApiSession):
 
     def version(self) -> str:
         """Returns Label Studio's version, such as ``"1.23.2"``."""
-        return str(self.get("/api/version").get("release", ""))
+        return str(self._object("/api/version").get("release", ""))
 
     def whoami(self) -> dict[str, Any]:
         """Returns the user whose token this is: id, email, ..."""
@@ -32,9 +32,9 @@ class Client(ApiSession):
         """Yields all projects that the user sees."""
         page = 1
         while True:
-            answer = self.get("/api/projects/", page=page, page_size=100)
-            yield from answer["results"]
-            if not answer["next"]:
+            answer = self._object("/api/projects/", page=page, page_size=100)
+            yield from answer.get("results") or []
+            if not answer.get("next"):
                 return
             page += 1
 
@@ -167,7 +167,7 @@ class Client(ApiSession):
 
     def annotations(self, task: int) -> list[dict[str, Any]]:
         """Returns a task's annotations."""
-        return list(self.get(f"/api/tasks/{task}/annotations/"))
+        return self._list(f"/api/tasks/{task}/annotations/")
 
     def create_annotation(self, task: int, result: Sequence[Mapping[str, Any]], **fields: Any) -> dict[str, Any]:
         """Adds an annotation to a task."""
@@ -176,11 +176,11 @@ class Client(ApiSession):
 
     def drafts(self, task: int) -> list[dict[str, Any]]:
         """Returns the drafts of a task that belong to the user."""
-        return list(self.get(f"/api/tasks/{task}/drafts"))
+        return self._list(f"/api/tasks/{task}/drafts")
 
     def predictions(self, task: int) -> list[dict[str, Any]]:
         """Returns a task's predictions."""
-        return list(self.get("/api/predictions/", task=task))
+        return self._list("/api/predictions/", task=task)
 
     def import_predictions(self, project: int, predictions: Sequence[Mapping[str, Any]]) -> None:
         """Adds predictions to tasks of a project: each has ``task``, ``result``, ``score`` and ``model_version``."""
@@ -192,7 +192,7 @@ class Client(ApiSession):
 
     def list_ml_backends(self, project: int) -> list[dict[str, Any]]:
         """Returns the backends that a project is connected to."""
-        return list(self.get("/api/ml/", project=project))
+        return self._list("/api/ml/", project=project)
 
     def put_ml_backend(
         self, project: int, url: str, *, title: str, user: str = "", password: str = "", known: int | None = None

@@ -36,7 +36,8 @@ _UPLOADS = "/data/upload/"
 _MAX_CLIENTS = 64
 _MAX_REDIRECTS = 5
 _PAUSE_S = 0.5
-ASK_S, _ASK_BYTES = 5.0, 4_000_000
+ASK_S, ASK_BYTES = 5.0, 4_000_000
+"""The server itself asks Label Studio for little; pages of tasks are for commands and trainers."""
 _LARGE = 20_000_000
 """Pixels, times the scans of a JPEG."""
 _MOST_WAITING, _FEW_WAITING = 100, 4
@@ -127,7 +128,7 @@ class ImageLoader:
         """
         try:
             until = monotonic() + min(ASK_S, self._settings.fetch_timeout_s)
-            return self._fetched(hostname.rstrip("/") + path, hostname, token, until=until, max_bytes=_ASK_BYTES)
+            return self._fetched(hostname.rstrip("/") + path, hostname, token, until=until, max_bytes=ASK_BYTES)
         except FetchError as error:
             raise ImageError(str(error), is_temporary=error.is_temporary, status=error.status) from None
 
@@ -166,7 +167,11 @@ class ImageLoader:
             if not 300 <= reply.status < 400:
                 is_temporary = reply.status == 429 or reply.status >= 500
                 raise FetchError(_refusal(reply, target, is_own), is_temporary=is_temporary, status=reply.status)
-            url = _absolute(urljoin(str(target), reply.headers.get("location", "")), base, told)
+            try:
+                url = urljoin(str(target), reply.headers.get("location", ""))
+            except ValueError:
+                raise FetchError("it was redirected to what is no address") from None
+            url = _absolute(url, base, told)
         raise FetchError(f"it was redirected more than {_MAX_REDIRECTS} times")
 
     def _get(self, target: HttpUrl, client: Client | None, deadline: float, max_bytes: int) -> Reply:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ihp_backend.label_studio.client import Client
 from ihp_backend.label_studio.connections import Connection
+from ihp_backend.label_studio.images import ASK_BYTES, ASK_S
 from ihp_backend.logs import fields
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class NextPhoto:
 
         def work() -> None:
             try:
-                found = _next_task(Client(connection.hostname, connection.token), int(number), task)
+                found = _next_task(_client(connection), int(number), task)
                 if found is not None:
                     find_steps, steps = open_photo(found), list[Step]()
                     self._run_when_quiet(lambda: steps.extend(find_steps()))
@@ -82,6 +83,10 @@ class NextPhoto:
         thread = Thread(target=work, name="next photo", daemon=True)
         thread.start()
         return thread
+
+
+def _client(connection: Connection) -> Client:
+    return Client(connection.hostname, connection.token, timeout_s=ASK_S, answer_bytes=ASK_BYTES)
 
 
 def _next_task(client: Client, project: int, task: int) -> Mapping[str, Any] | None:

@@ -239,11 +239,10 @@ def test_an_answer_of_which_a_little_comes_again_and_again_ends(monkeypatch: pyt
         assert 2 <= time.monotonic() - began < 6
 
 
-def test_other_answers_are_bounded_as_they_are_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ihp_backend.label_studio.api_session.ANSWER_BYTES", 1_000_000)
+def test_other_answers_are_bounded_as_they_are_unpacked() -> None:
     with FakeLabelStudio() as studio:
         studio.routes["/api/version"] = answering(gzip.compress(b" " * 500_000_000, 1), Content_Encoding="gzip")
         with pytest.raises(LabelStudioError, match="without an end"):
-            Client(studio.url, LEGACY).version()
+            Client(studio.url, LEGACY, answer_bytes=1_000_000).version()
         studio.routes["/api/version"] = answering(gzip.compress(b'{"release": "1.2.3"}'), Content_Encoding="gzip")
         assert Client(studio.url, LEGACY).version() == "1.2.3"
