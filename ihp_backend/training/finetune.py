@@ -13,69 +13,43 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ihp_backend.data.annotated_photos import AnnotatedPhotos
 from ihp_backend.data.augment import ViewConfig
 from ihp_backend.data.folder import FolderDataSet
-from ihp_backend.data.sample import DataError, Sample
+from ihp_backend.data.sample import Sample
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.network.expand_classes import expand_classes
+from ihp_backend.network.interpolate_weights import interpolate_weights
 from ihp_backend.network.parser import HumanParser
 from ihp_backend.network.weights import load_parser, save_parser
 from ihp_backend.parts import IGNORE, Schema
 from ihp_backend.simulation.sampling import SamplingConfig
-from ihp_backend.training.comparison import TOO_FEW, Measured, judge, measure, miou
-from ihp_backend.training.config import TrainConfig
-from ihp_backend.training.pseudo_labels import PseudoLabeller, Samples, TrainingTarget, first_samples
+from ihp_backend.training.comparison import TOO_FEW, Measured, Verdict, judge, measure, miou
+from ihp_backend.training.config import THOROUGH, FinetuneConfig, TrainConfig
+from ihp_backend.training.pseudo_labels import PseudoLabeller, Samples, TrainingTarget, first_samples, read_targets
 from ihp_backend.training.trainer import Trainer
+
+__all__ = [
+    "THOROUGH",
+    "FinetuneConfig",
+    "Outcome",
+    "finetune",
+    "has_parts",
+    "interpolate_weights",
+    "least_gain_of",
+]
 
 log = logging.getLogger(__name__)
 
 _CROSSED = 8
 """Photos that cross-validation measures, at most."""
-
-
-@dataclass(frozen=True)
-class FinetuneConfig:
-    """How a version learns; by default in two minutes, after a few annotations. See ``THOROUGH``.
-
-    Attributes:
-        steps: Optimiser steps.
-        batch: Photos in a step.
-        rate: Peak learning rate of the decoder.
-        backbone_rate: Of the backbone; 0 leaves it as it is, which takes half the time and forgets less.
-        last_layers: Only the decoder's last layers learn, 19,000 of its weights.
-        keep: Weight of predicting what was predicted before where no annotation contradicts, see ``keep_loss``.
-        rehearsal: Photos of the base data that are rehearsed, at most.
-        measured: Photos that are measured, at most, of the held-back ones and of the base check each.
-        least_gain: Smallest mean gain of the photos that were measured that counts as better. Where they are too few
-            to tell how sure it is, it must be as much greater as their mean is less sure: with one photo, four times.
-        most_loss: Greatest loss of the base check's mIoU, from the base weights.
-        seed: Source of all randomness.
-    """
-
-    steps: int = 60
-    batch: int = 6
-    rate: float = 1e-3
-    backbone_rate: float = 0.0
-    last_layers: bool = True
-    keep: float = 10.0
-    rehearsal: int = 60
-    measured: int = 16
-    least_gain: float = 0.002
-    most_loss: float = 0.01
-    seed: int = 1
-
-
-THOROUGH = FinetuneConfig(steps=200, rate=5e-4, last_layers=False)
-"""The whole decoder learns, for minutes: what *Start Training* does."""
 
 
 @dataclass(frozen=True)
@@ -137,113 +111,220 @@ def finetune(
     """
     began = time.monotonic()
     config, report = config or FinetuneConfig(), report or (lambda stage, share: None)
-    teacher = Predictor.load(base, device=device)
-    parser, info = load_parser(start)
-    names = teacher.schema.names
-    own = [label for label, parts in train.labels.items() if not set(parts) & set(names)]
-    parser = expand_classes(parser, own)
-    anchor = expand_classes(load_parser(base)[0], parser.config.custom_classes)
-    if anchor.config != parser.config or not _is_of(str(info.get("version", start.name)), teacher.version):
-        anchor = parser  # the base has been replaced since
-    schema = parser.config.parts
-
-    labeller = PseudoLabeller(train.labels, schema, teacher)
-    targets = _targets(train, labeller, lambda share: report("read", 0.7 * share))
-    tests = _targets(held_back, labeller, lambda share: report("read", 0.7 + 0.3 * share), config.measured)
+    networks = _Networks.load(start, base, train.labels, device)
+    targets, tests = _read(train, held_back, networks, config, report)
     if not targets or not tests:
         reason = f"{len(targets)} photos to learn from and {len(tests)} to measure with; at least one of each is needed"
         return Outcome(False, reason, {}, {}, time.monotonic() - began)
+    base_check = _base_check(base_data, networks, tests, config)
+    started = networks.serve(load_parser(start)[0])
+    run = _Run(networks, started, targets, tests, base_check, out / "run", config, report)
 
-    if base_data is not None and not _is_of_schema(base_data, teacher.schema):
-        base_data = None
-    base_photos: list[Sample] = []
-    check = Samples([target.base for target in tests], teacher.schema)
-    if base_data is not None:
-        base_photos = _rehearsal(base_data, range(len(names), len(schema)), config)
-        check = Samples(first_samples(FolderDataSet(base_data, "val"), config.measured), teacher.schema)
+    before, old = run.measure_before()
+    crossed = run.cross_validate() if len(tests) < TOO_FEW and len(targets) > 1 else []
+    tuned = run.train(targets, "whole", config, report)
+    candidate = run.choose(tuned, before, old, crossed)
 
-    def material(targets: Sequence[TrainingTarget]) -> Samples:
+    about = {
+        "version": version,
+        "parent": networks.info.get("version", start.name),
+        "licence": networks.info.get("licence", ""),
+        "data": f"{len(targets)} photos of a project",
+        "finetune": {**asdict(config), "share_of_new_weights": candidate.share},
+        "metrics": {"before": before, "after": candidate.after},
+    }
+    save_parser(candidate.parser, out, about)
+    shutil.rmtree(out / "run", ignore_errors=True)
+    verdict = candidate.verdict
+    return Outcome(verdict.is_better, verdict.reason, before, candidate.after, time.monotonic() - began)
+
+
+@dataclass(frozen=True)
+class _Networks:
+    """The networks that a fine-tuning starts from.
+
+    Attributes:
+        parser: Weights to start from, with a channel for each of the project's own labels.
+        info: What is known of these weights, as info.json has it.
+        own: The project's labels that the base has no class for.
+        teacher: The base weights.
+        anchor: Weights that new ones are averaged with: the base's, or ``parser`` if the base has been replaced since.
+    """
+
+    parser: HumanParser
+    info: dict[str, Any]
+    own: list[str]
+    teacher: Predictor
+    anchor: HumanParser
+
+    @classmethod
+    def load(cls, start: Path, base: Path, labels: Mapping[str, Sequence[str]], device: str) -> _Networks:
+        teacher = Predictor.load(base, device=device)
+        parser, info = load_parser(start)
+        names = teacher.schema.names
+        own = [label for label, parts in labels.items() if not set(parts) & set(names)]
+        parser = expand_classes(parser, own)
+        anchor = expand_classes(load_parser(base)[0], parser.config.custom_classes)
+        if anchor.config != parser.config or not _is_of(str(info.get("version", start.name)), teacher.version):
+            anchor = parser
+        return cls(parser, info, own, teacher, anchor)
+
+    @property
+    def schema(self) -> Schema:
+        return self.parser.config.parts
+
+    @property
+    def device(self) -> str:
+        return str(self.teacher.device)
+
+    def serve(self, parser: HumanParser) -> Predictor:
+        return Predictor(parser, device=self.device)
+
+
+@dataclass(frozen=True)
+class _BaseCheck:
+    """What shows whether new weights forget.
+
+    Attributes:
+        samples: Photos that are measured, with the base's classes.
+        rehearsed: Photos of the base data that are learnt from once more; none without base data.
+        is_truth: Whether people drew the masks of ``samples``. If not, the teacher predicted them.
+    """
+
+    samples: Samples
+    rehearsed: list[Sample]
+    is_truth: bool
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """Weights that could be the new version: a share of the trained ones, and what they reach."""
+
+    parser: HumanParser
+    share: float
+    after: dict[str, float]
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One fine-tuning: its photos, how it learns from them, and how it measures."""
+
+    networks: _Networks
+    started: Predictor
+    """Serves the weights to start from, without channels for labels that are new."""
+    targets: list[TrainingTarget]
+    tests: list[TrainingTarget]
+    base_check: _BaseCheck
+    folder: Path
+    """Where trainings keep what they need to go on after a kill."""
+    config: FinetuneConfig
+    report: Callable[[str, float], None]
+
+    def train(
+        self,
+        targets: Sequence[TrainingTarget],
+        name: str,
+        config: FinetuneConfig,
+        report: Callable[[str, float], None],
+    ) -> HumanParser:
+        """Trains on some photos, in a folder of this name."""
+        networks = self.networks
+        return _train(networks.parser, self._material(targets), self.folder / name, config, networks.device, report)
+
+    def _material(self, targets: Sequence[TrainingTarget]) -> Samples:
+        """Returns what is learnt from: annotated photos, repeated to be as many as those that are rehearsed."""
         photos = [target.own for target in targets]
-        rehearsal = [*([target.base for target in targets] if own else []), *base_photos]
-        return Samples(photos * max(1, round(len(rehearsal) / len(photos))) + rehearsal, schema)
+        rehearsal = [*([target.base for target in targets] if self.networks.own else []), *self.base_check.rehearsed]
+        repeats = max(1, round(len(rehearsal) / len(photos)))
+        return Samples(photos * repeats + rehearsal, self.networks.schema)
 
-    def serving(parser: HumanParser) -> Predictor:
-        return Predictor(parser, device=str(teacher.device))
+    def measure_before(self) -> tuple[dict[str, float], Measured]:
+        has_other_base = self.networks.anchor is self.networks.parser
+        return self._measure("measure before", self.started, self.started if has_other_base else self.networks.teacher)
 
-    def measured(predictor: Predictor, photos: Sequence[TrainingTarget]) -> Measured:
-        return measure(predictor, Samples([target.drawn for target in photos], schema))
-
-    def figures(stage: str, predictor: Predictor, of_base: Predictor) -> tuple[dict[str, float], Measured]:
-        report(stage, 0.0)
-        found = measured(predictor, tests)
-        report(stage, 0.7)
+    def _measure(self, stage: str, predictor: Predictor, of_base: Predictor) -> tuple[dict[str, float], Measured]:
+        """Measures the held-back photos with one predictor and the base check with another."""
+        self.report(stage, 0.0)
+        found = self._measure_photos(predictor, self.tests)
+        self.report(stage, 0.7)
+        check = self.base_check.samples
         base = {"base": miou(of_base, check, (1.0,))["miou_at_1"]} if has_parts(check) else {}
-        report(stage, 1.0)
+        self.report(stage, 1.0)
         return found.figures | base, found
 
-    def cross_validated() -> list[float]:
-        """Gains of some photos to learn from, each after a training without it, of a third of the steps.
+    def _measure_photos(self, predictor: Predictor, photos: Sequence[TrainingTarget]) -> Measured:
+        return measure(predictor, Samples([target.drawn for target in photos], self.networks.schema))
+
+    def cross_validate(self) -> list[float]:
+        """Returns the gains of some photos to learn from, each after a training without it, of a third of the steps.
 
         One training leaves out a quarter of the photos at most; where that is not enough, there are two.
         """
-        short, gains = replace(config, steps=max(1, config.steps // 3)), list[float]()
-        most = min(len(targets), _CROSSED - len(tests))
-        folds = 1 if 4 * most <= len(targets) else 2
+        most = min(len(self.targets), _CROSSED - len(self.tests))
+        folds = 1 if 4 * most <= len(self.targets) else 2
+        gains = list[float]()
         for number in range(folds):
-
-            def told(stage: str, share: float, number: int = number) -> None:
-                report("cross-validate", (number + 0.7 * share) / folds)
-
-            left_out = range(number, most, folds)
-            fold = [targets[n] for n in left_out]
-            others = [target for n, target in enumerate(targets) if n not in left_out]
-            tuned = _train(parser, material(others), out / f"run/fold-{number}", short, str(teacher.device), told)
-            pairs = zip(measured(started, fold).photos, measured(serving(tuned), fold).photos, strict=True)
-            gains += [new - old for old, new in pairs]
-        report("cross-validate", 1.0)
+            gains += self._gains_of_fold(number, folds, range(number, most, folds))
+        self.report("cross-validate", 1.0)
         return gains
 
-    started = serving(load_parser(start)[0])
-    before, old = figures("measure before", started, started if anchor is parser else teacher)
-    crossed = cross_validated() if len(tests) < TOO_FEW and len(targets) > 1 else []
-    tuned = _train(parser, material(targets), out / "run/whole", config, str(teacher.device), report)
-    most_loss = config.most_loss if base_data is not None else 3 * config.most_loss  # an opinion is no truth
-    for share in (1.0, 0.5, 0.25):
-        candidate = interpolate_weights(anchor, tuned, share)
-        served = serving(candidate)
-        after, new = figures("measure after", served, served)
-        gains = [b - a for a, b in zip(old.photos, new.photos, strict=True)] + crossed
-        least = least_gain_of(config, len(gains))
-        verdict = judge(before, after, gains, crossed=len(crossed), least_gain=least, most_loss=most_loss)
-        if not verdict.forgets:
-            break
-    save_parser(
-        candidate,
-        out,
-        {
-            "version": version,
-            "parent": info.get("version", start.name),
-            "licence": info.get("licence", ""),
-            "data": f"{len(targets)} photos of a project",
-            "finetune": {**asdict(config), "share_of_new_weights": share},
-            "metrics": {"before": before, "after": after},
-        },
-    )
-    shutil.rmtree(out / "run", ignore_errors=True)
-    return Outcome(verdict.is_better, verdict.reason, before, after, time.monotonic() - began)
+    def _gains_of_fold(self, number: int, folds: int, left_out: range) -> list[float]:
+        def told(stage: str, share: float) -> None:
+            self.report("cross-validate", (number + 0.7 * share) / folds)
+
+        fold = [self.targets[n] for n in left_out]
+        others = [target for n, target in enumerate(self.targets) if n not in left_out]
+        short = replace(self.config, steps=max(1, self.config.steps // 3))
+        tuned = self.networks.serve(self.train(others, f"fold-{number}", short, told))
+        old, new = self._measure_photos(self.started, fold), self._measure_photos(tuned, fold)
+        return [b - a for a, b in zip(old.photos, new.photos, strict=True)]
+
+    def choose(
+        self, tuned: HumanParser, before: dict[str, float], old: Measured, crossed: Sequence[float]
+    ) -> _Candidate:
+        """Takes the trained weights; while they forget too much, a smaller share of them."""
+        for share in (1.0, 0.5, 0.25):
+            parser = interpolate_weights(self.networks.anchor, tuned, share)
+            served = self.networks.serve(parser)
+            after, new = self._measure("measure after", served, served)
+            gains = [b - a for a, b in zip(old.photos, new.photos, strict=True)] + list(crossed)
+            candidate = _Candidate(parser, share, after, self._judge(before, after, gains, len(crossed)))
+            if not candidate.verdict.forgets:
+                break
+        return candidate
+
+    def _judge(
+        self, before: dict[str, float], after: dict[str, float], gains: Sequence[float], crossed: int
+    ) -> Verdict:
+        least = least_gain_of(self.config, len(gains))
+        most_loss = self.config.most_loss * (1 if self.base_check.is_truth else 3)  # a prediction may be wrong itself
+        return judge(before, after, gains, crossed=crossed, least_gain=least, most_loss=most_loss)
 
 
-def _targets(
-    photos: AnnotatedPhotos, labeller: PseudoLabeller, report: Callable[[float], None], most: int | None = None
-) -> list[TrainingTarget]:
-    targets = []
-    for index in range(min(len(photos), most or len(photos))):
-        try:
-            targets.append(labeller.target(photos[index]))
-        except DataError as error:
-            log.warning("a photo was left out: %s", error)
-        report((index + 1) / len(photos))
-    return [target for target in targets if np.any((target.own.labels != IGNORE) & (target.own.labels > 0))]
+def _read(
+    train: AnnotatedPhotos,
+    held_back: AnnotatedPhotos,
+    networks: _Networks,
+    config: FinetuneConfig,
+    report: Callable[[str, float], None],
+) -> tuple[list[TrainingTarget], list[TrainingTarget]]:
+    """Returns the photos to learn from and those to measure with."""
+    labeller = PseudoLabeller(train.labels, networks.schema, networks.teacher)
+    targets = read_targets(train, labeller, lambda share: report("read", 0.7 * share))
+    tests = read_targets(held_back, labeller, lambda share: report("read", 0.7 + 0.3 * share), config.measured)
+    return targets, tests
+
+
+def _base_check(
+    base_data: Path | None, networks: _Networks, tests: Sequence[TrainingTarget], config: FinetuneConfig
+) -> _BaseCheck:
+    schema = networks.teacher.schema
+    if base_data is None or not _is_of_schema(base_data, schema):
+        return _BaseCheck(Samples([target.base for target in tests], schema), [], is_truth=False)
+    rehearsed = _rehearsal(base_data, range(len(schema), len(networks.schema)), config)
+    samples = Samples(first_samples(FolderDataSet(base_data, "val"), config.measured), schema)
+    return _BaseCheck(samples, rehearsed, is_truth=True)
 
 
 def _is_of_schema(folder: Path, schema: Schema) -> bool:
@@ -304,19 +385,6 @@ def _train(
         trainer.run(until)
         report("train", min(1.0, until / config.steps))
     return load_parser(run / "best")[0]
-
-
-def interpolate_weights(old: HumanParser, new: HumanParser, share: float) -> HumanParser:
-    """A network whose weights lie between those of two: ``share`` of the new ones."""
-    if share == 1.0:
-        return new
-    mixed, weights = HumanParser(new.config), new.state_dict()
-    values: dict[str, Any] = {
-        name: torch.lerp(value, weights[name], share) if value.is_floating_point() else weights[name]
-        for name, value in old.state_dict().items()
-    }
-    mixed.load_state_dict(values)
-    return mixed.eval()
 
 
 def least_gain_of(config: FinetuneConfig, photos: int) -> float:

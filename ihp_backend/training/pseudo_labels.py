@@ -6,16 +6,20 @@ base network, as a teacher, says what it is otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ihp_backend.data.annotated_photos import AnnotatedPhotos
 from ihp_backend.data.catalogue import spread_photos
-from ihp_backend.data.sample import DataSet, Sample, reduced
+from ihp_backend.data.sample import DataError, DataSet, Sample, reduced
 from ihp_backend.inference.predictor import Predictor
 from ihp_backend.parts import IGNORE, Schema, get_schema
+
+log = logging.getLogger(__name__)
 
 _SURE = 0.8
 """Where the teacher's probability is less, its opinion does not count."""
@@ -129,3 +133,24 @@ def _ids_of(label: str, parts: Sequence[str], schema: Schema, known: int) -> lis
 def _reduced(sample: Sample) -> Sample:
     small = reduced(sample, _LONGEST)
     return sample if small is sample else Sample(small.name, small.image, small.labels, small.unknown)
+
+
+def read_targets(
+    photos: AnnotatedPhotos, labeller: PseudoLabeller, report: Callable[[float], None], most: int | None = None
+) -> list[TrainingTarget]:
+    """Reads annotated photos; leaves out those that cannot be read, with a log line, and those without a part.
+
+    Args:
+        photos: Annotated photos.
+        labeller: Makes a target of each.
+        report: Told the share of the photos that is done.
+        most: So many photos are read, the first ones; all by default.
+    """
+    targets = []
+    for index in range(min(len(photos), most or len(photos))):
+        try:
+            targets.append(labeller.target(photos[index]))
+        except DataError as error:
+            log.warning("a photo was left out: %s", error)
+        report((index + 1) / len(photos))
+    return [target for target in targets if np.any((target.own.labels != IGNORE) & (target.own.labels > 0))]

@@ -22,7 +22,7 @@ from ihp_backend.network.weights import SHIPPED, load_parser, save_parser
 from ihp_backend.parts import HELEN, LIP
 from ihp_backend.training import finetune as module
 from ihp_backend.training.config import TrainConfig
-from ihp_backend.training.finetune import FinetuneConfig, Outcome, finetune, interpolate_weights, least_gain_of
+from ihp_backend.training.finetune import FinetuneConfig, Outcome, finetune, least_gain_of
 from ihp_backend.training.pseudo_labels import Samples
 from ihp_backend.training.trainer import Trainer
 
@@ -226,15 +226,6 @@ def test_only_the_last_layers_learn(base: Path, tmp_path: Path) -> None:
     assert {"similar", "fine", "coarse"} <= changed
     assert changed <= {"similar", "coarse", "narrow", "at2", "fine", "clicks"}
     assert torch.equal(new["clicks.to8.weight"], old["clicks.to8.weight"])
-
-
-def test_weights_between_two(base: Path) -> None:
-    old, new = load_parser(base)[0], HumanParser(PARSER)
-    half = interpolate_weights(old, new, 0.5)
-    name = "decoder.fine.weight"
-    expected = (old.state_dict()[name] + new.state_dict()[name]) / 2
-    assert torch.allclose(half.state_dict()[name], expected)
-    assert interpolate_weights(old, new, 1.0) is new
 
 
 @pytest.mark.slow
