@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ihp_backend.geometry import Box, box_of
+from ihp_backend.label_studio.percent import is_percent
 
 _LIKE = 0.95
 """The polygons of a mask are like it (IoU): where the tolerance would cost more, as in a thin belt, it is halved."""
@@ -81,7 +82,9 @@ def decode(points: object, height: int, width: int) -> NDArray[np.bool_]:
     if not isinstance(points, list) or len(points) < 3:
         there = f"{len(points)} points" if isinstance(points, list) else type(points).__name__
         raise PolygonError(f"the polygon has {there}; expected a list of three at least")
-    if not all(isinstance(p, list | tuple) and len(p) == 2 and all(map(_is_percent, p)) for p in points):
+    if not all(
+        isinstance(p, list | tuple) and len(p) == 2 and all(is_percent(v, _FARTHEST) for v in p) for p in points
+    ):
         raise PolygonError("the polygon has a point that is no [x, y] in percent of the photo, 0 to 100")
     corners = np.array(points, np.float64) * (width, height) / 100
     return fill(corners, height, width)
@@ -105,11 +108,6 @@ def fill(corners: NDArray[np.float64], height: int, width: int) -> NDArray[np.bo
     if box.width > 0 and box.height > 0:
         mask[box.slices] = _filled(corners, box)
     return mask
-
-
-def _is_percent(value: object) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and -_FARTHEST <= value <= 100 + _FARTHEST  # type: ignore[operator]
 
 
 def _filled(corners: NDArray[np.float64], box: Box) -> NDArray[np.bool_]:

@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 
 from ihp_backend.geometry import box_of, pixels_to_percent
 from ihp_backend.label_studio import polygon
+from ihp_backend.label_studio.percent import is_number
+
+_FARTHEST = 200.0
+"""Percent. A polygon's corners may be outside by 100; a box of width 200 that begins there still meets the photo."""
 
 
 class RectangleError(ValueError):
@@ -40,22 +44,15 @@ def decode(value: Mapping[str, Any], height: int, width: int) -> NDArray[np.bool
         RectangleError: If a number is missing, the rectangle has no size, or lies far outside.
     """
     numbers = [value.get(name) for name in ("x", "y", "width", "height")] + [value.get("rotation") or 0]
-    if not all(map(_is_number, numbers)):
+    if not all(map(is_number, numbers)):
         raise RectangleError(f"the rectangle has {numbers!r:.200}; expected the numbers x, y, width, height, rotation")
     x, y, across, down, turned = (float(n) for n in numbers)
     if not (across > 0 and down > 0):
         raise RectangleError(f"the rectangle is {across:g} by {down:g} percent of the photo; expected a size")
-    if max(map(abs, (x, y, across, down))) > 200:
+    if max(map(abs, (x, y, across, down))) > _FARTHEST:
         raise RectangleError("the rectangle lies far outside of the photo; expected percent of it, 0 to 100")
     angle = math.radians(turned)
     along = np.array([math.cos(angle), math.sin(angle)]) * across * width / 100
     aside = np.array([-math.sin(angle), math.cos(angle)]) * down * height / 100
     start = np.array([x * width, y * height]) / 100
     return polygon.fill(np.stack([start, start + along, start + along + aside, start + aside]), height, width)
-
-
-def _is_number(value: object) -> bool:
-    # Only floats are asked whether they are finite: an integer of 400 digits does not fit the question.
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return math.isfinite(value) if isinstance(value, float) else abs(value) < 1_000_000

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from time import thread_time
@@ -30,6 +29,7 @@ from ihp_backend.label_studio.mask_values import (
     label_of,
     size_of,
 )
+from ihp_backend.label_studio.percent import is_number, is_percent
 from ihp_backend.label_studio.persons import of_person, person_of
 from ihp_backend.label_studio.pieces import mask_and_piece, piece_id, together
 
@@ -337,11 +337,9 @@ def _as_read(mask: NDArray[np.bool_], kind: str, values: Sequence[Mapping[str, A
 
 
 def _percent(value: object, axis: str, region: str) -> float:
-    # Only floats are asked whether they are finite: an integer of 400 digits does not fit the question.
-    is_float = isinstance(value, float)
-    if isinstance(value, bool) or not isinstance(value, int | float) or (is_float and not math.isfinite(value)):
+    if not is_number(value):
         raise RequestError(f"{region} has {axis} {value!r:.50}; expected a number, percent of the image")
-    if not 0 <= value <= 100:
+    if not is_percent(value):
         raise RequestError(f"{region} has {axis} {value!s:.50}; outside the image, expected 0 to 100 percent")
     return float(value)
 
