@@ -76,7 +76,6 @@ MIRRORED_ELSEWHERE = {
     # `ihp export` is tested from the project to the folder that it writes.
     "commands/project_access.py": "commands/test_export.py",
     "label_studio/export_classes.py": "commands/test_export.py",
-    "label_studio/export_folder.py": "commands/test_export.py",
     "label_studio/exporting.py": "commands/test_export.py",
     "label_studio/importing.py": "commands/test_import_data.py",
     # Layouts of data sets pass one shared test.
@@ -101,7 +100,6 @@ MIRRORED_ELSEWHERE = {
     "experiments/simulated_interface.py": "commands/test_train.py",  # trains, then annotates through it
     "memory.py": "hostile/test_memory.py",
     # Only a server as a whole shows what these do: threads, sockets, processes.
-    "label_studio/fetching.py": "label_studio/test_images.py",
     "label_studio/predict_request.py": "serving/test_application.py",
     "serving/admission.py": "serving/test_application.py",
     "serving/answering.py": "serving/test_application.py",
