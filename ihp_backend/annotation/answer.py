@@ -45,9 +45,9 @@ def answer_masks(
     Args:
         state: What the click finds.
         label: The clicked label.
-        masks: (H, W) of each answered label, what the network says they are; changed in place.
+        masks: (H, W) bool for each answered label, as the network predicts them; changed in place.
         corrected: The mask that is corrected, if there is one.
-        may_overlap: Whether it may run over masks that are there; then none gives way.
+        may_overlap: Whether the new mask may overlap existing ones; then these stay as they are.
         refined: Other labels whose masks follow this click.
         on_others: (H, W), what of the corrected mask is on other people than the clicked one: it becomes a region
             of its own.

@@ -25,7 +25,7 @@ class AnnotationState:
         clicks: The clicks of the request, in image pixels.
         other_clicks: Open clicks of other labels.
         accepted: The masks that are there.
-        recent: Answers of the last minute that may have been accepted or rejected; the request does not say. They have
+        recent: Answers of the last minute. The request does not say whether they were accepted or rejected. They have
             a clicked label, or another label was clicked into them.
         suggested: Answers to other clicks that may still wait to be accepted, empty masks (removals) included.
     """
@@ -44,7 +44,7 @@ class AnnotationState:
         drawn: Sequence[AcceptedMask],
         recent: Sequence[AcceptedMask],
     ) -> AnnotationState:
-        """Sorts the masks.
+        """Sorts masks into accepted, recent and suggested ones.
 
         A click with another label into a mask contradicts it. Such a mask of the draft, or such an open suggestion, is
         treated like a prediction that nobody has touched. Such a remembered answer, if it is not open, was most likely
@@ -105,10 +105,10 @@ class AnnotationState:
         return [t.click for t in timed[-_EARLIER_CLICKS:]]
 
     def corrected(self, label: str, person: int | None = None) -> AcceptedMask | None:
-        """Returns the mask of this label that the newest click means: it lies in it or near it.
+        """Returns the mask of this label in or near which the newest click lies.
 
-        ``None``: the click begins a new mask, such as another person's. Somebody who clicks negatively alone corrects a
-        mask that is there. So for such clicks a remembered answer counts as accepted.
+        ``None`` if the click begins a new mask, such as another person's. Negative clicks alone can only correct a mask
+        that exists, so with them a remembered answer counts as accepted.
 
         Args:
             label: The clicked label.

@@ -139,7 +139,7 @@ class People:
         return max(3.0, min(_NEAR * max(self.instance_map.shape), _NEAR_OF_PERSON * longer))
 
     def under(self, box: Box, inside: NDArray[np.bool_]) -> int | None:
-        """Returns the id of the person whom most of a mask lies on; ``None`` if it lies on nobody.
+        """Returns the id of the person on whom most of a mask lies; ``None`` if it lies on nobody.
 
         Args:
             box: What holds all of the mask, in pixels of the photo.
@@ -172,7 +172,7 @@ class People:
         return found if is_known and found.sum() >= _LEAST_ON_OTHERS * mask.sum() else np.zeros_like(mask)
 
     def centres(self) -> list[Click]:
-        """Returns, for each person, a click on their innermost place, the largest person first."""
+        """Returns a click for each person, at the pixel farthest from their outline; the largest person first."""
         clicks = []
         for person in self.boxes:
             column, row = innermost(self.instance_map == person)

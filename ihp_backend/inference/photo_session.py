@@ -125,7 +125,7 @@ class PhotoSession:
         return Prediction(masks, scores, target.among, parse)
 
     def people(self, prompts: Prompts) -> People:
-        """Returns who is in the photo, as the zoom-ins see them that the prompts ask for.
+        """Returns the people in the photo, after the zoom-ins that the prompts need.
 
         Raises:
             ValueError: If a label is unknown, or a mask prompt has another shape than the photo.
@@ -134,9 +134,9 @@ class PhotoSession:
         return self._find_target(prompts).among
 
     def with_clicks_in_boxes(self, prompts: Prompts) -> Prompts:
-        """Puts a positive click into each box that has none: on the innermost place of what is seen of its label there.
+        """Puts a positive click into each box that has none, at the innermost pixel of the label's mask in that box.
 
-        The middle of a box may be on another part: in that of the hair there is a face.
+        The middle of a box may be on another part: the middle of the hair's box is on the face.
         """
         clicks = list(prompts.clicks)
         for label, box in prompts.boxes.items():
@@ -153,7 +153,7 @@ class PhotoSession:
         return replace(prompts, clicks=clicks)
 
     def suggested(self, parse: Parse, labels: Mapping[str, tuple[str, ...]]) -> list[str]:
-        """Returns the labels of a parse that are seen with some certainty, but for the background."""
+        """Returns the labels, except the background, that a parse predicts with some certainty."""
         named = [label for label, parts in labels.items() if parts != self._schema.names[:1]]
         seen, doubts = [label for label in named if parse.is_seen(label)], self._steps.drop_guesses
         return [label for label in seen if doubts is None or doubts.keeps(parse, label)]
@@ -206,7 +206,7 @@ class PhotoSession:
         return self._postprocessed(view, logits, channels, clicks, inputs)
 
     def prefetch(self) -> list[Callable[[], None]]:
-        """Returns steps that compute ahead what the first click would wait for: one for each of the largest people."""
+        """Returns steps, one for each of the largest people, that compute ahead what a first click on them needs."""
 
         def compute_features(click: Click) -> None:
             target = self._find_target(Prompts([click]))

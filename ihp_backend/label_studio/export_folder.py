@@ -1,4 +1,4 @@
-"""The folder that a project is exported to: what is there already, photos' names, files that are whole or not there.
+"""The folder that a project is exported to: what it holds already, names of photos, and complete files only.
 
 ``.export/`` has a record of each task, written after its files: a stopped export goes on where it was, and what has
 changed in Label Studio since is written anew. Whoever has no use for that may delete it.
@@ -34,7 +34,7 @@ class ExportedTask:
 
     Attributes:
         task: Its number.
-        state: Names what was exported: another text, once that has changed; empty while its files are being written.
+        state: A text that changes when what is exported changes; empty while the files are being written.
         name: The photo's name, without ending.
         split: Its split.
         ending: Of the photo's file.
@@ -98,7 +98,7 @@ class ExportFolder:
 
     @property
     def sides(self) -> Path:
-        """Where it is written down which task is in which split."""
+        """The file that says which task is in which split."""
         return self.root / ".export" / "sides.json"
 
     def is_whole(self, task: int, state: str) -> bool:
@@ -107,7 +107,7 @@ class ExportFolder:
         return record is not None and record.state == state and all((self.root / f).is_file() for f in record.files)
 
     def name_for(self, task: int, wanted: str) -> str:
-        """Returns a name for a task's photo that no other one has; the first task has the plain one.
+        """Returns a unique name for a task's photo. The first task with a name gets it unchanged.
 
         On some systems names that differ in the case of letters, or in how accents are written, are one name.
         """
@@ -136,7 +136,7 @@ class ExportFolder:
         self._record(record)
 
     def annotations(self, task: int) -> list[dict[str, Any]]:
-        """Returns what ``put`` was given of a task."""
+        """Returns the annotations that ``put`` was given for a task."""
         try:
             found: list[dict[str, Any]] = json.loads(self._state("masks", task).read_text())
             return found
@@ -144,14 +144,14 @@ class ExportFolder:
             return []
 
     def remove(self, task: int) -> None:
-        """Removes a task's files: it is annotated no more, or cannot be exported any more."""
+        """Removes the files of a task that is no longer annotated or can no longer be exported."""
         if (record := self.records.pop(task, None)) is not None:
             self._delete(record.files)
             for kind in ("masks", "tasks"):
                 self._state(kind, task).unlink(missing_ok=True)
 
     def finish(self, lists: Mapping[str, bytes]) -> None:
-        """Writes the lists of photos, and removes those of splits that are no more; raises OSError if it cannot."""
+        """Writes each split's list of photos, removes lists of splits that are gone; raises OSError on failure."""
         path = self.root / ".export" / "lists.json"
         with suppress(OSError, DamagedRecordError):
             self._delete(set(read_object(path)) - set(lists))
@@ -195,7 +195,7 @@ def photo_name(url: str, task: int) -> str:
 
 
 def file_name(text: str) -> str:
-    """Returns a text as an image's name, without ending: what a file, or a list of names, cannot hold is ``_``."""
+    """Returns a text as an image's name, without ending; ``_`` stands for what file names or lists forbid."""
     text = text.encode("utf-8", "replace").decode()
     name = _NOT_IN_NAMES.sub("_", unicodedata.normalize("NFC", text)).strip(" .")[:_LONGEST_NAME]
     while len(name.encode()) > _LONGEST_NAME:

@@ -42,8 +42,9 @@ def encode(
 
     Args:
         mask: (H, W).
-        tolerance: No part of an outline moves by more than so many pixels; less where the mask would lose its likeness.
-        places: Pixels (row, column) that have to be in the polygons if they are in the mask, and else outside.
+        tolerance: Greatest distance, in pixels, by which an outline may move. It is halved until the IoU with the mask
+            is 0.95.
+        places: Pixels (row, column) at which the polygons must agree with the mask, such as clicks.
 
     Returns:
         For each piece its corners, ``[x, y]`` in percent of the photo; none for an empty mask.
@@ -77,7 +78,8 @@ def decode(points: object, height: int, width: int) -> NDArray[np.bool_]:
         width: Its width.
 
     Raises:
-        PolygonError: If they are fewer than three, no numbers, far outside, or cross themselves without end.
+        PolygonError: If there are fewer than three points, one is no number or is more than 100 percent outside, or
+            the edges cross too many rows of pixels.
     """
     if not isinstance(points, list) or len(points) < 3:
         there = f"{len(points)} points" if isinstance(points, list) else type(points).__name__
@@ -99,7 +101,7 @@ def fill(corners: NDArray[np.float64], height: int, width: int) -> NDArray[np.bo
         width: Its width.
 
     Raises:
-        PolygonError: If it crosses itself without end.
+        PolygonError: If the edges cross too many rows of pixels.
     """
     corners = np.round(corners * _GRID) / _GRID
     mask = np.zeros((height, width), np.bool_)

@@ -1,8 +1,8 @@
 """The queue of trainings: asked for by the server, done by a trainer, beside it or on another machine.
 
-huey carries the jobs, over a SQLite file or Redis. It hands each out once, so a trainer that is killed would lose its
-job; what is left undone by the records is therefore put in again. Doing a job twice does nothing: a job is a project's
-name, and only a project whose record says so is trained.
+huey carries the jobs, in a SQLite file or Redis. It hands out each job once, so a job would be lost when its trainer is
+killed. A trainer therefore puts a job into the queue again if its record says that it is not done. A job twice in the
+queue does no harm: a job is only a project's name, and a project is trained only while its record asks for it.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ class TrainingQueue:
     """Asks for trainings and does them. Cheap to make: the queue is opened at its first use.
 
     Attributes:
-        records: What is known of each project's training.
-        work: Trains a project, in a process that trains, see ``serve``.
-        after: Is called with the project when a training has ended.
+        records: The state of each project's training, on disk.
+        work: Trains a project. Only a trainer sets it, see ``serve``.
+        after: Called with the project's id when a training has ended.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -126,7 +126,7 @@ class TrainingQueue:
         return answer
 
     def put_back_lost(self) -> None:
-        """Puts trainings in that their records call open, but that nobody does or carries."""
+        """Puts trainings into the queue again that their records call open, but that are neither running nor queued."""
         for project in self.records.projects():
             record = self.records.read(project)
             if record.then_thorough and record.state in OUTCOMES:

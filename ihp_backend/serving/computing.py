@@ -1,4 +1,4 @@
-"""The few threads that run the network, in turn, and what they do ahead."""
+"""The few threads that run the network, in turn, and what they compute ahead."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class Computing:
     def run(self, work: Callable[[], Result], stage: str = "") -> Result:
         """Does work that keeps the processor or the GPU busy, in its turn, and returns its result or raises its error.
 
-        Only these few threads ever run the network. Each thread that does has helpers of its own, which OpenMP lets
-        sleep between two layers as soon as there are more of them than cores: then a click takes half as long again. So
-        who is alone gets all cores, and who is not gets a share of them.
+        Only these threads ever run the network, because OpenMP starts helper threads for each of them. Once there are
+        more helpers than cores, OpenMP lets them sleep between two layers, and a click takes half as long again. So
+        work that runs alone gets all cores, and work that runs beside other work gets a share of them.
 
         Args:
             work: What to do.
@@ -77,7 +77,7 @@ class Computing:
             torch.set_num_threads(threads)
 
     def run_when_quiet(self, work: Callable[[], Any], within_s: float = 30.0) -> bool:
-        """Does work that nobody waits for, once nothing else has run for a second; returns whether it was done.
+        """Does work in the background, once nothing else has run for a second; returns whether it was done.
 
         Args:
             work: What to do; a request that comes meanwhile waits for its end.
@@ -92,15 +92,15 @@ class Computing:
         return True
 
     def prefetch(self, steps: Callable[[], Iterable[Callable[[], Any]]]) -> Thread | None:
-        """Starts to do ahead what a next request may need, one step at a time, so that requests come in between.
+        """Starts to compute ahead what a next request may need. Requests may run between two steps.
 
-        A failure is logged: whoever needs it will meet it again.
+        A failure is logged and not raised: the request that needs the result fails in the same way.
 
         Args:
-            steps: Finds out what to do; it is a step itself.
+            steps: Finds out what to do. This call is the first step.
 
         Returns:
-            The thread that does it; ``None`` if enough is being done, and nothing was started.
+            The thread that computes; ``None`` if nothing was started because others already compute ahead.
         """
 
         def work() -> None:

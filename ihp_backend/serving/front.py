@@ -1,10 +1,11 @@
 """What stands between the network and the application's threads: a thread gets a request once all of it is there.
 
 One event loop reads heads and bodies, however slowly they drip, and writes answers, however slowly they are taken. Each
-has a time limit, and all together have limits on connections and bytes: above one, who waits longest is dropped. So
-nobody holds a thread but by asking for work. A request that is refused by its head alone, such as one without the
-password, is answered before its body is read, and its connection is closed. /live and /ready are answered in the loop,
-and what else tells of the server's health has threads of its own: they answer whatever else is stuck.
+has a time limit. All connections together have limits on their number and bytes; above a limit, the connection that has
+waited longest is dropped. So a client holds a thread only while the application works on its request. A request that is
+refused by its head alone, such as one without the password, is answered before its body is read, and its connection is
+closed. /live and /ready are answered in the loop, and other requests about the server's health have threads of their
+own: they are answered even when all else is stuck.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ class Limits:
 
     Attributes:
         connections: Open at the same time.
-        crowd: As many for a moment: who has just come is looked at first, for what it sends may be answered at once.
+        crowd: Open for a moment, while the first bytes of new ones are read: some requests are answered at once.
         answering: Requests that the application has at the same time, running or waiting for a thread.
-        probing: The same, of requests for what tells of the server's health.
+        probing: The same for requests about the server's health.
         head_bytes: Longest head of a request.
         head_s: A head must be there so many seconds after its first byte, or after the connection was made.
         idle_s: So long a connection is kept for a next request.
@@ -91,14 +92,14 @@ class Policy:
 
 
 class Waiting(Protocol):
-    """A connection, as far as the front needs to choose whom to drop.
+    """What the front knows of a connection when it chooses one to drop.
 
     Attributes:
         peer: Address of the other side.
         since: When it began to do what it does now, by the loop's clock.
         is_answering: The application has its request.
-        is_probe: That asks for the server's health.
-        is_half: Something came, and more is waited for.
+        is_probe: Its request asks for the server's health.
+        is_half: A part of a request came; the rest is awaited.
         body_bytes: Taken by its body.
         unsent: Bytes of its answer that are not taken yet.
     """
@@ -155,7 +156,7 @@ class Front:
         return await asyncio.get_running_loop().run_in_executor(threads, call, self._application, environ, body)
 
     def answer_at_once(self, environ: WSGIEnvironment) -> HttpAnswer:
-        """Lets the application answer what takes it no time, such as a request that it refuses by its head."""
+        """Lets the application answer a request that takes no time, such as one that it refuses by its head."""
         return call(self._application, environ)
 
     def has_place(self, environ: WSGIEnvironment, body: IO[bytes] | None) -> bool:
@@ -171,7 +172,7 @@ class Front:
         return len(taken) < most and taken.count(environ["REMOTE_ADDR"]) < most - most // 4
 
     def make_room(self, body_bytes: int = 0) -> None:
-        """Drops who waits longest, where there are too many connections, bodies, or answers that nobody takes.
+        """Drops the connection that has waited longest, if there are too many connections, bodies or untaken answers.
 
         Of the peer that has most of them: others do not pay for it.
 

@@ -9,7 +9,7 @@ from threading import Condition
 
 
 class Turns:
-    """Whoever clicks faster than masks come sends requests that each need what the one before was answered."""
+    """Keeps requests of one task in order. Each needs the answer to the one before, also from a fast annotator."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, deque[object]] = {}
@@ -17,7 +17,7 @@ class Turns:
 
     @contextmanager
     def turn(self, name: str) -> Iterator[None]:
-        """Waits until everybody who came before under this name is done.
+        """Waits until all earlier requests under this name are answered.
 
         Args:
             name: Names the project and the task.
