@@ -42,7 +42,7 @@ class MemoryBudget:
     def __init__(self, total: int) -> None:
         self.total = total
         self._taken = {True: 0, False: 0}  # by what is large, and what is small
-        self._asking = 0
+        self._asking = self._most = 0
         self._waiting: dict[bool, deque[object]] = {True: deque(), False: deque()}
         self._changed = Condition()
 
@@ -55,6 +55,14 @@ class MemoryBudget:
     def most_of_large(self) -> int:
         """Bytes that large takings share."""
         return self.total * 3 // 4
+
+    def was_large(self) -> bool:
+        """Whether more than a quarter was taken at a time since this last returned true, and nothing large is now."""
+        with self._changed:
+            is_over = self._most > self.total // 4 and not self._taken[True]
+            if is_over:
+                self._most = 0
+        return is_over
 
     @contextmanager
     def taken(self, size: int, what: str) -> Iterator[None]:
@@ -81,6 +89,7 @@ class MemoryBudget:
                     is_temporary=True,
                 )
             self._taken[is_large] += size
+            self._most = max(self._most, self.total - self.free)
         try:
             yield
         finally:

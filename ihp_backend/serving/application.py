@@ -29,6 +29,7 @@ from ihp_backend.serving.admission import Admission
 from ihp_backend.serving.front import Limits, Policy
 from ihp_backend.serving.json_body import MOST_DEPTH, measure, parse
 from ihp_backend.serving.known_projects import ConnectionConflictError
+from ihp_backend.serving.process import give_back_after_large
 from ihp_backend.serving.runtime import ModelUnavailableError, Runtime
 from ihp_backend.serving.sdk_adapter import InteractiveHumanParsing
 from ihp_backend.settings import Settings
@@ -60,6 +61,7 @@ def create_app(settings: Settings | None = None, *, runtime: Runtime | None = No
         refuses=lambda environ: admission.refusal(environ) is not None,
         count=lambda reason: runtime.metrics.unread.labels(reason).inc(),
         spool=settings.data_dir,
+        every_second=lambda: give_back_after_large(runtime.memory),
     )
     _add_probes(app, runtime)
     _add_label_studio_routes(app, runtime)

@@ -83,12 +83,14 @@ class Policy:
         refuses: Whether the application will refuse a request, by its head alone; called in the event loop.
         count: Is told why a request did not come to the application.
         spool: Folder for large bodies while they come; ``None``: the system's for temporary files.
+        every_second: Is called so often, on a thread of its own.
     """
 
     limits: Limits = Limits()
     refuses: Callable[[WSGIEnvironment], bool] = lambda environ: False
     count: Callable[[str], object] = lambda reason: None
     spool: Path | None = None
+    every_second: Callable[[], object] = lambda: None
 
 
 class Waiting(Protocol):

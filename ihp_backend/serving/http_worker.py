@@ -45,6 +45,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn is untyped
             listener.sock.listen(self.cfg.backlog)
         while not stop.is_set() and self.ppid == os.getppid():
             self.notify()
+            await asyncio.to_thread(policy.every_second)
             try:
                 async with asyncio.timeout(_BEAT_S):
                     await stop.wait()

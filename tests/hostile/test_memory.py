@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -25,7 +27,7 @@ from waiting import eventually
 from ihp_backend import memory
 from ihp_backend.label_studio import images
 from ihp_backend.memory import Lane, MemoryBudget, MemoryLimitError, limited_by, reserved
-from ihp_backend.serving import answering, application
+from ihp_backend.serving import answering, application, process
 from ihp_backend.serving.json_body import measure
 from ihp_backend.serving.runtime import Runtime
 
@@ -249,6 +251,51 @@ def test_what_a_request_took_is_given_back_at_its_end_and_not_when_it_is_collect
         client.post(route, json=golden(name))
         assert runtime.memory.free == runtime.memory.total
     assert len(held) == 3
+
+
+def test_memory_is_given_back_once_after_what_was_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    monkeypatch.setattr(process, "give_back", lambda: given.append(1))
+    budget = MemoryBudget(100)
+    with budget.taken(12, "a click"), budget.taken(12, "a click"):
+        pass
+    assert not process.give_back_after_large(budget)
+    with budget.taken(30, "large"):
+        assert not process.give_back_after_large(budget), "it is still there"
+    assert process.give_back_after_large(budget)
+    assert not process.give_back_after_large(budget)
+    assert given == [1]
+
+
+FREED = """
+from pathlib import Path
+from ihp_backend.serving import process
+
+def mb():
+    return next(int(l.split()[1]) // 1000 for l in Path("/proc/self/status").read_text().splitlines() if "VmRSS" in l)
+
+process.prepare()
+before, large, behind = mb(), bytearray(b"a" * 200_000_000), bytearray(b"b" * 1_000_000)
+del large
+kept = mb()
+process.give_back()
+print(kept - before, mb() - before)
+"""
+
+
+def test_what_is_given_back_is_the_kernel_s() -> None:
+    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True, timeout=60)
+    kept, left = map(int, done.stdout.split())
+    assert kept > 150
+    assert left < 50
+
+
+def test_the_server_gives_it_back(tmp_path: Path) -> None:
+    client, runtime = make(tmp_path, DiscModel(), IHP_REQUEST_MEMORY_MB="100")
+    with runtime.memory.taken(30 * MB, "large"):
+        pass
+    assert client.application.extensions["ihp_front"].every_second()
+    assert not client.application.extensions["ihp_front"].every_second()
 
 
 def data_url(data: bytes, kind: str = "png", number: int = 0) -> str:
