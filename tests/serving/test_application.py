@@ -1,19 +1,24 @@
 from __future__ import annotations
 
-import base64
 import json
 import logging
-import socket
-import stat
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
-from time import perf_counter
 from typing import Any
 
 import pytest
-from backend import assert_click_works, json_of, make, make_known, set_up, with_image
-from fakes import TOKEN, DiscModel, ImageHost, golden
+from backend import (
+    CLICKS,
+    assert_click_works,
+    closed_port,
+    json_of,
+    make,
+    make_recorded,
+    set_up,
+    with_image,
+)
+from fakes import DiscModel, ImageHost, golden
 from flask.testing import FlaskClient
 from label_studio_sdk.converter.brush import decode_rle
 from versions import add
@@ -24,14 +29,6 @@ from ihp_backend.serving.application import create_app
 from ihp_backend.serving.runtime import Runtime
 from ihp_backend.settings import Settings
 
-PREDICTS = [
-    "predict_click",
-    "predict_click_n2",
-    "predict_click_n2_with_draft",
-    "predict_click_n3_negative",
-    "predict_click_with_draft",
-]
-
 
 @pytest.fixture
 def model() -> DiscModel:
@@ -40,13 +37,8 @@ def model() -> DiscModel:
 
 @pytest.fixture
 def client(tmp_path: Path, model: DiscModel, image_host: ImageHost, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
-    """A backend that has been set up for the recorded projects, and whose webhook tells what comes of an event."""
-    monkeypatch.setattr("ihp_backend.learning.triggers.WAIT_S", 10.0)
-    made, _ = make(tmp_path, model, IHP_MAX_IMAGE_PIXELS="1000000")
-    for project in {golden(name)["project"] for name in PREDICTS}:
-        make_known(tmp_path, project)
-        assert set_up(made, image_host.url, project=project).status_code == 200
-    return made
+    monkeypatch.setattr("ihp_backend.learning.triggers.WAIT_S", 10.0)  # the webhook tells what comes of an event
+    return make_recorded(tmp_path, model, image_host)
 
 
 def click(**changes: Any) -> dict[str, Any]:
@@ -56,7 +48,7 @@ def click(**changes: Any) -> dict[str, Any]:
     return body
 
 
-@pytest.mark.parametrize("name", PREDICTS)
+@pytest.mark.parametrize("name", CLICKS)
 def test_a_recorded_click_is_answered_with_the_region_of_its_label(client: FlaskClient, name: str) -> None:
     body = golden(name)
     (clicked,) = {label for k in body["params"]["context"]["result"] for label in k["value"]["keypointlabels"]}
@@ -178,12 +170,6 @@ def test_an_error_names_the_unknown_label_and_the_known_ones(client: FlaskClient
     assert "Building" in detail
 
 
-def _closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.mark.parametrize(
     ("case", "url"),
     {
@@ -191,7 +177,7 @@ def _closed_port() -> int:
         "truncated": "/data/upload/1/truncated.png",
         "not an image": "/data/upload/1/text.png",
         "more pixels than allowed": "/data/upload/1/large.png",
-        "unreachable host": f"http://127.0.0.1:{_closed_port()}/photo.png",
+        "unreachable host": f"http://127.0.0.1:{closed_port()}/photo.png",
         "unknown scheme": "ftp://127.0.0.1/photo.png",
         "data URL of nothing": "data:image/png;base64,AAAA",
         "no address": "",
@@ -224,145 +210,6 @@ def test_a_task_without_the_image_field_is_skipped_alone(client: FlaskClient) ->
     first, second = json_of(client.post("/predict", json=body))["results"]
     assert first["result"] == []
     assert second["result"]
-
-
-def test_a_wrong_token_is_explained_in_the_log_without_showing_it(
-    tmp_path: Path, image_host: ImageHost, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    client, _ = make(tmp_path)
-    wrong = "f" * 40
-    set_up(client, image_host.url, token=wrong)
-    answer = client.post("/predict", json=golden("predict_click"))
-    assert json_of(answer)["results"][0]["result"] == []
-    assert "401" in caplog.text
-    assert wrong not in caplog.text
-    set_up(client, image_host.url)
-    assert_click_works(client)
-
-
-def test_a_restart_remembers_what_setup_told(tmp_path: Path, image_host: ImageHost) -> None:
-    client, _ = make(tmp_path)
-    set_up(client, image_host.url)
-    restarted, _ = make(tmp_path)
-    assert_click_works(restarted)
-    (record,) = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert stat.S_IMODE(record.stat().st_mode) == 0o600
-
-
-def test_settings_win_over_setup(tmp_path: Path, image_host: ImageHost) -> None:
-    client, _ = make(tmp_path, IHP_LABEL_STUDIO_URL=image_host.url, IHP_LABEL_STUDIO_TOKEN=TOKEN)
-    set_up(client, f"http://127.0.0.1:{_closed_port()}", token="e" * 40)
-    assert_click_works(client)
-
-
-@pytest.mark.parametrize("project", ["../x", "a/b", "", ".hidden", "x" * 200])
-def test_setup_refuses_a_project_that_cannot_be_a_file(tmp_path: Path, project: str) -> None:
-    client, _ = make(tmp_path)
-    assert set_up(client, "http://127.0.0.1:8080", project=project).status_code == 400
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
-def test_setup_shows_what_is_wrong_with_a_label_config(tmp_path: Path) -> None:
-    client, _ = make(tmp_path)
-    body = golden("setup") | {"schema": '<View><Image name="i" value="$image"/></View>'}
-    answer = client.post("/setup", json=body)
-    assert answer.status_code == 400
-    assert "KeyPointLabels" in json_of(answer)["detail"]
-    assert "KeyPointLabels" in answer.status
-
-
-def test_setup_answers_within_its_limit_while_the_model_loads(tmp_path: Path) -> None:
-    go_on = Event()
-
-    def slow() -> DiscModel:
-        go_on.wait(10)
-        return DiscModel()
-
-    runtime = Runtime(Settings.from_environment({"IHP_DATA_DIR": str(tmp_path)}), slow, lambda: "discs-0")
-    client = create_app(runtime=runtime).test_client()
-    loading = runtime.preload()
-    start = perf_counter()
-    answer = client.post("/setup", json=golden("setup"))
-    assert perf_counter() - start < 0.5
-    assert answer.json == {"model_version": "discs-0", "label_set": "lip"}
-    assert json_of(client.get("/health"))["ready"] is False
-    assert client.get("/ready").status_code == 503
-    assert client.get("/live").status_code == 200
-    go_on.set()
-    loading.join(10)
-    assert json_of(client.post("/setup", json=golden("setup")))["model_version"] == "discs-1"
-    assert client.get("/ready").status_code == 200
-    assert json_of(client.get("/health"))["model_version"] == "discs-1"
-    assert json_of(client.get("/versions"))["current"] == "discs-1"
-
-
-def test_weights_that_do_not_load_are_reported_and_tried_again(tmp_path: Path, image_host: ImageHost) -> None:
-    broken = [True]
-
-    def load() -> DiscModel:
-        if broken[0]:
-            raise ValueError("no weights in there")
-        return DiscModel()
-
-    runtime = Runtime(
-        Settings.from_environment({"IHP_DATA_DIR": str(tmp_path), "IHP_ALLOW_PRIVATE_ADDRESSES": "true"}),
-        load,
-    )
-    client = create_app(runtime=runtime).test_client()
-    answer = client.post("/predict", json=golden("predict_click"))
-    assert answer.status_code == 503
-    assert "no weights in there" in json_of(answer)["detail"]
-    assert "no weights in there" in json_of(client.get("/health"))["error"]
-    broken[0] = False
-    assert client.post("/predict", json=golden("predict_click")).status_code == 200
-    assert set_up(client, image_host.url).status_code == 200
-    assert_click_works(client)
-
-
-@pytest.mark.parametrize("event", ["annotation_created", "annotation_updated", "annotations_deleted"])
-def test_a_recorded_event_is_counted(client: FlaskClient, event: str) -> None:
-    answer = client.post("/webhook", json=golden(f"webhook_{event}"))
-    assert answer.status_code == 200
-    assert answer.json == {"status": "counted", "action": event.upper()}
-    assert f'ihp_webhook_events_total{{action="{event.upper()}"}} 1.0' in client.get("/metrics").text
-
-
-def test_a_training_is_asked_for_and_told(client: FlaskClient) -> None:
-    project = golden("predict_click")["project"]
-    answer = client.post("/webhook", json=golden("webhook_start_training"))
-    assert (answer.status_code, json_of(answer)["action"]) == (200, "START_TRAINING")
-    assert json_of(answer)["status"] == "queued"
-    assert json_of(client.get("/trainings"))[project]["state"] == "queued"
-    assert json_of(client.post("/webhook", json=golden("webhook_start_training")))["status"] == "already queued"
-
-
-@pytest.mark.parametrize("event", ["annotation_created", "start_training"])
-def test_an_event_is_answered_in_time_with_a_full_disk_and_a_queue_that_hangs(
-    client: FlaskClient, event: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    def answers_in_time() -> bool:
-        """Of a few, for this machine may be busy; one that waited for the disk or the queue would never be."""
-        seconds = []
-        for _ in range(5):
-            start = perf_counter()
-            assert client.post("/webhook", json=golden(f"webhook_{event}")).status_code in (200, 503)
-            seconds.append(perf_counter() - start)
-        return min(seconds) < 0.1
-
-    monkeypatch.setattr("ihp_backend.learning.triggers.WAIT_S", 0.05)
-    with monkeypatch.context() as patch:
-        patch.setattr("ihp_backend.files.os.replace", full)
-        assert answers_in_time()
-        eventually(lambda: "No space left" in caplog.text)
-    go_on = Event()
-    monkeypatch.setattr("ihp_backend.learning.queue.TrainingQueue.send", lambda *_: go_on.wait(30))
-    assert answers_in_time()
-    go_on.set()
-    assert_click_works(client)
 
 
 def test_a_project_is_answered_by_its_own_version(tmp_path: Path, image_host: ImageHost) -> None:
@@ -408,13 +255,6 @@ def test_a_web_page_cannot_post_here_from_its_visitors_browser(client: FlaskClie
             assert "application/json" in json_of(answer)["detail"]
 
 
-def test_other_events_are_ignored_and_broken_ones_refused(client: FlaskClient) -> None:
-    assert json_of(client.post("/webhook", json={"action": "ANNOTATION_CREATED"}))["status"] == "ignored"
-    assert json_of(client.post("/webhook", json={"action": "TASKS_CREATED"}))["status"] == "ignored"
-    assert client.post("/webhook", json={"project": {"id": 1}}).status_code == 400
-    assert client.post("/webhook", data="{", content_type="application/json").status_code == 400
-
-
 def test_a_full_queue_answers_503_and_recovers(tmp_path: Path, image_host: ImageHost) -> None:
     entered, go_on = Event(), Event()
 
@@ -437,28 +277,6 @@ def test_a_full_queue_answers_503_and_recovers(tmp_path: Path, image_host: Image
     thread.join()
     assert_click_works(client)
     assert b"ihp_predict_refused_total 1.0" in runtime.metrics.render()
-
-
-def test_a_password_guards_all_but_the_probes(tmp_path: Path, image_host: ImageHost) -> None:
-    client, _ = make(tmp_path, IHP_BASIC_AUTH_USER="ls", IHP_BASIC_AUTH_PASSWORD="pässword")
-    for path in ("/", "/health", "/versions", "/metrics", "/nothing"):
-        assert client.get(path).status_code == 401
-    refused = client.post("/predict", json=golden("predict_click"))
-    assert refused.status_code == 401
-    assert refused.headers["WWW-Authenticate"].startswith("Basic")
-    assert json_of(refused)["error"] == "Unauthorized"
-    for user, password in (("ls", "password"), ("", ""), ("ls", "pässword "), ("l", "s:pässword")):
-        assert client.get("/health", auth=(user, password)).status_code == 401
-    assert client.get("/health", headers={"Authorization": "Basic !"}).status_code == 401
-    assert (
-        client.get("/health", headers={"Authorization": "Bearer pässword".encode().decode("latin-1")}).status_code
-        == 401
-    )
-    for code in ("utf-8", "latin-1"):  # as curl and browsers send it, and as Label Studio does
-        good = base64.b64encode("ls:pässword".encode(code)).decode()
-        assert client.get("/health", headers={"Authorization": f"Basic {good}"}).status_code == 200
-    assert client.get("/live").status_code == 200
-    assert client.get("/ready").status_code == 503
 
 
 def test_errors_of_any_kind_are_json(tmp_path: Path) -> None:
@@ -555,19 +373,6 @@ def test_every_line_of_a_request_has_its_id(
     assert any("task skipped" in line for line in lines)
     assert any("answered" in line and "status=200" in line for line in lines)
     assert all("request=click-9" in line for line in lines if ".application" in line or "sdk_adapter" in line)
-
-
-def test_the_way_to_label_studio_can_be_tried(tmp_path: Path, image_host: ImageHost) -> None:
-    client, _ = make(tmp_path)
-    assert json_of(client.get("/projects/1/connection"))["reachable"] is False
-    set_up(client, image_host.url)
-    number = golden("setup")["project"].partition(".")[0]
-    found = json_of(client.get(f"/projects/{number}/connection"))
-    assert found["hostname"] == image_host.url
-    assert found["reachable"] is False
-    assert "404" in found["reason"]  # this host has images only
-    image_host.files["/api/current-user/whoami"] = b"{}"
-    assert client.get(f"/projects/{number}/connection").json == {"hostname": image_host.url, "reachable": True}
 
 
 def test_a_request_that_is_too_large_names_the_limit(tmp_path: Path) -> None:

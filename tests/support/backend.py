@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
-from fakes import TOKEN, DiscModel, golden
+from fakes import TOKEN, DiscModel, ImageHost, golden
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
@@ -49,3 +50,29 @@ def assert_click_works(client: FlaskClient) -> None:
     assert answer.status_code == 200
     (item,) = json_of(answer)["results"]
     assert item["result"], "the next good request was not answered"
+
+
+CLICKS = [
+    "predict_click",
+    "predict_click_n2",
+    "predict_click_n2_with_draft",
+    "predict_click_n3_negative",
+    "predict_click_with_draft",
+]
+"""Recorded requests, each with a click."""
+
+
+def make_recorded(tmp_path: Path, model: DiscModel, image_host: ImageHost) -> FlaskClient:
+    """A backend that has been set up for the projects of the recorded clicks."""
+    made, _ = make(tmp_path, model, IHP_MAX_IMAGE_PIXELS="1000000")
+    for project in {golden(name)["project"] for name in CLICKS}:
+        make_known(tmp_path, project)
+        assert set_up(made, image_host.url, project=project).status_code == 200
+    return made
+
+
+def closed_port() -> int:
+    """A port of this machine at which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
