@@ -65,6 +65,7 @@ MIRRORED_ELSEWHERE = {
     # Commands that only read options and call what has a test of its own; test_cli.py calls the help of every command.
     "commands/ablate.py": "experiments/test_ablation.py",
     "commands/connect.py": "demo/test_demo.py",
+    "commands/data_options.py": "commands/test_evaluate.py",
     "commands/demo.py": "demo/test_demo.py",
     "commands/fill.py": "training/test_pseudo_labels.py",
     "commands/meanings.py": "experiments/test_label_meanings.py",

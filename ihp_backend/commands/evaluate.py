@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from ihp_backend.data.catalogue import LAYOUTS, RENDERED, open_data_set
+from ihp_backend.commands.data_options import data_options
+from ihp_backend.data.catalogue import open_data_set
 from ihp_backend.data.sample import DataError, DataSet
 from ihp_backend.evaluation.protocol import ProtocolConfig
 from ihp_backend.evaluation.protocol import evaluate as run
@@ -23,9 +24,7 @@ from ihp_backend.simulation.annotator import USERS
 
 
 @click.command()
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of the data set.")
-@click.option("--layout", type=click.Choice([*LAYOUTS, *RENDERED]), default="folder", show_default=True)
-@click.option("--images", type=click.Path(file_okay=False, path_type=Path), help="Its photos, if not in DIR/images.")
+@data_options
 @click.option("--split", default="val", show_default=True, help="Which photos.")
 @click.option("--weights", default="lip", show_default=True, help="Name in model_weights/, or a folder.")
 @click.option(

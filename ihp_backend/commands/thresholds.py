@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from ihp_backend.data.catalogue import LAYOUTS, RENDERED, first_photos, open_data_set
+from ihp_backend.commands.data_options import data_options
+from ihp_backend.data.catalogue import first_photos, open_data_set
 from ihp_backend.data.sample import DataError
 from ihp_backend.evaluation.protocol import ProtocolConfig
 from ihp_backend.experiments.thresholds import BUDGETS, effects, thresholds
@@ -19,9 +20,7 @@ from ihp_backend.network.weights import WeightsError
 
 
 @click.command("thresholds")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of the data set.")
-@click.option("--layout", type=click.Choice([*LAYOUTS, *RENDERED]), default="folder", show_default=True)
-@click.option("--images", type=click.Path(file_okay=False, path_type=Path), help="Its photos, if not in DIR/images.")
+@data_options
 @click.option("--split", default="val", show_default=True, help="Photos that the weights were not trained on.")
 @click.option("--photos", type=click.IntRange(1), help="Only the first so many.")
 @click.option("--weights", default="lip", show_default=True, help="Name in model_weights/, or a folder.")

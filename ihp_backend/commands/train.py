@@ -14,7 +14,8 @@ import click
 from safetensors import SafetensorError
 
 from ihp_backend import logs
-from ihp_backend.data.catalogue import LAYOUTS, RENDERED, first_photos, open_data_set, spread_photos
+from ihp_backend.commands.data_options import data_options
+from ihp_backend.data.catalogue import first_photos, open_data_set, spread_photos
 from ihp_backend.data.files import read_text
 from ihp_backend.data.mixture import Mixture
 from ihp_backend.data.sample import DataError, DataSet
@@ -34,9 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 @click.command()
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of the data set.")
-@click.option("--layout", type=click.Choice([*LAYOUTS, *RENDERED]), default="folder", show_default=True)
-@click.option("--images", type=click.Path(file_okay=False, path_type=Path), help="Its photos, if not in DIR/images.")
+@data_options
 @click.option(
     "--also",
     multiple=True,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from ihp_backend.data.catalogue import LAYOUTS, RENDERED, open_data_set, some_photos
+from ihp_backend.commands.data_options import data_options
+from ihp_backend.data.catalogue import open_data_set, some_photos
 from ihp_backend.data.sample import DataError
 from ihp_backend.experiments.simulated_interface import SessionConfig
 from ihp_backend.experiments.whole_photos import summary, whole_photos
@@ -17,9 +18,7 @@ from ihp_backend.simulation.annotator import USERS
 
 
 @click.command("whole-photos")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of the data set.")
-@click.option("--layout", type=click.Choice([*LAYOUTS, *RENDERED]), default="folder", show_default=True)
-@click.option("--images", type=click.Path(file_okay=False, path_type=Path), help="Its photos, if not in DIR/images.")
+@data_options
 @click.option("--split", default="val", show_default=True, help="Photos that the weights were not trained on.")
 @click.option("--photos", type=click.IntRange(1), help="The first so many of them; by default, all.")
 @click.option("--weights", default="lip", show_default=True, help="Name in model_weights/, or a folder.")
