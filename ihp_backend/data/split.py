@@ -76,5 +76,5 @@ def _read_sides(path: Path) -> dict[int, bool]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError) as error:
-        logger.warning("the sides of photos in %s cannot be read: %s", path, error)
+        logger.warning("the splits of photos in %s cannot be read: %s", path, error)
         return {}

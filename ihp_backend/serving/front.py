@@ -39,7 +39,7 @@ class Limits:
 
     Attributes:
         connections: Open at the same time.
-        crowd: Open for a moment, while the first bytes of new ones are read: some requests are answered at once.
+        burst: Open for a moment, while the first bytes of new ones are read: some requests are answered at once.
         answering: Requests that the application has at the same time, running or waiting for a thread.
         probing: The same for requests about the server's health.
         head_bytes: Longest head of a request.
@@ -57,7 +57,7 @@ class Limits:
     """
 
     connections: int = 400
-    crowd: int = 1000
+    burst: int = 1000
     answering: int = 300
     probing: int = 100
     head_bytes: int = 1 << 16
@@ -184,7 +184,7 @@ class Front:
         limits, soon = self.limits, asyncio.get_running_loop().time() - LOOKED_AT_S
 
         def was_looked_at(c: Waiting) -> bool:
-            return c.is_half or c.since < soon or len(self.connections) > limits.crowd
+            return c.is_half or c.since < soon or len(self.connections) > limits.burst
 
         while len(self.connections) > limits.connections:
             if not self._drop("too many connections", lambda c: not c.is_answering, was_looked_at):

@@ -39,7 +39,7 @@ def status(port: int, path: bytes, source: str = "127.0.0.1") -> bytes:
 
 @pytest.mark.parametrize("kind", CROWDS)
 def test_a_crowd_takes_no_health_from_its_own_address(kind: str) -> None:
-    with fronted(echo(), Policy(Limits(connections=40, crowd=2000))) as (port, front), ExitStack() as stack:
+    with fronted(echo(), Policy(Limits(connections=40, burst=2000))) as (port, front), ExitStack() as stack:
         for round_ in range(4):
             with ThreadPoolExecutor(4) as pool:  # so that asking and crowding are at the same time
                 crowd = [pool.submit(connect, port, CROWDS[kind]) for _ in range(150)]
@@ -52,7 +52,7 @@ def test_a_crowd_takes_no_health_from_its_own_address(kind: str) -> None:
 
 def test_a_crowd_is_bounded_before_anybody_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(front_module, "LOOKED_AT_S", 60.0)
-    with fronted(echo(), Policy(Limits(connections=3, crowd=6))) as (port, front), ExitStack() as stack:
+    with fronted(echo(), Policy(Limits(connections=3, burst=6))) as (port, front), ExitStack() as stack:
         for _ in range(30):
             stack.enter_context(connect(port))
         assert status(port, b"/live") == b"200"
