@@ -229,6 +229,7 @@ class Batches:
                 batch_size=None,
                 sampler=range(start, stop),
                 num_workers=workers,
+                multiprocessing_context="fork",  # copies, whatever else in this process has chosen
                 prefetch_factor=_AHEAD,
                 pin_memory=pin_memory,
                 generator=torch.Generator(),  # or it would draw from the network's
