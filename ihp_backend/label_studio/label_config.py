@@ -38,6 +38,10 @@ from ihp_backend.parts import Schema
 logger = logging.getLogger(__name__)
 
 
+_MOST_CONTROLS = 600
+"""Of clicks and masks, over all photos of a task: each pair of them is looked at."""
+
+
 @dataclass(frozen=True)
 class LabelConfig:
     """What the backend needs of a label config, as one keypoint control sees it.
@@ -238,6 +242,11 @@ def _parse(xml: str, pages: tuple[tuple[str, int], ...] = ()) -> LabelConfig:
     order = {tag: place for place, tag in enumerate(root.iter())}
     keypoints = _controls(root, "KeyPointLabels", images)
     brushes = [tag for name in KINDS for tag in _controls(root, name, images)]
+    if len(keypoints) + len(brushes) > _MOST_CONTROLS:
+        raise LabelConfigError(
+            f"the label config has {len(keypoints) + len(brushes)} controls of clicks and masks; expected at most "
+            f"{_MOST_CONTROLS}"
+        )
     brushes.sort(key=lambda tag: (_rank(tag), order[tag]))
     keypoints.sort(key=is_plain)  # the smart ones first
     on_one_image = [k for k in keypoints if any(b.get("toName") == k.get("toName") for b in brushes)]

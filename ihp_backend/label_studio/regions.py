@@ -93,6 +93,14 @@ def most_drawn(task: Mapping[str, Any]) -> int:
     return max((sum(r.get("type") in OUTPUTS for r in _dicts(k.get("result"))) for k in kept), default=0)
 
 
+def longest_stream(task: Mapping[str, Any]) -> int:
+    """Returns how many bytes the longest brush RLE of a task's drafts and annotations has."""
+    kept = [*_dicts(task.get("drafts")), *_dicts(task.get("annotations"))]
+    values = (region.get("value") for k in kept for region in _dicts(k.get("result")))
+    streams = (value.get("rle") for value in values if isinstance(value, Mapping))
+    return max((len(stream) for stream in streams if isinstance(stream, list)), default=0)
+
+
 def saved_state(task: Mapping[str, Any]) -> str:
     """Names what is saved of a task, drafts and annotations: another text, once Label Studio has saved again.
 

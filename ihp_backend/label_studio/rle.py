@@ -19,6 +19,12 @@ THRESHOLD = 128
 _SIZES = (3, 4, 8, 16)
 _HEADER_BITS = 32 + 5 + 4 * 4
 _LONGEST = 1 << 16
+_BYTES_A_PIXEL = 14
+"""No stream needs more: four values of a pixel, each as a token of its own with 16 bits for its length."""
+MOST_RUNS = 2_000_000
+"""So many runs take seconds to walk; a mask that is painted has thousands."""
+MEMORY = 30
+"""Bytes that decoding takes for each byte of a stream: each of its bits is looked at in bytes, three times."""
 
 
 class RleError(ValueError):
@@ -75,6 +81,9 @@ def decode(rle: Sequence[int] | bytes, height: int, width: int) -> NDArray[np.ui
     data = as_bytes(rle)
     if len(data) * 8 < _HEADER_BITS:
         raise RleError(f"the RLE has {len(data)} bytes; expected a header of 7 at least")
+    most = longest_of(height * width)
+    if len(data) > most:
+        raise RleError(f"the RLE has {len(data)} bytes; an image of {width}x{height} needs {most} at most")
     bits = np.unpackbits(np.frombuffer(data, np.uint8))
     count = int.from_bytes(data[:4], "big")
     if count != 4 * height * width:
@@ -110,6 +119,11 @@ def decode(rle: Sequence[int] | bytes, height: int, width: int) -> NDArray[np.ui
         at = np.repeat(places[literal] + 8 * skipped, many) + 32 * within
         out[np.repeat(first[literal], many) + within] = _numbers(bits, at, 8)
     return out.reshape(height, width)
+
+
+def longest_of(pixels: int) -> int:
+    """Returns how many bytes a stream of so many pixels may have; a longer one is refused."""
+    return 4096 + _BYTES_A_PIXEL * pixels
 
 
 def decode_mask(rle: Sequence[int] | bytes, height: int, width: int) -> NDArray[np.bool_]:
@@ -167,7 +181,9 @@ def _token_starts(bits: NDArray[np.uint8], sizes: Sequence[int]) -> NDArray[np.i
     last = end - 3
     starts = []
     at = _HEADER_BITS
-    while at <= last:
+    for _ in range(MOST_RUNS + 1):
+        if at > last:
+            break
         step = steps[at]
         if not step:
             size = sizes[int(kinds[at])]
@@ -178,6 +194,8 @@ def _token_starts(bits: NDArray[np.uint8], sizes: Sequence[int]) -> NDArray[np.i
             break
         starts.append(at)
         at += step
+    else:
+        raise RleError(f"the RLE has more than {MOST_RUNS} runs; a painted mask has thousands")
     return np.array(starts, np.int64)
 
 

@@ -293,10 +293,10 @@ def project_key(project: object) -> str | None:
     if not isinstance(project, Mapping) or not isinstance(project.get("id"), int):
         return None
     try:
-        created = datetime.fromisoformat(str(project.get("created_at")))
-    except ValueError:
+        created = int(datetime.fromisoformat(str(project.get("created_at"))).timestamp())
+    except (ValueError, OverflowError, OSError):  # such as of the year 1
         return None
-    key = f"{project['id']}.{int(created.timestamp())}"
+    key = f"{project['id']}.{created}"
     return key if _KEY.fullmatch(key) else None
 
 

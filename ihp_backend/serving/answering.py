@@ -24,7 +24,8 @@ from ihp_backend.label_studio.image_address import address_of
 from ihp_backend.label_studio.images import ImageError
 from ihp_backend.label_studio.label_config import LabelConfig
 from ihp_backend.label_studio.predict_request import read_annotation
-from ihp_backend.label_studio.regions import mask_regions, most_drawn, saved_state, short_name
+from ihp_backend.label_studio.regions import longest_stream, mask_regions, most_drawn, saved_state, short_name
+from ihp_backend.label_studio.rle import MEMORY, longest_of
 from ihp_backend.logs import fields
 from ihp_backend.memory import reserved
 
@@ -162,11 +163,13 @@ class Answering:
     def _memory_of(
         self, image: NDArray[np.uint8], task: Mapping[str, Any], clicked: Sequence[dict[str, Any]] | None
     ) -> int:
-        """What an answer takes, about: the photo, masks of its size, and those of the draft, eight pixels in a byte."""
+        """What an answer takes, about: the photo, masks of its size, the draft's, and to read the longest of them."""
         pixels = image.shape[0] * image.shape[1]
         masks = _CLICKED_MASKS if clicked is not None and self._config.suggest != "all" else _SUGGESTED_MASKS
-        drawn = 0 if clicked is None else most_drawn(task)
-        return pixels * (3 + masks) + drawn * (pixels // 8)
+        if clicked is None:
+            return pixels * (3 + masks)
+        stream = min(longest_stream(task), longest_of(pixels))
+        return pixels * (3 + masks) + most_drawn(task) * (pixels // 8) + MEMORY * stream
 
     def _without_clicks(self, session: PhotoSession) -> Answer:
         """Answers a photo with a region for each part that was found; of each person, where people are told apart."""

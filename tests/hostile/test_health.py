@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
+import h11
 import pytest
 from front import all_of, connect, echo, fronted
 from waiting import eventually
@@ -152,6 +153,32 @@ def test_one_connection_with_thousands_of_requests_at_once_holds_up_nobody(path:
         finally:
             one.shutdown(socket.SHUT_RDWR)
             sending.join()
+
+
+def test_a_body_of_tiny_chunks_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed, next_event = 0, h11.Connection.next_event
+
+    def counted(self: h11.Connection) -> object:
+        nonlocal parsed
+        parsed += 1
+        return next_event(self)
+
+    monkeypatch.setattr(h11.Connection, "next_event", counted)
+    chunks = b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 60_000
+    with fronted(echo(), Policy()) as (port, front), connect(port) as one:
+        sending = threading.Thread(target=send_all, args=(one, chunks))
+        sending.start()
+        try:
+            eventually(lambda: parsed > 1000)
+            for asked in (b"/live", b"/ready"):
+                before = parsed
+                assert status(port, asked) == b"200"
+                assert parsed - before < 5000, "it waits for a few chunks, and not for all that came"
+            eventually(lambda: parsed > before)
+        finally:
+            one.shutdown(socket.SHUT_RDWR)
+            sending.join()
+            eventually(lambda: not front.connections)
 
 
 def send_all(opened: socket.socket, data: bytes) -> None:

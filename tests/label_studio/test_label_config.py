@@ -329,6 +329,20 @@ def test_a_config_with_nothing_to_click_is_refused(xml: str, expected: str) -> N
         LabelConfig.parse(xml)
 
 
+@pytest.mark.parametrize(("pairs", "is_read"), [(300, True), (301, False)])
+def test_more_controls_than_anybody_pastes_are_refused_before_they_are_paired(pairs: int, is_read: bool) -> None:
+    xml = "".join(
+        f"""<Image name="i{n}" value="$i{n}"/><KeyPointLabels name="k{n}" toName="i{n}"><Label value="Face"/>
+        </KeyPointLabels><BrushLabels name="b{n}" toName="i{n}"><Label value="Face"/></BrushLabels>"""
+        for n in range(pairs)
+    )
+    if is_read:
+        assert len(LabelConfig.parse(f"<View>{xml}</View>").others) == pairs - 1
+        return
+    with pytest.raises(LabelConfigError, match="602 controls of clicks and masks; expected at most 600"):
+        LabelConfig.parse(f"<View>{xml}</View>")
+
+
 def test_tags_may_be_in_any_letters() -> None:
     xml = view(PAIR).replace("Image", "image").replace("KeyPointLabels", "keypointlabels").replace("<Label ", "<label ")
     assert LabelConfig.parse(xml).check().labels == ("Face", "Hair")

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from label_studio_sdk.converter import brush
 from numpy.typing import NDArray
 
-from ihp_backend.label_studio.rle import THRESHOLD, RleError, decode, decode_mask, encode
+from ihp_backend.label_studio.rle import THRESHOLD, RleError, decode, decode_mask, encode, longest_of
 
 shapes = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
@@ -157,3 +157,31 @@ def test_a_flipped_byte_never_breaks_it(seed: int, data: st.DataObject) -> None:
     rle[data.draw(st.integers(0, len(rle) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(RleError):
         assert decode(rle, 20, 24).shape == (20, 24)
+
+
+def test_a_stream_longer_than_its_photo_can_need_is_refused() -> None:
+    stream = bytes(encode(np.zeros((4, 6), bool)))
+    filled = stream + bytes(longest_of(24) - len(stream))
+    assert not decode(filled, 4, 6).any(), "filling may be there"
+    with pytest.raises(RleError, match="needs 4432 at most"):
+        decode(filled + b"\0", 4, 6)
+
+
+@given(st.integers(1, 300), st.integers(0, 2**32 - 1))
+def test_the_worst_stream_of_any_encoder_is_not_too_long(pixels: int, seed: int) -> None:
+    """Each value a token of its own, with the longest length that there is."""
+    values = np.random.default_rng(seed).integers(0, 256, 4 * pixels)
+    tokens = "".join(f"111{0:016b}{value:08b}" for value in values)
+    bits = f"{4 * pixels:032b}{7:05b}{15:04b}{15:04b}{15:04b}{15:04b}{tokens}"
+    stream = int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
+    assert len(stream) <= longest_of(pixels)
+    assert np.array_equal(decode(stream, 1, pixels)[0], values[3::4])
+
+
+def test_more_runs_than_anybody_paints_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ihp_backend.label_studio.rle.MOST_RUNS", 24)
+    chess = np.arange(24).reshape(4, 6) % 2 == 0
+    assert np.array_equal(decode_mask(encode(chess), 4, 6), chess)
+    monkeypatch.setattr("ihp_backend.label_studio.rle.MOST_RUNS", 23)
+    with pytest.raises(RleError, match="more than 23 runs"):
+        decode_mask(encode(chess), 4, 6)

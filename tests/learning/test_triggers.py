@@ -56,6 +56,8 @@ def test_an_event_names_the_project_as_the_other_requests_do() -> None:
     assert project_key(golden("setup")["project"]) == P
     for nonsense in (None, "../x", "1.2/3", "1", {}, {"id": "1"}, {"id": 1}, {"id": 1, "created_at": "today"}, ""):
         assert project_key(nonsense) is None
+    for year in ("0001-01-01", "9999-12-31T23:59:59-23:59"):  # no second since 1970, or one of many digits
+        assert project_key({"id": 1, "created_at": year}) in (None, "1.253402387139")
 
 
 def test_start_training_starts_one(queue: TrainingQueue, triggers: Triggers) -> None:
