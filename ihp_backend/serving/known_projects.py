@@ -128,8 +128,9 @@ class KnownProjects:
             if not known.confirmed and error.status not in (401, 403):
                 return False
             why = error
+        is_there = why.status in (401, 403)  # it answers, and does not know the token
         try:
-            if self._has_project(project, told):
+            if not (known.confirmed and is_there) and self._has_project(project, told):
                 return True
         except (ImageError, LabelStudioError) as error:
             logger.warning("project %s: %s", project, error)

@@ -234,6 +234,19 @@ def test_a_known_label_studio_is_replaced_by_what_is_confirmed_alone(tmp_path: P
     assert known(runtime, project)
 
 
+def test_a_server_that_vouches_for_itself_replaces_no_confirmed_label_studio(
+    tmp_path: Path, studio: FakeLabelStudio
+) -> None:
+    studio.routes["/api/current-user/whoami"] = lambda handler: reply(handler, 401)
+    with FakeLabelStudio() as theirs:
+        client, runtime = make(tmp_path, DiscModel())
+        project = has(theirs, 5)
+        mine = Connection(studio.url, "good", confirmed=True)
+        runtime.connections.remember(project, mine)
+        assert set_up(client, theirs.url, LEGACY, project).status_code == 409
+        assert runtime.connections.find(project) == mine
+
+
 def test_a_stranger_who_came_first_is_replaced(tmp_path: Path, studio: FakeLabelStudio) -> None:
     with FakeLabelStudio() as theirs:
         theirs.routes["/api/current-user/whoami"] = lambda handler: reply(handler, 401)
