@@ -1,4 +1,4 @@
-"""Options that say which data set a command reads."""
+"""Options that say which data set a command reads, and whom its labels mean."""
 
 from __future__ import annotations
 
@@ -24,3 +24,12 @@ def data_options(command: _Command) -> _Command:
     ):
         command = option(command)
     return command
+
+
+people_option = click.option(
+    "--people",
+    type=click.Choice(["one", "everyone"]),
+    default="one",
+    show_default=True,
+    help="Whom a click means: the person it is on, or everyone, as in data that labels everybody in a photo.",
+)

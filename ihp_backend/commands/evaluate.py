@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from ihp_backend.commands.data_options import data_options
+from ihp_backend.commands.data_options import data_options, people_option
 from ihp_backend.data.catalogue import open_data_set
 from ihp_backend.data.sample import DataError, DataSet
 from ihp_backend.evaluation.protocol import ProtocolConfig
@@ -36,13 +36,7 @@ from ihp_backend.simulation.annotator import USERS
 )
 @click.option("--max-clicks", type=click.FloatRange(1), default=20.0, show_default=True, help="Per class.")
 @click.option("--seed", default=0, show_default=True, help="Of the sloppy and the human user.")
-@click.option(
-    "--people",
-    type=click.Choice(["one", "everyone"]),
-    default="one",
-    show_default=True,
-    help="Whom a click means: the person it is on, or everyone, as in data that labels everybody in a photo.",
-)
+@people_option
 @click.option("--previous/--no-previous", default=True, help="Show each round the round before.")
 @click.option(
     "--without",
@@ -107,7 +101,7 @@ def evaluate(
         _session(
             predictor,
             photos,
-            SessionConfig(user=config.user, max_clicks=min(max_clicks, 3), refine=refine, seed=seed),
+            SessionConfig(user=config.user, max_clicks=min(max_clicks, 3), refine=refine, people=people, seed=seed),
             out,
         )
     click.echo(f"wrote metrics.json, curve.png, per_class.csv and failures.png to {out}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ihp_backend.commands.data_options import data_options
+from ihp_backend.commands.data_options import data_options, people_option
 from ihp_backend.data.catalogue import open_data_set, some_photos
 from ihp_backend.data.sample import DataError
 from ihp_backend.experiments.simulated_interface import SessionConfig
@@ -23,6 +23,7 @@ from ihp_backend.simulation.annotator import USERS
 @click.option("--photos", type=click.IntRange(1), help="The first so many of them; by default, all.")
 @click.option("--weights", default="lip", show_default=True, help="Name in model_weights/, or a folder.")
 @click.option("--user", type=click.Choice(USERS), default="human", show_default=True, help="How the annotator clicks.")
+@people_option
 @click.option("--enough", default=0.85, show_default=True, type=click.FloatRange(0, 1), help="Mean IoU of a photo.")
 @click.option("--max-clicks", default=3.0, show_default=True, type=click.FloatRange(1), help="Per class.")
 def whole_photos_command(
@@ -33,6 +34,7 @@ def whole_photos_command(
     photos: int | None,
     weights: str,
     user: str,
+    people: str,
     enough: float,
     max_clicks: float,
 ) -> None:
@@ -50,7 +52,7 @@ def whole_photos_command(
         found = open_data_set(data, split, layout, images)
         found = some_photos(found, range(min(len(found), photos or len(found))))
         predictor = Predictor.load(weights)
-        config = SessionConfig(user=user, max_clicks=max_clicks)  # type: ignore[arg-type]
+        config = SessionConfig(user=user, people=people, max_clicks=max_clicks)  # type: ignore[arg-type]
         costs = {
             start: summary(whole_photos(predictor, found, start, enough=enough, config=config))
             for start in ("nothing", "predictions")

@@ -34,11 +34,20 @@ def label_config_of(schema: str) -> str:
     return (LABEL_CONFIGS / f"{get_schema(schema).name.replace('-', '_')}.xml").read_text()
 
 
-def plain_label_config(labels: Iterable[str], *, refine: str = OPTIONS["refine"][0]) -> str:
-    """Returns a label config with these labels, which mean themselves, and a choice of what a click refines."""
+def plain_label_config(
+    labels: Iterable[str], *, refine: str = OPTIONS["refine"][0], people: str = OPTIONS["people"][0]
+) -> str:
+    """Returns a label config with these labels, which mean themselves.
+
+    Args:
+        labels: Their names.
+        refine: What a click refines, as ``ihp_refine`` says it.
+        people: Whom a click means, as ``ihp_people`` says it.
+    """
+    options = f"ihp_refine={quoteattr(refine)} ihp_people={quoteattr(people)}"
     tags = "".join(f"<Label value={quoteattr(label)}/>" for label in labels)
     return f"""<View><Image name="image" value="$image"/>
-<KeyPointLabels name="click" toName="image" smart="true" ihp_refine={quoteattr(refine)}>{tags}</KeyPointLabels>
+<KeyPointLabels name="click" toName="image" smart="true" {options}>{tags}</KeyPointLabels>
 <BrushLabels name="mask" toName="image" smart="false">{tags}</BrushLabels></View>"""
 
 

@@ -48,6 +48,7 @@ class SessionConfig:
         auto_accept: Suggestions are accepted at once. Else when the annotator goes on to another label, and until
             then that label's keypoints stay open.
         refine: A click refines the ``clicked`` label's mask, or ``all`` that clicks made, as the label config may say.
+        people: A click means the ``one`` it is on, or ``everyone`` in the photo, as the label config may say.
         saves_every: The draft is saved after so many clicks.
         seed: Of the sloppy and the human user.
     """
@@ -56,6 +57,7 @@ class SessionConfig:
     max_clicks: float = 3.0
     auto_accept: bool = True
     refine: str = "clicked"
+    people: str = "one"
     saves_every: int = 2
     seed: int = 0
 
@@ -188,7 +190,7 @@ class Interface:
         self._keypoints: list[dict[str, Any]] = []
         self._draft: list[dict[str, Any]] | None = None
         self._saves = self._made = 0
-        self._xml = plain_label_config(schema.names[1:], refine=config.refine)
+        self._xml = plain_label_config(schema.names[1:], refine=config.refine, people=config.people)
 
     def open(self) -> None:
         """Opens the task: the interface asks twice, without a context."""
